@@ -1,0 +1,1 @@
+//! The same shard in a seeded world: see docs/TESTING.md.

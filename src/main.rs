@@ -1,0 +1,3 @@
+//! The `shearwater` binary.
+
+fn main() {}
