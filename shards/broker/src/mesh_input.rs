@@ -1,0 +1,56 @@
+//! Batches from other shards, applied to this one.
+
+use crate::broker::Broker;
+use crate::clock::Now;
+use crate::conn::paused;
+use crate::effect::Effects;
+use crate::index::ShardId;
+use crate::mesh::{Batch, Entry, Message, Origin, decode};
+
+impl Broker {
+    /// Applies a batch that another shard sent.
+    pub fn handle_batch(&mut self, mut batch: Batch, now: Now, fx: &mut Effects) {
+        let mut rest = batch.bytes.as_slice();
+        while let Some((entry, len)) = decode(rest) {
+            rest = rest.get(len..).unwrap_or_default();
+            match entry {
+                Entry::Message(message) => self.handle_parcel(batch.from, &message, now, fx),
+                Entry::Interest { account, subject, queue, weight } => {
+                    if let Some(account) = self.accounts.get_mut(account as usize) {
+                        account.index.set_remote(batch.from, subject, queue, weight);
+                    }
+                    self.forget_plans(account, subject);
+                }
+                Entry::Hold { origin, hold } => {
+                    self.handle_hold(batch.from, origin, hold, now, fx);
+                }
+            }
+        }
+        if self.mesh.handle_applied(&batch) {
+            self.handle_acknowledged(fx);
+        }
+        self.mesh.recycle(batch.from, std::mem::take(&mut batch.bytes));
+    }
+
+    fn handle_parcel(
+        &mut self,
+        from: ShardId,
+        message: &Message<'_>,
+        now: Now,
+        fx: &mut Effects,
+    ) {
+        let outcome = self.fan_in(message, now.mono_ns, fx);
+        if let Some(receiver) = outcome.behind {
+            let contested = outcome.fed.iter().flatten().any(|fed| *fed != receiver);
+            self.consider_remote_hold(from, message.origin, receiver, contested);
+        }
+    }
+
+    /// The driver has carried batches away: publishers that waited for room may go on.
+    pub fn handle_mesh_drained(&mut self, fx: &mut Effects) {
+        for Origin { slot, generation } in self.mesh.take_released() {
+            self.unpause(slot, generation, paused::PEER, fx);
+        }
+    }
+
+}

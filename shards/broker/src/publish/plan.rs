@@ -1,0 +1,251 @@
+//! The plan of a subject: everybody who gets a message published to it. Plans are cached per
+//! shard and dropped when interest changes, so a message to a known subject matches nothing.
+//! Lives on: every shard.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use slab::Slab;
+
+use crate::index::{Matches, ShardId, SubId};
+
+/// One local subscription that gets the message.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Slot of the connection.
+    pub conn: u32,
+    /// The subscription.
+    pub sub: SubId,
+    /// Where its `HMSG subject sid ` starts in [`Plan::prefixes`].
+    pub prefix_at: u32,
+    /// Length of that prefix.
+    pub prefix_len: u32,
+}
+
+/// One queue group: a member of it gets the message.
+#[derive(Clone, Debug, Default)]
+pub struct PlanQueue {
+    /// Group name.
+    pub name: Box<[u8]>,
+    /// Members on this shard.
+    pub local: Vec<Target>,
+    /// Members elsewhere: shard and how many.
+    pub remote: Vec<(ShardId, u32)>,
+    /// Sum of `remote`'s members.
+    pub remote_weight: u32,
+}
+
+/// Who gets a message.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Unique for every plan that was ever made on this shard.
+    pub stamp: u64,
+    /// Account id.
+    pub account: u32,
+    /// The subject.
+    pub subject: Box<[u8]>,
+    /// Plain subscriptions of this shard.
+    pub targets: Vec<Target>,
+    /// Queue groups.
+    pub queues: Vec<PlanQueue>,
+    /// Shards with plain interest.
+    pub remote: Vec<ShardId>,
+    /// The targets' `HMSG subject sid ` one after the other.
+    pub prefixes: Vec<u8>,
+}
+
+impl Plan {
+    /// A target's `HMSG subject sid ` (the frame of a message without headers is the same less
+    /// its first byte).
+    #[inline]
+    #[must_use]
+    pub fn prefix(&self, target: &Target) -> &[u8] {
+        let at = target.prefix_at as usize;
+        self.prefixes.get(at..at + target.prefix_len as usize).unwrap_or_default()
+    }
+
+    /// True when nobody gets the message.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty() && self.queues.is_empty() && self.remote.is_empty()
+    }
+}
+
+/// Names a cached plan; stale once the stamp differs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlanKey {
+    /// Position in the cache.
+    pub slot: u32,
+    /// Stamp of the plan that was meant; 0 is none.
+    pub stamp: u64,
+}
+
+/// The shard's cache of plans, bounded by `plans_max`; a full cache is emptied.
+#[derive(Debug)]
+pub struct Plans {
+    plans: Slab<Plan>,
+    by_subject: HashTable<u32>,
+    hasher: FixedState,
+    next_stamp: u64,
+    plans_max: usize,
+    /// Look-ups that found a plan.
+    pub hits: u64,
+    /// Look-ups that did not.
+    pub misses: u64,
+}
+
+impl Plans {
+    /// An empty cache; `seed` keys the hash, so that clients cannot aim for collisions.
+    #[must_use]
+    pub fn new(seed: u64, plans_max: usize) -> Self {
+        Self {
+            plans: Slab::new(),
+            by_subject: HashTable::new(),
+            hasher: FixedState::with_seed(seed),
+            next_stamp: 0,
+            plans_max: plans_max.max(1),
+            hits: 0,
+            misses: 0,
+        }
+    }
+
+    fn hash(&self, account: u32, subject: &[u8]) -> u64 {
+        self.hasher.hash_one((account, subject))
+    }
+
+    /// The plan behind a key, if it is still that plan.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, key: PlanKey) -> Option<&Plan> {
+        self.plans.get(key.slot as usize).filter(|plan| plan.stamp == key.stamp)
+    }
+
+    /// Finds the plan of a subject.
+    pub fn find(&mut self, account: u32, subject: &[u8]) -> Option<PlanKey> {
+        let hash = self.hash(account, subject);
+        let plans = &self.plans;
+        let found = self.by_subject.find(hash, |slot| {
+            plans
+                .get(*slot as usize)
+                .is_some_and(|p| p.account == account && *p.subject == *subject)
+        });
+        let key = found.and_then(|slot| {
+            let plan = plans.get(*slot as usize)?;
+            Some(PlanKey { slot: *slot, stamp: plan.stamp })
+        });
+        match key {
+            Some(_) => self.hits += 1,
+            None => self.misses += 1,
+        }
+        key
+    }
+
+    /// Makes and caches the plan of a subject. `describe` gives a subscription's connection and
+    /// appends its sid.
+    pub fn insert(
+        &mut self,
+        account: u32,
+        subject: &[u8],
+        matches: &Matches,
+        mut describe: impl FnMut(SubId, &mut Vec<u8>) -> Option<u32>,
+    ) -> PlanKey {
+        self.forget(account, subject);
+        if self.plans.len() >= self.plans_max {
+            self.clear();
+        }
+        let mut plan = Plan { account, subject: subject.into(), ..Plan::default() };
+        let mut targets = |subs: &[SubId], prefixes: &mut Vec<u8>| {
+            let mut list = Vec::with_capacity(subs.len());
+            for sub in subs {
+                let at = prefixes.len();
+                prefixes.extend_from_slice(b"HMSG ");
+                prefixes.extend_from_slice(subject);
+                prefixes.push(b' ');
+                let Some(conn) = describe(*sub, prefixes) else {
+                    prefixes.truncate(at);
+                    continue;
+                };
+                prefixes.push(b' ');
+                let prefix_len = (prefixes.len() - at) as u32;
+                list.push(Target { conn, sub: *sub, prefix_at: at as u32, prefix_len });
+            }
+            list
+        };
+        plan.targets = targets(&matches.plain, &mut plan.prefixes);
+        for queue in &matches.queues {
+            plan.queues.push(PlanQueue {
+                name: queue.name.as_slice().into(),
+                local: targets(&queue.local, &mut plan.prefixes),
+                remote_weight: queue.remote.iter().map(|(_, weight)| weight).sum(),
+                remote: queue.remote.clone(),
+            });
+        }
+        plan.remote.extend_from_slice(&matches.remote);
+        self.next_stamp += 1;
+        plan.stamp = self.next_stamp;
+        let stamp = plan.stamp;
+        let hash = self.hash(account, subject);
+        let slot = self.plans.insert(plan) as u32;
+        let (plans, hasher) = (&self.plans, &self.hasher);
+        self.by_subject.insert_unique(hash, slot, |slot| {
+            plans.get(*slot as usize).map_or(0, |p| hasher.hash_one((p.account, &*p.subject)))
+        });
+        PlanKey { slot, stamp }
+    }
+
+    /// Drops the plan of a literal subject.
+    pub fn forget(&mut self, account: u32, subject: &[u8]) {
+        let hash = self.hash(account, subject);
+        let plans = &self.plans;
+        let entry = self.by_subject.find_entry(hash, |slot| {
+            plans
+                .get(*slot as usize)
+                .is_some_and(|p| p.account == account && *p.subject == *subject)
+        });
+        if let Ok(entry) = entry {
+            let (slot, _) = entry.remove();
+            self.plans.try_remove(slot as usize);
+        }
+    }
+
+    /// Drops every plan that `is_touched` says a change of interest touches.
+    pub fn forget_matching(&mut self, account: u32, is_touched: impl Fn(&[u8]) -> bool) {
+        let plans = &mut self.plans;
+        self.by_subject.retain(|slot| {
+            let touched = plans
+                .get(*slot as usize)
+                .is_none_or(|p| p.account == account && is_touched(&p.subject));
+            if touched {
+                plans.try_remove(*slot as usize);
+            }
+            !touched
+        });
+    }
+
+    /// Drops everything.
+    pub fn clear(&mut self) {
+        self.plans.clear();
+        self.by_subject.clear();
+    }
+
+    /// Local receivers of each cached subject.
+    pub fn fanouts(&self) -> impl Iterator<Item = u64> {
+        self.plans.iter().map(|(_, plan)| {
+            plan.targets.len() as u64 + plan.queues.iter().filter(|q| !q.local.is_empty()).count() as u64
+        })
+    }
+
+    /// Plans held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.plans.len()
+    }
+
+    /// True when nothing is cached.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.plans.is_empty()
+    }
+}
+

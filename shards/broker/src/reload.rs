@@ -1,0 +1,97 @@
+//! New settings for a running shard: what changes for connections that are open.
+
+use std::sync::Arc;
+
+use wire::client::errors::{ClientError, ClosedReason};
+
+use crate::account::Account;
+use crate::auth::AuthTable;
+use crate::broker::Broker;
+use crate::clock::Now;
+use crate::conn::Phase;
+use crate::effect::Effects;
+use crate::settings::Settings;
+
+impl Broker {
+    /// Puts new settings in force. Connections whose credentials or permissions changed are
+    /// closed or lose the subscriptions that they may no longer have.
+    pub fn handle_reload(&mut self, settings: Arc<Settings>, _now: Now, fx: &mut Effects) {
+        let old = std::mem::replace(&mut self.settings, settings);
+        for (position, account) in self.settings.accounts.iter().enumerate() {
+            match self.accounts.get_mut(position) {
+                Some(known) => known.settings = account.clone(),
+                None => self.accounts.push(Account::new(account, self.index_seed)),
+            }
+        }
+        self.closed.resize(self.settings.limits.closed_connections_max);
+        if old.auth != self.settings.auth {
+            self.auth = AuthTable::new(&self.settings.auth);
+            self.recheck_logins(fx);
+        }
+        self.apply_limits(&old);
+        self.close_excess(fx);
+        let announced = old.limits.max_payload != self.settings.limits.max_payload
+            || old.tls != self.settings.tls
+            || old.identity != self.settings.identity
+            || old.auth != self.settings.auth;
+        if announced {
+            self.broadcast_info(fx);
+        }
+    }
+
+    /// Every logged-in connection is bound anew; who would be refused now is told and closed.
+    fn recheck_logins(&mut self, fx: &mut Effects) {
+        let slots: Vec<u32> = self.conns.iter().map(|(slot, _)| slot as u32).collect();
+        for slot in slots {
+            let Some(conn) = self.conns.get(slot as usize) else { continue };
+            if conn.phase != Phase::Ready {
+                continue;
+            }
+            let identity = conn.identity.clone();
+            let still = match &identity {
+                Some(identity) => self.auth.is_still_valid(identity),
+                None => !self.auth.auth_required() && !self.auth.has_no_auth_user(),
+            };
+            if !still {
+                self.send_error(slot, &ClientError::AuthorizationViolation, fx);
+                continue;
+            }
+            if let Some(fresh) = identity.and_then(|identity| self.auth.refreshed(&identity)) {
+                if let Some(conn) = self.conns.get_mut(slot as usize) {
+                    conn.permissions.clone_from(&fresh.permissions);
+                    conn.identity = Some(fresh);
+                }
+                self.recheck_subs(slot, fx);
+            }
+        }
+    }
+
+    fn apply_limits(&mut self, old: &Settings) {
+        let limits = &self.settings.limits;
+        if old.limits.max_payload == limits.max_payload {
+            return;
+        }
+        for (_, conn) in &mut self.conns {
+            let account = self.accounts.get(conn.account as usize);
+            let own = account.and_then(|account| account.settings.max_payload);
+            conn.max_payload = own.unwrap_or(limits.max_payload).min(limits.max_payload);
+        }
+    }
+
+    /// A lowered limit of connections closes the youngest of this shard's share that are over it.
+    fn close_excess(&mut self, fx: &mut Effects) {
+        let Some(max) = self.settings.limits.max_connections else { return };
+        let shards = self.mesh.peer_ids().count() + 1;
+        let share = max.div_ceil(shards);
+        if self.conns.len() <= share {
+            return;
+        }
+        let mut slots: Vec<(u64, u32)> =
+            self.conns.iter().map(|(slot, conn)| (conn.cid, slot as u32)).collect();
+        slots.sort_unstable();
+        for (_, slot) in slots.split_off(share) {
+            self.send_error(slot, &ClientError::MaxConnectionsExceeded, fx);
+            self.close(slot, ClosedReason::MaxConnectionsExceeded, true, fx);
+        }
+    }
+}

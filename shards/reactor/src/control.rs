@@ -1,0 +1,166 @@
+//! What the process and the shards tell each other beside the batches of the bus: commands,
+//! sockets handed over, gathered figures. Rare, so plain channels do.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use broker::auth::PasswordCheck;
+use broker::monitor::{GatherNeeds, ShardSnapshot};
+use crossbeam_channel::{Receiver, Sender};
+use shard::Command;
+
+use crate::bus::Waker;
+use crate::tls::TlsContext;
+
+/// A message to one shard.
+#[derive(Debug)]
+pub enum Control {
+    /// A command of the process.
+    Command(Command),
+    /// New certificates and TLS settings.
+    Tls(Option<TlsContext>),
+    /// The log's levels.
+    LogLevels {
+        /// Debug lines are wanted.
+        debug: bool,
+        /// Protocol trace lines are wanted.
+        trace: bool,
+    },
+    /// A socket that another shard accepted for this one.
+    Socket(OwnedFd, SocketAddr),
+    /// A helper's answer about a password.
+    HelperDone {
+        /// Connection.
+        slot: u32,
+        /// Generation of its slot.
+        generation: u32,
+        /// What was checked.
+        check: PasswordCheck,
+        /// It is the password.
+        verified: bool,
+    },
+    /// Shard 0 wants this shard's figures.
+    Gather {
+        /// Number of the request.
+        id: u64,
+        /// What is wanted.
+        needs: Arc<GatherNeeds>,
+    },
+    /// A shard's figures, for shard 0.
+    Gathered {
+        /// Number of the request.
+        id: u64,
+        /// The figures.
+        snapshot: Box<ShardSnapshot>,
+    },
+    /// Stop accepting clients.
+    StopAccepting,
+    /// End the shard after closing everything.
+    Stop,
+}
+
+/// What all shards and the process share: a few counters, and the way to every shard.
+#[derive(Debug)]
+pub struct Shared {
+    /// The last connection id given out.
+    cid: AtomicU64,
+    /// Client connections of each shard.
+    loads: Vec<AtomicUsize>,
+    /// Shards that serve.
+    ready: AtomicUsize,
+    /// A shard has failed; the process must end.
+    pub(crate) failed: AtomicBool,
+    doors: Vec<Door>,
+}
+
+/// How to reach one shard.
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub(crate) sender: Sender<Control>,
+    pub(crate) waker: Waker,
+}
+
+impl Shared {
+    pub(crate) fn new(doors: Vec<Door>) -> Self {
+        Self {
+            cid: AtomicU64::new(FIRST_CID - 1),
+            loads: doors.iter().map(|_| AtomicUsize::new(0)).collect(),
+            ready: AtomicUsize::new(0),
+            failed: AtomicBool::new(false),
+            doors,
+        }
+    }
+
+    pub(crate) fn next_cid(&self) -> u64 {
+        self.cid.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Client connections of the process.
+    pub(crate) fn connections(&self) -> usize {
+        self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
+    }
+
+    pub(crate) fn add_load(&self, shard: usize) {
+        if let Some(load) = self.loads.get(shard) {
+            load.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn drop_load(&self, shard: usize) {
+        if let Some(load) = self.loads.get(shard) {
+            load.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The shard with the fewest connections, `here` when it is one of them.
+    pub(crate) fn least_loaded(&self, here: usize) -> usize {
+        let load = |shard: usize| self.loads.get(shard).map_or(0, |l| l.load(Ordering::Relaxed));
+        let least = (0..self.loads.len()).min_by_key(|shard| load(*shard)).unwrap_or(here);
+        if load(here) <= load(least) { here } else { least }
+    }
+
+    /// Sends a message to a shard and wakes it. False when the shard is gone.
+    pub fn send(&self, shard: usize, control: Control) -> bool {
+        let Some(door) = self.doors.get(shard) else { return false };
+        let sent = door.sender.send(control).is_ok();
+        door.waker.wake();
+        sent
+    }
+
+    /// Sends a message to every shard.
+    pub fn send_all(&self, mut make: impl FnMut() -> Control) {
+        for shard in 0..self.doors.len() {
+            self.send(shard, make());
+        }
+    }
+
+    /// How many shards there are.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.doors.len()
+    }
+
+    pub(crate) fn note_ready(&self) {
+        self.ready.fetch_add(1, Ordering::Release);
+    }
+
+    /// True when every shard serves.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire) == self.doors.len()
+    }
+
+    /// True when a shard could not start or has failed.
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+}
+
+/// Numbers below belong to the server itself, as clients of nats-server expect.
+const FIRST_CID: u64 = 4;
+
+/// A shard's end of its control channel.
+pub(crate) type ControlReceiver = Receiver<Control>;
