@@ -8,11 +8,14 @@ use proptest::test_runner::TestRunner;
 
 use super::*;
 
+type Name = (Vec<u8>, Option<Vec<u8>>);
+type QueueAnswer = (Vec<SubId>, BTreeMap<ShardId, u32>);
+
 /// The slow and obvious index.
 #[derive(Debug, Default)]
 struct Model {
     local: BTreeSet<(Vec<u8>, Option<Vec<u8>>, SubId)>,
-    remote: BTreeMap<(ShardId, Vec<u8>, Option<Vec<u8>>), u32>,
+    remote: BTreeMap<(ShardId, Name), u32>,
 }
 
 /// A result in an order that can be compared.
@@ -20,7 +23,7 @@ struct Model {
 struct Answer {
     plain: Vec<SubId>,
     remote: Vec<ShardId>,
-    queues: BTreeMap<Vec<u8>, (Vec<SubId>, BTreeMap<ShardId, u32>)>,
+    queues: BTreeMap<Vec<u8>, QueueAnswer>,
 }
 
 fn pattern_matches(pattern: &[u8], subject: &[u8]) -> bool {
@@ -83,7 +86,7 @@ impl Model {
     }
 
     fn set_remote(&mut self, shard: ShardId, subject: &[u8], queue: Option<&[u8]>, weight: u32) {
-        let key = (shard, subject.to_vec(), queue.map(<[u8]>::to_vec));
+        let key = (shard, (subject.to_vec(), queue.map(<[u8]>::to_vec)));
         if weight == 0 {
             self.remote.remove(&key);
         } else {
@@ -101,7 +104,7 @@ impl Model {
                 }
             }
         }
-        for ((shard, pattern, queue), weight) in &self.remote {
+        for ((shard, (pattern, queue)), weight) in &self.remote {
             if pattern_matches(pattern, subject) {
                 match queue {
                     None => answer.remote.push(*shard),
@@ -208,7 +211,7 @@ fn apply(index: &mut Index, model: &mut Model, matches: &mut Matches, op: Op) {
         }
         Op::ClearRemote(shard) => {
             index.clear_remote(shard);
-            model.remote.retain(|(other, _, _), _| *other != shard);
+            model.remote.retain(|(other, _), _| *other != shard);
         }
         Op::Match(subject) => {
             index.match_into(&subject, matches);
