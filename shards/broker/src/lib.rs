@@ -1,3 +1,4 @@
 //! The broker crate.
 
+pub mod auth;
 pub mod index;

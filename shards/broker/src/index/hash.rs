@@ -8,13 +8,13 @@ use foldhash::quality::FoldHasher;
 
 /// The secrets of one index.
 #[derive(Debug, Clone)]
-pub(super) struct HashSeed {
+pub(crate) struct HashSeed {
     shared: SharedSeed,
     own: u64,
 }
 
 impl HashSeed {
-    pub(super) const fn new(seed: u64) -> Self {
+    pub(crate) const fn new(seed: u64) -> Self {
         Self {
             shared: SharedSeed::from_u64(seed),
             own: seed.rotate_left(32),
@@ -23,7 +23,7 @@ impl HashSeed {
 
     /// The hash of a subject or a name.
     #[inline]
-    pub(super) fn of(&self, text: &[u8]) -> u64 {
+    pub(crate) fn of(&self, text: &[u8]) -> u64 {
         let mut hasher = FoldHasher::with_seed(self.own, &self.shared);
         hasher.write(text);
         hasher.finish()
@@ -31,7 +31,7 @@ impl HashSeed {
 
     /// The hash of an edge of the trie: the node it leaves and the token.
     #[inline]
-    pub(super) fn of_edge(&self, node: u32, token: &[u8]) -> u64 {
+    pub(crate) fn of_edge(&self, node: u32, token: &[u8]) -> u64 {
         let mut hasher = FoldHasher::with_seed(self.own, &self.shared);
         hasher.write_u32(node);
         hasher.write(token);

@@ -14,12 +14,12 @@
 //! Lives on: every shard. The local part is written by the shard's own connections, the remote
 //! part by what the other shards announce.
 
-mod hash;
+pub(crate) mod hash;
 mod matches;
 mod members;
 mod queue;
 mod table;
-mod trie;
+pub(crate) mod trie;
 
 #[cfg(test)]
 mod bench;
@@ -35,7 +35,7 @@ use hash::HashSeed;
 use members::{Group, QueueMembers, Slot, SubList};
 use queue::QueueNames;
 use table::Table;
-use trie::Trie;
+use trie::{Trie, Walk};
 
 /// A subscription of this shard, as its owner numbers it.
 pub type SubId = u32;
@@ -89,6 +89,7 @@ pub struct Index {
     table: Table<Slot>,
     groups: Slab<Group>,
     trie: Trie,
+    walk: Walk,
     queues: QueueNames,
     stats: IndexStats,
     /// Rises with every change, local or remote.
@@ -106,6 +107,7 @@ impl Index {
             table: Table::new(),
             groups: Slab::new(),
             trie: Trie::new(),
+            walk: Walk::default(),
             queues: QueueNames::default(),
             stats: IndexStats::default(),
             generation: 0,
@@ -263,7 +265,12 @@ impl Index {
         out.clear();
         self.match_number += 1;
         let number = self.match_number;
-        let Self { groups, queues, .. } = self;
+        let Self {
+            groups,
+            queues,
+            walk,
+            ..
+        } = self;
         match self.table.find(self.seed.of(subject), |key| key == subject) {
             Some(Slot::Local(sub)) => out.plain.push(sub),
             Some(Slot::Remote(shard)) => out.remote.push(shard),
@@ -275,7 +282,7 @@ impl Index {
             None => {}
         }
         if self.trie.len() > 0 && !has_empty_token(subject) {
-            self.trie.walk(&self.seed, subject, |id| {
+            self.trie.walk(&self.seed, subject, walk, |id| {
                 if let Some(group) = groups.get(id as usize) {
                     collect(group, queues, number, out);
                 }
@@ -300,7 +307,7 @@ impl Index {
             return found;
         }
         let mut found = false;
-        self.trie.walk(&self.seed, subject, |_| {
+        self.trie.walk(&self.seed, subject, &mut self.walk, |_| {
             found = true;
             false
         });

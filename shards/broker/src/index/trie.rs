@@ -9,6 +9,9 @@
 //! it visits at most every node once, and at most two for each node of the level before.
 
 use slab::Slab;
+use smallvec::SmallVec;
+
+use wire::subject::{self, tokens};
 
 use super::hash::HashSeed;
 use super::table::Table;
@@ -46,26 +49,23 @@ impl Node {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Trie {
+pub(crate) struct Trie {
     nodes: Slab<Node>,
     edges: Table<u32>,
     patterns: usize,
-    /// Buffers of the walk, kept between calls.
-    frontier: Vec<u32>,
-    next: Vec<u32>,
     key: Vec<u8>,
 }
 
-/// True when a token of the subject is `*`, or its last token is `>`.
-pub(super) fn has_wildcard(subject: &[u8]) -> bool {
-    if memchr::memchr2(b'*', b'>', subject).is_none() {
-        return false;
-    }
-    subject.ends_with(b".>")
-        || subject == b">"
-        || subject
-            .split(|&byte| byte == b'.')
-            .any(|token| token == b"*")
+/// The buffers of a walk; small ones need no allocation.
+#[derive(Debug, Default)]
+pub(crate) struct Walk {
+    frontier: SmallVec<[u32; 16]>,
+    next: SmallVec<[u32; 16]>,
+}
+
+/// True when the pattern has a wildcard: a token `*`, or a last token `>`.
+pub(crate) fn has_wildcard(pattern: &[u8]) -> bool {
+    !subject::is_literal(pattern)
 }
 
 /// The hash of an edge from its stored key.
@@ -82,30 +82,28 @@ fn is_edge(key: &[u8], node: u32, token: &[u8]) -> bool {
 }
 
 impl Trie {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut nodes = Slab::new();
         nodes.insert(Node::EMPTY);
         Self {
             nodes,
             edges: Table::new(),
             patterns: 0,
-            frontier: Vec::new(),
-            next: Vec::new(),
             key: Vec::new(),
         }
     }
 
-    pub(super) const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.patterns
     }
 
     /// The nodes that exist, the root among them.
     #[cfg(test)]
-    pub(super) fn nodes(&self) -> usize {
+    pub(crate) fn nodes(&self) -> usize {
         self.nodes.len()
     }
 
-    pub(super) fn allocated_bytes(&self) -> usize {
+    pub(crate) fn allocated_bytes(&self) -> usize {
         // A slab entry is the node and a word for its free list.
         self.nodes.capacity() * (size_of::<Node>() + 4) + self.edges.allocated_bytes()
     }
@@ -151,7 +149,7 @@ impl Trie {
     }
 
     /// Adds a wildcard pattern that is not in the trie.
-    pub(super) fn insert(&mut self, seed: &HashSeed, pattern: &[u8], group: u32) {
+    pub(crate) fn insert(&mut self, seed: &HashSeed, pattern: &[u8], group: u32) {
         let (path, has_tail) = split_tail(pattern);
         let mut node = ROOT;
         for token in tokens(path) {
@@ -168,10 +166,9 @@ impl Trie {
     }
 
     /// Removes a pattern that is in the trie, and every branch left empty by that.
-    pub(super) fn remove(&mut self, seed: &HashSeed, pattern: &[u8]) {
+    pub(crate) fn remove(&mut self, seed: &HashSeed, pattern: &[u8]) {
         let (path, has_tail) = split_tail(pattern);
-        let mut trail = std::mem::take(&mut self.frontier);
-        trail.clear();
+        let mut trail: SmallVec<[u32; 16]> = SmallVec::new();
         let mut node = ROOT;
         for token in tokens(path) {
             trail.push(node);
@@ -180,10 +177,7 @@ impl Trie {
             } else {
                 self.literal_child(seed, node, token)
             };
-            let Some(child) = child else {
-                self.frontier = trail;
-                return;
-            };
+            let Some(child) = child else { return };
             node = child;
         }
         self.update(node, |node| {
@@ -212,8 +206,6 @@ impl Trie {
             }
             node = parent;
         }
-        trail.clear();
-        self.frontier = trail;
         if self.patterns == 0 {
             *self = Self::new();
         }
@@ -221,26 +213,25 @@ impl Trie {
 
     /// Calls `visit` with the group of every pattern that matches the subject, until it says stop
     /// by returning false. The tokens of the subject are taken literally.
-    pub(super) fn walk(
-        &mut self,
+    pub(crate) fn walk(
+        &self,
         seed: &HashSeed,
         subject: &[u8],
+        buffers: &mut Walk,
         mut visit: impl FnMut(u32) -> bool,
     ) {
         if self.patterns == 0 {
             return;
         }
-        let mut frontier = std::mem::take(&mut self.frontier);
-        let mut next = std::mem::take(&mut self.next);
+        let Walk { frontier, next } = buffers;
         frontier.clear();
         frontier.push(ROOT);
-        'walk: for token in tokens(subject) {
+        for token in tokens(subject) {
             next.clear();
-            for &id in &frontier {
+            for &id in frontier.iter() {
                 let node = self.node(id);
                 if node.tail != NONE && !visit(node.tail) {
-                    frontier.clear();
-                    break 'walk;
+                    return;
                 }
                 if node.star != NONE {
                     next.push(node.star);
@@ -249,19 +240,17 @@ impl Trie {
                     next.extend(self.literal_child(seed, id, token));
                 }
             }
-            std::mem::swap(&mut frontier, &mut next);
+            std::mem::swap(frontier, next);
             if frontier.is_empty() {
-                break;
+                return;
             }
         }
-        for &id in &frontier {
+        for &id in frontier.iter() {
             let here = self.node(id).here;
             if here != NONE && !visit(here) {
-                break;
+                return;
             }
         }
-        self.frontier = frontier;
-        self.next = next;
     }
 }
 
@@ -273,19 +262,4 @@ fn split_tail(pattern: &[u8]) -> (&[u8], bool) {
     pattern
         .strip_suffix(b".>")
         .map_or((pattern, false), |path| (path, true))
-}
-
-/// The tokens of a subject; none for the empty subject.
-fn tokens(subject: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = (!subject.is_empty()).then_some(subject);
-    std::iter::from_fn(move || {
-        let current = rest?;
-        if let Some(end) = memchr::memchr(b'.', current) {
-            rest = current.get(end + 1..);
-            current.get(..end)
-        } else {
-            rest = None;
-            Some(current)
-        }
-    })
 }
