@@ -1,1 +1,3 @@
 //! The broker crate.
+
+pub mod monitor;
