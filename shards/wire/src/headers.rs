@@ -1,0 +1,172 @@
+//! The header block of a message: a `NATS/1.0` line, `Key: Value` lines, an empty line.
+//!
+//! The server treats the block as opaque bytes except for the few keys it looks up itself. Keys
+//! are compared byte for byte; of several lines with one key the first counts.
+
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use memchr::memmem;
+
+/// What every block starts with.
+pub const VERSION: &[u8] = b"NATS/1.0";
+/// A block without any header.
+pub const EMPTY: &[u8] = b"NATS/1.0\r\n\r\n";
+
+const CR_LF: &[u8] = b"\r\n";
+
+/// One line of a block and where it stands.
+struct Line<'a> {
+    /// Offset of its first byte.
+    start: usize,
+    /// Offset behind its CR LF.
+    end: usize,
+    /// The line without its CR LF.
+    text: &'a [u8],
+}
+
+/// The lines of a block, the version line first. Bytes behind the last CR LF are not a line.
+struct Lines<'a> {
+    block: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = Line<'a>;
+
+    fn next(&mut self) -> Option<Line<'a>> {
+        let rest = self.block.get(self.at..)?;
+        let len = memmem::find(rest, CR_LF)?;
+        let start = self.at;
+        let end = start.checked_add(len)?.checked_add(CR_LF.len())?;
+        self.at = end;
+        Some(Line {
+            start,
+            end,
+            text: rest.get(..len)?,
+        })
+    }
+}
+
+const fn lines(block: &[u8]) -> Lines<'_> {
+    Lines { block, at: 0 }
+}
+
+/// The value of the line if its key is `key`.
+fn value_of<'a>(line: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
+    let value = line.strip_prefix(key)?.strip_prefix(b":")?;
+    let blanks = value
+        .iter()
+        .take_while(|&&b| b == b' ' || b == b'\t')
+        .count();
+    value.get(blanks..)
+}
+
+/// The value of the first line whose key is exactly `key`, without its leading blanks.
+pub fn get<'a>(block: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
+    if key.is_empty() {
+        return None;
+    }
+    lines(block)
+        .skip(1)
+        .find_map(|line| value_of(line.text, key))
+}
+
+/// Every key and value of the block, in order, values without their leading blanks. Lines
+/// without a colon are passed over.
+pub fn iter(block: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    lines(block).skip(1).filter_map(|line| {
+        let colon = memchr::memchr(b':', line.text)?;
+        let key = line.text.get(..colon)?;
+        Some((key, value_of(line.text, key)?))
+    })
+}
+
+/// Takes every line whose key is exactly `key` out of the block. A block that is left without
+/// status and headers becomes empty, which is how a message without headers looks.
+pub fn remove(block: &mut Vec<u8>, key: &[u8]) {
+    if key.is_empty() {
+        return;
+    }
+    while let Some(range) = lines(block)
+        .skip(1)
+        .find(|line| value_of(line.text, key).is_some())
+        .map(|line| line.start..line.end)
+    {
+        block.drain(range);
+    }
+    if block.as_slice() == EMPTY {
+        block.clear();
+    }
+}
+
+/// Sets the header to one line `Key: Value` at the end of the block, in place of all earlier
+/// lines with that key; an empty block gets its version line first.
+///
+/// Answers false and changes nothing if the key is not a header key or the value holds a line
+/// break: neither may smuggle a line in.
+pub fn set(block: &mut Vec<u8>, key: &[u8], value: &[u8]) -> bool {
+    if !is_key(key) || memchr::memchr2(b'\r', b'\n', value).is_some() {
+        return false;
+    }
+    remove(block, key);
+    if block.is_empty() {
+        block.extend_from_slice(EMPTY);
+    }
+    if block.ends_with(b"\r\n\r\n") {
+        block.truncate(block.len().saturating_sub(CR_LF.len()));
+    } else if !block.ends_with(CR_LF) {
+        block.extend_from_slice(CR_LF);
+    }
+    for part in [key, b": ", value, CR_LF, CR_LF] {
+        block.extend_from_slice(part);
+    }
+    true
+}
+
+/// The three digits and the description of the status line; `None` for an ordinary block.
+pub fn status(block: &[u8]) -> Option<(u16, &[u8])> {
+    let rest = lines(block).next()?.text.strip_prefix(VERSION)?;
+    let rest = rest.strip_prefix(b" ")?.trim_ascii_start();
+    let (digits, description) = rest.split_at_checked(3)?;
+    let code = digits.iter().try_fold(0_u16, |code, &byte| {
+        byte.is_ascii_digit().then(|| {
+            code.wrapping_mul(10)
+                .wrapping_add(u16::from(byte.wrapping_sub(b'0')))
+        })
+    })?;
+    match description.first() {
+        None => Some((code, description)),
+        Some(b' ') => Some((code, description.trim_ascii())),
+        Some(_) => None,
+    }
+}
+
+/// Whether the block keeps the grammar to the letter: version line with or without a status,
+/// lines with a key and a colon, the empty line at its end and nothing behind it.
+pub fn is_well_formed(block: &[u8]) -> bool {
+    let mut all = lines(block);
+    let Some(first) = all.next() else {
+        return false;
+    };
+    let Some(after) = first.text.strip_prefix(VERSION) else {
+        return false;
+    };
+    if !(after.trim_ascii().is_empty() || status(block).is_some()) {
+        return false;
+    }
+    for line in all {
+        if line.text.is_empty() {
+            return line.end == block.len();
+        }
+        let key = memchr::memchr(b':', line.text).and_then(|colon| line.text.get(..colon));
+        if !key.is_some_and(is_key) || memchr::memchr2(b'\r', b'\n', line.text).is_some() {
+            return false;
+        }
+    }
+    false
+}
+
+/// Whether the bytes can be a header key: visible ASCII or UTF-8, no colon, no blank.
+fn is_key(key: &[u8]) -> bool {
+    !key.is_empty() && key.iter().all(|&b| b > b' ' && b != b':' && b != 0x7f)
+}
