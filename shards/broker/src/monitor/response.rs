@@ -1,0 +1,82 @@
+//! What a monitoring request is answered with: status, kind of content, body.
+
+/// A finished reply, ready for the HTTP machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The HTTP status code.
+    pub status: u16,
+    /// The `Content-Type`.
+    pub content_type: &'static str,
+    /// Whether pages of other origins may read it (`Access-Control-Allow-Origin: *`).
+    pub cors: bool,
+    /// The `Location` of a redirect.
+    pub location: Option<Vec<u8>>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const PLAIN: &str = "text/plain; charset=utf-8";
+pub(crate) const HTML: &str = "text/html; charset=utf-8";
+
+impl Response {
+    /// A reply of the JSON endpoints, with any status.
+    pub(crate) fn json(status: u16, body: Vec<u8>) -> Self {
+        Self { status, content_type: JSON, cors: true, location: None, body }
+    }
+
+    /// A 200 of another kind of content.
+    pub(crate) fn page(content_type: &'static str, body: Vec<u8>) -> Self {
+        Self { status: 200, content_type, cors: false, location: None, body }
+    }
+
+    /// A plain text without the header that lets other origins read it.
+    pub(crate) fn plain(status: u16, body: Vec<u8>) -> Self {
+        Self { status, content_type: PLAIN, cors: false, location: None, body }
+    }
+
+    /// A 400 with the text of what was wrong.
+    pub(crate) fn bad_request(text: Vec<u8>) -> Self {
+        Self::plain(400, text)
+    }
+
+    /// The 404 for a path that is not served.
+    pub(crate) fn not_found() -> Self {
+        Self::plain(404, b"404 page not found\n".to_vec())
+    }
+
+    /// The 307 to the clean form of a path.
+    pub(crate) fn redirect(clean: &[u8], query: &[u8]) -> Self {
+        let mut location = clean.to_vec();
+        if !query.is_empty() {
+            location.push(b'?');
+            location.extend_from_slice(query);
+        }
+        let mut body = b"<a href=\"".to_vec();
+        for byte in &location {
+            match byte {
+                b'<' => body.extend_from_slice(b"&lt;"),
+                b'>' => body.extend_from_slice(b"&gt;"),
+                b'&' => body.extend_from_slice(b"&amp;"),
+                b'"' => body.extend_from_slice(b"&#34;"),
+                b'\'' => body.extend_from_slice(b"&#39;"),
+                other => body.push(*other),
+            }
+        }
+        body.extend_from_slice(b"\">Temporary Redirect</a>.\n\n");
+        Self { status: 307, content_type: HTML, cors: false, location: Some(location), body }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_keeps_the_query_and_escapes_its_link() {
+        let response = Response::redirect(b"/x", b"a=\"<b>'&c");
+        assert_eq!(response.location.unwrap(), b"/x?a=\"<b>'&c");
+        let link = b"<a href=\"/x?a=&#34;&lt;b&gt;&#39;&amp;c\">Temporary Redirect</a>.\n\n";
+        assert_eq!(response.body, link);
+    }
+}
