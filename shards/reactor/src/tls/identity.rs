@@ -148,7 +148,7 @@ pub fn spki_sha256(cert_der: &[u8]) -> Result<[u8; 32], IdentityError> {
 
 pub(super) fn parse(cert_der: &[u8]) -> Result<X509Certificate<'_>, IdentityError> {
     match X509Certificate::from_der(cert_der) {
-        Ok((rest, cert)) if rest.is_empty() => Ok(cert),
+        Ok(([], cert)) => Ok(cert),
         Ok(_) => Err(IdentityError("bytes behind its end".into())),
         Err(error) => Err(IdentityError(error.to_string())),
     }
@@ -158,18 +158,18 @@ pub(super) fn parse(cert_der: &[u8]) -> Result<X509Certificate<'_>, IdentityErro
 const GO_ORDER: [&str; 9] = [
     "SERIALNUMBER",
     "CN",
-    "POSTALCODE",
-    "STREET",
-    "ST",
-    "L",
     "OU",
     "O",
+    "POSTALCODE",
+    "STREET",
+    "L",
+    "ST",
     "C",
 ];
 
 /// A subject as Go's `pkix.Name` prints it: a fixed order of types whatever the certificate's
 /// order is, values of one type joined by `+`, of name and serial number the last value only;
-/// other attributes (when wanted) behind them, last first, as number and hexadecimal DER.
+/// other attributes (when wanted) behind them, last first, by their numbers.
 fn go_text(subject: &X509Name<'_>, with_others: bool) -> String {
     let mut parts = Vec::new();
     for kind in GO_ORDER {
@@ -205,24 +205,17 @@ fn go_other_texts(subject: &X509Name<'_>) -> Vec<String> {
         if GO_ORDER.contains(&short_name(&oid).as_str()) {
             continue;
         }
-        let der = match any_text(attribute.attr_value()) {
-            Some(text) => go_string_der(&text),
-            None => attribute.attr_value().to_der_vec().unwrap_or_default(),
-        };
-        others.push(format!("{oid}=#{}", HEXLOWER.encode(&der)));
+        let mut text = format!("{oid}=");
+        match any_text(attribute.attr_value()) {
+            Some(value) => push_escaped(&mut text, &value),
+            None => {
+                let der = attribute.attr_value().to_der_vec().unwrap_or_default();
+                text.push('#');
+                text.push_str(&HEXLOWER.encode(&der));
+            }
+        }
+        others.push(text);
     }
     others.reverse();
     others
-}
-
-/// A string in DER as Go encodes it: PrintableString where the letters allow, else UTF8String.
-fn go_string_der(text: &str) -> Vec<u8> {
-    use x509_parser::der_parser::asn1_rs::{PrintableString, Utf8String};
-    let printable = |b: u8| b.is_ascii_alphanumeric() || b" '()+,-./:=?".contains(&b);
-    let der = if text.bytes().all(printable) {
-        PrintableString::new(text).to_der_vec()
-    } else {
-        Utf8String::new(text).to_der_vec()
-    };
-    der.unwrap_or_default()
 }

@@ -12,7 +12,7 @@ use rustls::{HandshakeKind, ServerConnection};
 use thiserror::Error;
 
 use super::config::TlsContext;
-use super::identity::{IdentityError, PeerCert, identity_candidates, peer_cert};
+use super::identity::{CertIdentity, IdentityError, PeerCert, peer_cert};
 use super::names;
 use super::sniff::HANDSHAKE_BYTE;
 
@@ -196,16 +196,13 @@ impl TlsSession {
         certs.iter().filter_map(|der| peer_cert(der).ok()).collect()
     }
 
-    /// The names under which `verify_and_map` looks for a user, in the order of the search;
-    /// empty without a client certificate.
+    /// Who the peer's certificate speaks for, for `verify_and_map`; `None` without one.
     ///
     /// # Errors
     /// When the certificate's fields cannot be read.
-    pub fn identity_candidates(&self) -> Result<Vec<String>, TlsError> {
-        match self.leaf_der() {
-            Some(leaf) => Ok(identity_candidates(leaf)?),
-            None => Ok(Vec::new()),
-        }
+    pub fn identity(&self) -> Result<Option<CertIdentity>, TlsError> {
+        let leaf = self.leaf_der();
+        Ok(leaf.map(CertIdentity::parse).transpose()?)
     }
 
     /// The certificate with which the peer authenticated, in DER.
