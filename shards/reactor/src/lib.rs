@@ -1,1 +1,4 @@
 //! The reactor crate.
+
+pub mod entropy;
+pub mod tls;
