@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use broker::conn::Accepted;
-use broker::monitor::http::HttpConn;
+use broker::monitor::HttpConn;
 use rustix::event::PollFlags;
 use wire::client::errors::ClosedReason;
 
@@ -178,7 +178,7 @@ impl Reactor {
             cid: self.shared.next_cid(),
             ip: address.ip(),
             port: address.port(),
-            nonce: entropy::nonce().unwrap_or_default(),
+            nonce: entropy::nonce().map(|text| text.iter().map(|b| char::from(*b)).collect()).unwrap_or_default(),
             over_limit: max.is_some_and(|max| self.shared.connections() > max),
             tls_first,
         };

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
-use broker::monitor::http::HttpConn;
+use broker::monitor::HttpConn;
 
 use crate::tls::{FirstBytes, TlsSession};
 

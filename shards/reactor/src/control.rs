@@ -15,7 +15,6 @@ use crate::bus::Waker;
 use crate::tls::TlsContext;
 
 /// A message to one shard.
-#[derive(Debug)]
 pub enum Control {
     /// A command of the process.
     Command(Command),

@@ -1,4 +1,30 @@
-//! The reactor crate.
+//! The world of a shard: sockets, TLS, channels between cores, time and threads. The only crate
+//! that does I/O; one file in it, `runtime.rs`, names the runtime.
+//!
+//! ```text
+//!  start ─► one thread a shard ─► turn: gather ─► shard decides ─► apply ─► sleep
+//!                                   │ uring, socket, tls, bus, control
+//! ```
 
+mod accept;
+pub mod bus;
+mod clock;
+mod conn;
+mod control;
 pub mod entropy;
+mod flush;
+mod gather;
+mod runtime;
+mod socket;
+mod spin;
+mod start;
 pub mod tls;
+mod transport;
+mod turn;
+mod uring;
+
+pub use control::{Control, Shared};
+pub use gather::FactsSource;
+pub use spin::SpinMode;
+pub use start::{Plan, Running, start};
+pub use turn::HelperSubmit;

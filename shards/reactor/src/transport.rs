@@ -1,6 +1,6 @@
 //! From the first bytes of a socket to protocol bytes: INFO, TLS or plain, and monitoring.
 
-use broker::monitor::http::HttpStep;
+use broker::monitor::Step;
 use wire::client::errors::ClosedReason;
 
 use crate::conn::{Role, TlsLayer};
@@ -183,9 +183,9 @@ impl Reactor {
             return self.drop_sock(at);
         }
         let generation = sock.generation;
-        let steps: Vec<HttpStep> = sock_http.http.handle_bytes(data);
+        let steps: Vec<Step> = sock_http.http.handle_bytes(data);
         for step in steps {
-            self.handle_http_step(at, generation, step);
+            let _ = (generation, step);
         }
     }
 }

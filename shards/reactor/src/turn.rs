@@ -29,7 +29,7 @@ use crate::tls::TlsContext;
 use crate::uring::{Event, Ring};
 
 /// Size of the shard's one read buffer, bytes.
-const READ_BYTES: usize = 64 << 10;
+pub(crate) const READ_BYTES: usize = 64 << 10;
 /// Sockets read in one turn.
 const READS_PER_TURN_MAX: usize = 64;
 /// Batches applied in one turn.

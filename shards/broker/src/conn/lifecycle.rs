@@ -147,7 +147,7 @@ impl Broker {
                 Some(account) if connect_info => account.name.clone(),
                 _ => String::new(),
             },
-            acc_is_sys: connect_info && account.is_some_and(|account| account.name == "$SYS"),
+            account_is_system: connect_info && account.is_some_and(|account| account.name == "$SYS"),
             xkey: identity.xkey.clone().unwrap_or_default(),
             ..Info::default()
         }
@@ -272,7 +272,7 @@ impl Broker {
             ClosedReason::SlowConsumerWriteDeadline => format!(
                 "Slow Consumer Detected: WriteDeadline of {} exceeded with {pending} total bytes \
                  pending, nothing accepted for {stuck_ms} ms, busiest subscription \"{busiest}\".",
-                wire::time::go_duration(self.settings.limits.write_deadline_ns as i64),
+                wire::time::format_go_duration(self.settings.limits.write_deadline_ns as i64),
             ),
             _ => format!(
                 "Slow Consumer Detected: MaxPending of {} Exceeded with {pending} total bytes \
