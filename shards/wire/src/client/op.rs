@@ -15,9 +15,10 @@ pub enum Op<'a> {
     Pong,
     /// `+OK` from a client: accepted and without meaning.
     Ok,
-    /// `-ERR ...` from a client: accepted, at most worth a log line.
+    /// `-ERR ...` from a client. nats-server closes such a connection, without a word, with the
+    /// reason "Parse Error".
     Err,
-    /// `INFO ...` from a client: accepted and without meaning.
+    /// `INFO {json}` from a client: accepted and without meaning.
     Info,
     /// `SUB <subject> [queue] <sid>`. The subject is not validated here.
     Sub {
