@@ -31,7 +31,10 @@ const HIDDEN: &str = "[REDACTED]";
 pub(super) fn render(facts: &ServerFacts) -> Response {
     let vars = Vars {
         cmdline: without_secrets(&facts.command_line),
-        memstats: MemStats { alloc: facts.mem_bytes, sys: facts.mem_bytes },
+        memstats: MemStats {
+            alloc: facts.mem_bytes,
+            sys: facts.mem_bytes,
+        },
     };
     Response::page("application/json; charset=utf-8", indented(&vars))
 }
@@ -44,7 +47,9 @@ fn without_secrets(command_line: &[String]) -> Vec<String> {
             if std::mem::take(&mut hides_next) {
                 return HIDDEN.to_owned();
             }
-            let Some(flag) = word.strip_prefix('-') else { return without_user_info(word) };
+            let Some(flag) = word.strip_prefix('-') else {
+                return without_user_info(word);
+            };
             let flag = flag.strip_prefix('-').unwrap_or(flag);
             match flag.split_once('=') {
                 Some((name, _)) if SECRET_FLAGS.contains(&name) => {

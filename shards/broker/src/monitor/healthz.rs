@@ -38,7 +38,14 @@ pub(super) fn render(options: &HealthzOptions, facts: &ServerFacts) -> Response 
         let text = "\"stream\" must not be empty when checking consumer health";
         return failure(options, 400, "error", "BAD_REQUEST", text);
     }
-    Response::json(200, compact(&HealthStatus { status: "ok", error: None, errors: None }))
+    Response::json(
+        200,
+        compact(&HealthStatus {
+            status: "ok",
+            error: None,
+            errors: None,
+        }),
+    )
 }
 
 fn failure(
@@ -51,7 +58,9 @@ fn failure(
     let reply = HealthStatus {
         status,
         error: (!options.details).then_some(text),
-        errors: options.details.then_some([HealthzError { kind, error: text }]),
+        errors: options
+            .details
+            .then_some([HealthzError { kind, error: text }]),
     };
     Response::json(code, compact(&reply))
 }

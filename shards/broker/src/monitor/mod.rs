@@ -60,11 +60,7 @@ pub use sort::{Shortlist, SortKey};
 
 /// Renders the reply to a request from what shard 0 knows and what the shards sent. The order of
 /// `shards` decides the order of subscription lists; give it by shard number.
-pub fn render(
-    request: &MonitorRequest,
-    facts: &ServerFacts,
-    shards: &[ShardSnapshot],
-) -> Response {
+pub fn render(request: &MonitorRequest, facts: &ServerFacts, shards: &[ShardSnapshot]) -> Response {
     match request {
         MonitorRequest::Root => root::render(facts),
         MonitorRequest::Varz => varz::render(facts, shards),
@@ -77,9 +73,7 @@ pub fn render(
         MonitorRequest::Accstatz(unused) => accstatz::render(*unused, facts, shards),
         MonitorRequest::Jsz(options) => jsz::render(options, facts),
         MonitorRequest::Healthz(options) => healthz::render(options, facts),
-        MonitorRequest::Ipqueuesz { all, name } => {
-            ipqueuesz::render(*all, name.as_deref(), shards)
-        }
+        MonitorRequest::Ipqueuesz { all, name } => ipqueuesz::render(*all, name.as_deref(), shards),
         MonitorRequest::Raftz => raftz::render(),
         MonitorRequest::Stacksz => stacksz::render(facts, shards),
         MonitorRequest::Expvar => expvar::render(facts),

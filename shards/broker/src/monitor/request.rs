@@ -106,7 +106,9 @@ impl Endpoint {
         if below == b"/subscriptionsz" {
             return Some(Self::Subsz);
         }
-        Self::ALL.into_iter().find(|endpoint| endpoint.path().as_bytes() == below)
+        Self::ALL
+            .into_iter()
+            .find(|endpoint| endpoint.path().as_bytes() == below)
     }
 
     /// Whether nats-server counts this endpoint in `http_req_stats`.
@@ -167,7 +169,10 @@ pub struct Page {
 
 impl Default for Page {
     fn default() -> Self {
-        Self { offset: 0, limit: PAGE_ROWS_DEFAULT }
+        Self {
+            offset: 0,
+            limit: PAGE_ROWS_DEFAULT,
+        }
     }
 }
 
@@ -303,12 +308,18 @@ pub struct Parsed {
 /// encoded) path and `query` the raw text behind the question mark.
 pub fn parse_request(base_path: &str, path: &[u8], query: &[u8]) -> Parsed {
     if let Some(clean) = super::path::cleaned(path) {
-        return Parsed { counted: None, outcome: Err(Response::redirect(&clean, query)) };
+        return Parsed {
+            counted: None,
+            outcome: Err(Response::redirect(&clean, query)),
+        };
     }
     let decoded = super::query::percent_decoded(path, false);
     let endpoint = decoded.and_then(|path| Endpoint::find(base_path, &path));
     let Some(endpoint) = endpoint else {
-        return Parsed { counted: None, outcome: Err(Response::not_found()) };
+        return Parsed {
+            counted: None,
+            outcome: Err(Response::not_found()),
+        };
     };
     let outcome = read_options(endpoint, &Query::parse(query));
     // These two count themselves only after their parameters were read, the others before.
@@ -317,7 +328,10 @@ pub fn parse_request(base_path: &str, path: &[u8], query: &[u8]) -> Parsed {
     let outcome = outcome
         .map_err(|text| Response::bad_request(text.into_bytes()))
         .and_then(|request| checked(request, query));
-    Parsed { counted: is_counted.then_some(endpoint), outcome }
+    Parsed {
+        counted: is_counted.then_some(endpoint),
+        outcome,
+    }
 }
 
 fn read_options(endpoint: Endpoint, query: &Query) -> Result<MonitorRequest, String> {
@@ -348,9 +362,10 @@ fn read_options(endpoint: Endpoint, query: &Query) -> Result<MonitorRequest, Str
         Endpoint::Accstatz => MonitorRequest::Accstatz(query.boolean("unused")?),
         Endpoint::Jsz => MonitorRequest::Jsz(read_jsz(query)?),
         Endpoint::Healthz => MonitorRequest::Healthz(read_healthz(query)?),
-        Endpoint::Ipqueuesz => {
-            MonitorRequest::Ipqueuesz { all: query.boolean("all")?, name: query.text("queues") }
-        }
+        Endpoint::Ipqueuesz => MonitorRequest::Ipqueuesz {
+            all: query.boolean("all")?,
+            name: query.text("queues"),
+        },
         Endpoint::Raftz => MonitorRequest::Raftz,
         Endpoint::Stacksz => MonitorRequest::Stacksz,
         Endpoint::Expvar => MonitorRequest::Expvar,
@@ -376,7 +391,12 @@ fn read_connz(query: &Query) -> Result<ConnzOptions, String> {
         b"" | b"open" => ConnState::Open,
         b"closed" => ConnState::Closed,
         b"any" | b"all" => ConnState::All,
-        _ => return Err(format!("Error decoding state for {}", String::from_utf8_lossy(state))),
+        _ => {
+            return Err(format!(
+                "Error decoding state for {}",
+                String::from_utf8_lossy(state)
+            ));
+        }
     };
     Ok(ConnzOptions {
         sort: SortKey::from_name(query.raw("sort")).unwrap_or_default(),
@@ -392,7 +412,13 @@ fn read_connz(query: &Query) -> Result<ConnzOptions, String> {
 }
 
 fn read_jsz(query: &Query) -> Result<JszOptions, String> {
-    for name in ["accounts", "streams", "consumers", "direct-consumers", "config"] {
+    for name in [
+        "accounts",
+        "streams",
+        "consumers",
+        "direct-consumers",
+        "config",
+    ] {
         query.boolean(name)?;
     }
     query.integer("offset")?;
@@ -404,7 +430,12 @@ fn read_jsz(query: &Query) -> Result<JszOptions, String> {
 }
 
 fn read_healthz(query: &Query) -> Result<HealthzOptions, String> {
-    for name in ["js-enabled", "js-enabled-only", "js-server-only", "js-meta-only"] {
+    for name in [
+        "js-enabled",
+        "js-enabled-only",
+        "js-server-only",
+        "js-meta-only",
+    ] {
         query.boolean(name)?;
     }
     Ok(HealthzOptions {
@@ -422,16 +453,19 @@ fn checked(request: MonitorRequest, query: &[u8]) -> Result<MonitorRequest, Resp
             let query = Query::parse(query);
             let name = query.raw("sort");
             let Some(sort) = SortKey::from_name(name) else {
-                return Err(Response::bad_request([b"invalid sorting option: ", name].concat()));
+                return Err(Response::bad_request(
+                    [b"invalid sorting option: ", name].concat(),
+                ));
             };
             if sort.needs_closed() && options.state != ConnState::Closed {
                 let text = format!("sort by {} only valid on closed connections", sort.name());
                 return Err(Response::bad_request(text.into_bytes()));
             }
         }
-        MonitorRequest::Subsz(SubszOptions { test: Some(subject), .. })
-            if !is_publish_subject(subject) =>
-        {
+        MonitorRequest::Subsz(SubszOptions {
+            test: Some(subject),
+            ..
+        }) if !is_publish_subject(subject) => {
             let text = format!("invalid test subject, must be valid publish subject: {subject}");
             return Err(Response::bad_request(text.into_bytes()));
         }
@@ -442,7 +476,9 @@ fn checked(request: MonitorRequest, query: &[u8]) -> Result<MonitorRequest, Resp
 
 /// Whether a message could be published on this subject: no empty token and no wildcard token.
 fn is_publish_subject(subject: &str) -> bool {
-    subject.split('.').all(|token| !matches!(token, "" | "*" | ">"))
+    subject
+        .split('.')
+        .all(|token| !matches!(token, "" | "*" | ">"))
 }
 
 #[cfg(test)]
@@ -470,18 +506,34 @@ mod tests {
     #[test]
     fn paths_and_base_paths() {
         for endpoint in Endpoint::ALL {
-            assert_eq!(Endpoint::find("", endpoint.path().as_bytes()), Some(endpoint));
+            assert_eq!(
+                Endpoint::find("", endpoint.path().as_bytes()),
+                Some(endpoint)
+            );
             assert_eq!(Endpoint::ALL[endpoint as usize], endpoint);
         }
         for base in ["/nats", "nats", "/nats/"] {
             assert_eq!(Endpoint::find(base, b"/nats"), Some(Endpoint::Root));
             assert_eq!(Endpoint::find(base, b"/nats/varz"), Some(Endpoint::Varz));
-            for missing in ["/", "/varz", "/nats/", "/natsvarz", "/nats/nope", "nats/varz"] {
+            for missing in [
+                "/",
+                "/varz",
+                "/nats/",
+                "/natsvarz",
+                "/nats/nope",
+                "nats/varz",
+            ] {
                 assert_eq!(Endpoint::find(base, missing.as_bytes()), None, "{missing}");
             }
         }
-        for missing in ["/nope", "/varz/", "/Varz", "/varz/x", "/varz%2f", "/%zz", "", "varz"] {
-            assert_eq!(parsed(missing).outcome.unwrap_err().status, 404, "{missing}");
+        for missing in [
+            "/nope", "/varz/", "/Varz", "/varz/x", "/varz%2f", "/%zz", "", "varz",
+        ] {
+            assert_eq!(
+                parsed(missing).outcome.unwrap_err().status,
+                404,
+                "{missing}"
+            );
         }
         assert_eq!(parsed("/%76arz").outcome.unwrap(), MonitorRequest::Varz);
         assert_eq!(parsed("/subscriptionsz").counted, Some(Endpoint::Subsz));
@@ -489,7 +541,9 @@ mod tests {
 
     #[test]
     fn the_first_wrong_parameter_is_reported() {
-        let order = ["auth=x", "subs=x", "offset=x", "limit=x", "cid=x", "state=x"];
+        let order = [
+            "auth=x", "subs=x", "offset=x", "limit=x", "cid=x", "state=x",
+        ];
         for (at, pair) in order.iter().enumerate() {
             let name = pair.split('=').next().unwrap();
             let text = fault(&format!("/connz?{}", order[at..].join("&")));
@@ -497,10 +551,29 @@ mod tests {
             assert!(text.contains(name), "{text}");
         }
         assert_eq!(fault("/connz?state=1"), "Error decoding state for 1");
-        assert_eq!(fault("/connz?state=%20open"), "Error decoding state for  open");
-        let jsz = ["accounts", "streams", "consumers", "direct-consumers", "config"];
-        let rest = ["offset", "limit", "leader-only", "raft", "stream-leader-only"];
-        let order: Vec<_> = jsz.iter().chain(&rest).map(|name| format!("{name}=x")).collect();
+        assert_eq!(
+            fault("/connz?state=%20open"),
+            "Error decoding state for  open"
+        );
+        let jsz = [
+            "accounts",
+            "streams",
+            "consumers",
+            "direct-consumers",
+            "config",
+        ];
+        let rest = [
+            "offset",
+            "limit",
+            "leader-only",
+            "raft",
+            "stream-leader-only",
+        ];
+        let order: Vec<_> = jsz
+            .iter()
+            .chain(&rest)
+            .map(|name| format!("{name}=x"))
+            .collect();
         for (at, pair) in order.iter().enumerate() {
             let name = format!("'{}'", pair.split('=').next().unwrap());
             assert!(fault(&format!("/jsz?{}", order[at..].join("&"))).contains(&name));
@@ -512,7 +585,10 @@ mod tests {
     #[test]
     fn connz_values_are_checked_and_bounded() {
         assert_eq!(fault("/connz?sort=CID"), "invalid sorting option: CID");
-        assert_eq!(fault("/connz?sort=stop"), "sort by stop only valid on closed connections");
+        assert_eq!(
+            fault("/connz?sort=stop"),
+            "sort by stop only valid on closed connections"
+        );
         assert_eq!(
             fault("/connz?sort=reason&state=any"),
             "sort by reason only valid on closed connections"
@@ -521,10 +597,22 @@ mod tests {
         assert_eq!(connz("/connz?sort=").sort, SortKey::Cid);
         assert_eq!(connz("/connz?limit=-1").page, Page::default());
         assert_eq!(connz("/connz?limit=0&offset=-5").page, Page::default());
-        assert_eq!(connz("/connz?cid=7&limit=9&offset=3").page, Page { offset: 3, limit: 1 });
+        assert_eq!(
+            connz("/connz?cid=7&limit=9&offset=3").page,
+            Page {
+                offset: 3,
+                limit: 1
+            }
+        );
         assert_eq!(connz("/connz?cid=0").cid, None);
         let extreme = connz("/connz?limit=9223372036854775807&offset=9223372036854775807");
-        assert_eq!(extreme.page, Page { offset: i64::MAX, limit: PAGE_ROWS_MAX });
+        assert_eq!(
+            extreme.page,
+            Page {
+                offset: i64::MAX,
+                limit: PAGE_ROWS_MAX
+            }
+        );
         let lowest = "/connz?limit=-9223372036854775808&offset=-9223372036854775808";
         assert_eq!(connz(lowest).page, Page::default());
     }
@@ -533,7 +621,10 @@ mod tests {
     fn subsz_test_subjects_are_literal() {
         for wrong in ["x.*", "x..a", ">", ".", ".a", "a."] {
             let text = "invalid test subject, must be valid publish subject: ";
-            assert_eq!(fault(&format!("/subsz?test={wrong}")), format!("{text}{wrong}"));
+            assert_eq!(
+                fault(&format!("/subsz?test={wrong}")),
+                format!("{text}{wrong}")
+            );
         }
         for fine in ["x.a", "a%20b", "a*.b>", "", "$SYS.x"] {
             assert!(parsed(&format!("/subsz?test={fine}")).outcome.is_ok());
