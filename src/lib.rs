@@ -1,1 +1,3 @@
 //! The process around the shards.
+
+pub mod config;

@@ -1,0 +1,195 @@
+//! The configuration: from the text of a file to the options of the server.
+//!
+//! ```text
+//!   file, includes, environment
+//!        |  lexer, parser
+//!        v
+//!   tree of values with places ----> digest
+//!        |  server, auth, accounts, tls, cluster, ... fill
+//!        v
+//!   Options <---- overlay: flags over file over defaults
+//!        |  check: rules between keys        reload: old and new -> changes
+//!        v
+//!   the server
+//! ```
+//!
+//! All errors of a file are collected and reported at once, each with file, line and column.
+
+mod accounts;
+mod auth;
+mod cluster;
+mod digest;
+mod duration;
+mod edge;
+mod error;
+mod exchange;
+mod gateway;
+mod jetstream;
+mod leafnodes;
+mod lexer;
+mod nkey;
+mod options;
+mod options_peers;
+mod parser;
+mod permissions;
+mod reader;
+mod secret;
+mod served;
+mod server;
+mod shards;
+mod tls;
+mod trust;
+mod value;
+
+use std::path::Path;
+
+pub use digest::{digest, json};
+pub use duration::go_duration;
+pub use error::{ConfigErrors, Finding, Kind, Pos};
+pub use exchange::{Export, Import, Latency, MapDestination, MsgTrace, ResponseType, ShareKind};
+pub use options::{
+    AccountJetStream, AccountLimits, AccountOptions, AuthOptions, CalloutOptions, CertPair,
+    ConnectionType, HandshakeFirst, LimitOptions, Listen, LogOptions, MonitorOptions,
+    OcspCacheOptions, OcspOptions, OcspPeer, Options, Permissions, Port, Resolver,
+    ResolverDirectory, ResponseRule, SubjectRule, SubjectRules, TlsOptions, TlsVersion,
+    TrustOptions, UserOptions, WriteTimeout,
+};
+pub use options_peers::{
+    ClusterOptions, Compression, GatewayOptions, JetStreamLimits, JetStreamOptions, LeafAuth,
+    LeafNodeOptions, LeafUser, MqttOptions, PeerAuth, RemoteGateway, RemoteLeaf, SimpleAuth,
+    StoreCipher, TpmOptions, WebsocketOptions,
+};
+pub use reader::Places;
+pub use secret::Secret;
+pub use shards::{ShardOptions, Spin};
+pub use value::{Map, Node, Value};
+
+/// Where files and variables come from; tests give their own.
+pub trait Source {
+    /// The bytes of a file.
+    ///
+    /// # Errors
+    /// Any I/O error of reading it.
+    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>>;
+
+    /// The text of an environment variable.
+    fn variable(&self, name: &str) -> Option<String>;
+}
+
+/// The files and the environment of the process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct System;
+
+impl Source for System {
+    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        std::fs::read(path)
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}
+
+/// Parses a text to its tree without looking at what the keys mean.
+///
+/// # Errors
+/// Every grammar error, missing variable and unreadable include.
+pub fn parse_text(text: &[u8], file: &str, source: &dyn Source) -> Result<Map, ConfigErrors> {
+    let (map, errors) = parser::parse(text, file, source);
+    if errors.is_empty() {
+        Ok(map)
+    } else {
+        Err(ConfigErrors {
+            errors,
+            warnings: Vec::new(),
+        })
+    }
+}
+
+/// A configuration file that can be used.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What it says, over the defaults.
+    pub options: Options,
+    /// What was doubtful or is not served yet, in the order of the file.
+    pub warnings: Vec<Finding>,
+    /// `sha256:<hex>` of what was parsed.
+    pub digest: String,
+    /// Where keys stand that rules between keys speak about.
+    pub places: Places,
+}
+
+/// Reads a configuration file.
+///
+/// # Errors
+/// Everything that is wrong with it, at once; only a grammar error ends the reading early. Rules
+/// between keys are not checked here but in [`check`], since flags may still change values.
+pub fn load(path: &str, source: &dyn Source) -> Result<Loaded, ConfigErrors> {
+    let text = source
+        .read(Path::new(path))
+        .map_err(|err| ConfigErrors::one(Finding::bare(error::io_text("open", path, &err))))?;
+    load_text(&text, path, source)
+}
+
+/// Reads the text of a configuration file called `path`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_text(text: &[u8], path: &str, source: &dyn Source) -> Result<Loaded, ConfigErrors> {
+    let (map, mut errors) = parser::parse(text, path, source);
+    let mut reader = reader::Reader::default();
+    let mut options = Options::default();
+    if errors.is_empty() || !map.is_empty() {
+        options = server::fill(&mut reader, &map);
+    }
+    options.config_file = Some(path.to_string());
+    for (pos, file, before) in std::mem::take(&mut reader.files) {
+        if let Err(err) = source.read(Path::new(&file)) {
+            let text = format!("{before}{}", error::io_text("open", &file, &err));
+            reader.findings.push(Finding::error(&pos, text));
+        }
+    }
+    errors.append(&mut reader.findings);
+    let is_error = |finding: &Finding| finding.kind == Kind::Error;
+    let (mut errors, mut warnings): (Vec<_>, Vec<_>) = errors.into_iter().partition(is_error);
+    errors.sort_by(|a, b| a.pos.cmp(&b.pos));
+    errors.dedup();
+    warnings.sort_by(|a, b| a.pos.cmp(&b.pos));
+    if !errors.is_empty() {
+        return Err(ConfigErrors { errors, warnings });
+    }
+    if map.is_empty() {
+        let text = format!("{path}: config has no values or is empty");
+        warnings.push(Finding {
+            kind: Kind::Warning,
+            ..Finding::bare(text)
+        });
+    }
+    Ok(Loaded {
+        options,
+        warnings,
+        digest: digest(&map),
+        places: reader.places,
+    })
+}
+
+/// Reads a configuration file as `-t` does: what nats-server warns about makes it fail, and so
+/// does an empty file. Keys that are only not served yet do not; they are in the warnings of the
+/// result.
+///
+/// # Errors
+/// As [`load`], or warnings alone.
+pub fn check_only(path: &str, source: &dyn Source) -> Result<Loaded, ConfigErrors> {
+    let loaded = load(path, source)?;
+    if loaded
+        .warnings
+        .iter()
+        .any(|finding| finding.kind == Kind::Warning)
+    {
+        return Err(ConfigErrors {
+            errors: Vec::new(),
+            warnings: loaded.warnings,
+        });
+    }
+    Ok(loaded)
+}
