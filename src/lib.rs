@@ -2,5 +2,10 @@
 
 pub mod cli;
 pub mod error;
+pub mod helpers;
 pub mod logging;
+pub mod notify;
+pub mod pidfile;
+pub mod portsfile;
 pub mod signal_command;
+pub mod signals;
