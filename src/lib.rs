@@ -7,5 +7,6 @@ pub mod logging;
 pub mod notify;
 pub mod pidfile;
 pub mod portsfile;
+pub mod probe;
 pub mod signal_command;
 pub mod signals;

@@ -114,9 +114,7 @@ impl Syslog {
         let at = at.to_zoned(jiff::tz::TimeZone::system());
         let (tag, pid, mut text) = (&self.tag, self.pid, line.text.as_str());
         if !matches!(self.link, Some(Link::Tcp(_) | Link::Stream(_))) {
-            text = text
-                .get(..text.floor_char_boundary(DATAGRAM_TEXT_BYTES_MAX))
-                .unwrap_or(text);
+            text = cut(text, DATAGRAM_TEXT_BYTES_MAX);
         }
         match self.peer {
             Peer::Local(_) => {
@@ -214,6 +212,14 @@ impl Link {
             Self::Tcp(stream) => stream.write_all(text),
         }
     }
+}
+
+/// The longest beginning of `text` within `bytes_max` that ends between characters.
+fn cut(text: &str, bytes_max: usize) -> &str {
+    let end = (0..=bytes_max.min(text.len()))
+        .rev()
+        .find(|at| text.is_char_boundary(*at));
+    end.and_then(|end| text.get(..end)).unwrap_or_default()
 }
 
 fn unix_link(path: impl AsRef<std::path::Path>) -> io::Result<Link> {
@@ -396,6 +402,13 @@ mod tests {
             "error connecting to syslog: \"dial udp 127.0.0.1: missing port in address\""
         );
         assert!(refusal("unix:///nonexistent/s").ends_with("no such file or directory\""));
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(cut("abc", 5), "abc");
+        assert_eq!(cut("aéé", 2), "a");
+        assert_eq!(cut("aéé", 3), "aé");
     }
 
     #[test]
