@@ -25,7 +25,7 @@ use wire::client::errors::ClosedReason;
 #[derive(Debug)]
 pub struct Broker {
     pub(crate) settings: Arc<Settings>,
-    pub(crate) auth: AuthTable,
+    pub(crate) auth: Arc<AuthTable>,
     pub(crate) conns: Slab<Conn>,
     pub(crate) generation: u32,
     pub(crate) subs: Slab<Sub>,
@@ -60,7 +60,7 @@ impl Broker {
             .map(|account| Account::new(account, index_seed))
             .collect();
         Self {
-            auth: AuthTable::new(&settings.auth),
+            auth: Arc::clone(&settings.auth_table),
             conns: Slab::new(),
             generation: 0,
             subs: Slab::new(),

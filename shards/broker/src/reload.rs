@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wire::client::errors::{ClientError, ClosedReason};
 
 use crate::account::Account;
-use crate::auth::AuthTable;
+use crate::auth::{ConnectionKind, Rights};
 use crate::broker::Broker;
 use crate::clock::Now;
 use crate::conn::Phase;
@@ -25,7 +25,7 @@ impl Broker {
         }
         self.closed.resize(self.settings.limits.closed_connections_max);
         if old.auth != self.settings.auth {
-            self.auth = AuthTable::new(&self.settings.auth);
+            self.auth = Arc::clone(&self.settings.auth_table);
             self.recheck_logins(fx);
         }
         self.apply_limits(&old);
@@ -47,22 +47,23 @@ impl Broker {
             if conn.phase != Phase::Ready {
                 continue;
             }
-            let identity = conn.identity.clone();
-            let still = match &identity {
-                Some(identity) => self.auth.is_still_valid(identity),
-                None => !self.auth.auth_required() && !self.auth.has_no_auth_user(),
-            };
-            if !still {
+            let anonymous = crate::auth::Identity::anonymous("");
+            let identity = conn.identity.as_ref().unwrap_or(&anonymous);
+            let account = self.accounts.get(conn.account as usize).map(|a| a.name.clone());
+            let fresh = self
+                .auth
+                .rebind(identity, ConnectionKind::Standard)
+                .filter(|fresh| account.as_deref() == Some(&*fresh.account));
+            let Some(fresh) = fresh else {
                 self.send_error(slot, &ClientError::AuthorizationViolation, fx);
                 continue;
+            };
+            let seed = self.random.next();
+            if let Some(conn) = self.conns.get_mut(slot as usize) {
+                conn.rights = Rights::new(fresh.permissions.clone(), fresh.is_system, seed);
+                conn.identity = Some(fresh);
             }
-            if let Some(fresh) = identity.and_then(|identity| self.auth.refreshed(&identity)) {
-                if let Some(conn) = self.conns.get_mut(slot as usize) {
-                    conn.permissions.clone_from(&fresh.permissions);
-                    conn.identity = Some(fresh);
-                }
-                self.recheck_subs(slot, fx);
-            }
+            self.recheck_subs(slot, fx);
         }
     }
 

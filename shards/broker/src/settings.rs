@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::auth::AuthSettings;
+use crate::auth::{AuthSettings, AuthTable};
 
 /// Nanoseconds in a second.
 pub const SECOND_NS: u64 = 1_000_000_000;
@@ -22,6 +22,8 @@ pub struct Settings {
     pub mesh: MeshSettings,
     /// Users, passwords, permissions and the account each user belongs to.
     pub auth: AuthSettings,
+    /// The same, compiled.
+    pub auth_table: Arc<AuthTable>,
     /// Every account of the process; the position is the account's id on every shard.
     pub accounts: Vec<AccountSettings>,
     /// What INFO says about TLS.
@@ -203,6 +205,7 @@ impl Default for Settings {
             limits,
             mesh: MeshSettings::default(),
             auth: AuthSettings::default(),
+            auth_table: Arc::new(AuthTable::open()),
             accounts: vec![AccountSettings::new("$G"), AccountSettings::new("$SYS")],
             tls: TlsAnnouncement::default(),
             headers: true,

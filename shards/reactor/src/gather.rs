@@ -8,7 +8,6 @@ use broker::monitor::{
     parse_request, render,
 };
 
-use crate::conn::Role;
 use crate::control::Control;
 use crate::turn::Reactor;
 
@@ -24,7 +23,6 @@ struct Waiting {
     sock: u32,
     generation: u32,
     request: MonitorRequest,
-    head_only: bool,
     facts: ServerFacts,
     snapshots: Vec<ShardSnapshot>,
 }
@@ -61,7 +59,7 @@ impl Reactor {
         }
         let request = match parsed.outcome {
             Ok(request) => request,
-            Err(response) => return self.respond(at, generation, &response, http.head_only),
+            Err(response) => return self.respond(at, generation, &response),
         };
         if self.gathering.waiting.len() >= WAITING_MAX {
             return self.drop_sock(at);
@@ -77,7 +75,6 @@ impl Reactor {
             sock: at,
             generation,
             request,
-            head_only: http.head_only,
             facts,
             snapshots: Vec::new(),
         });
@@ -107,16 +104,12 @@ impl Reactor {
         let mut done = waiting.swap_remove(at);
         done.snapshots.sort_by_key(|snapshot| snapshot.shard);
         let response = render(&done.request, &done.facts, &done.snapshots);
-        self.respond(done.sock, done.generation, &response, done.head_only);
+        self.respond(done.sock, done.generation, &response);
     }
 
-    fn respond(&mut self, at: u32, generation: u32, response: &Response, head_only: bool) {
-        let Some(sock) = self.socks.get_mut(at as usize) else { return };
-        if sock.generation != generation {
-            return;
-        }
-        let Role::Http(http) = &mut sock.role else { return };
-        http.http.push_response(response, head_only, &mut http.out);
-        self.flush_http(at);
+    fn respond(&mut self, at: u32, generation: u32, response: &Response) {
+        let Some(http) = self.http_of(at, generation) else { return };
+        let steps = http.http.handle_response(response);
+        self.handle_http_steps(at, generation, steps);
     }
 }

@@ -3,7 +3,7 @@
 use broker::monitor::Step;
 use wire::client::errors::ClosedReason;
 
-use crate::conn::{Role, TlsLayer};
+use crate::conn::{HttpSock, Role, TlsLayer};
 use crate::tls::{FirstStep, TlsSession};
 use crate::turn::Reactor;
 
@@ -183,9 +183,38 @@ impl Reactor {
             return self.drop_sock(at);
         }
         let generation = sock.generation;
-        let steps: Vec<Step> = sock_http.http.handle_bytes(data);
+        let steps = sock_http.http.handle_bytes(data);
+        self.handle_http_steps(at, generation, steps);
+    }
+
+    /// Carries out what a monitoring connection wants.
+    pub(crate) fn handle_http_steps(&mut self, at: u32, generation: u32, steps: Vec<Step>) {
         for step in steps {
-            let _ = (generation, step);
+            match step {
+                Step::Request(request) => self.handle_monitor_request(at, generation, &request),
+                Step::Send(bytes) => {
+                    if let Some(http) = self.http_of(at, generation) {
+                        http.out.extend_from_slice(&bytes);
+                    }
+                }
+                Step::Close => {
+                    if let Some(http) = self.http_of(at, generation) {
+                        http.close_after = true;
+                    }
+                }
+            }
+        }
+        if self.http_of(at, generation).is_some() {
+            self.flush_http(at);
+        }
+    }
+
+    /// A monitoring connection, if it is still the same one.
+    pub(crate) fn http_of(&mut self, at: u32, generation: u32) -> Option<&mut HttpSock> {
+        let sock = self.socks.get_mut(at as usize).filter(|s| s.generation == generation)?;
+        match &mut sock.role {
+            Role::Http(http) => Some(http),
+            _ => None,
         }
     }
 }

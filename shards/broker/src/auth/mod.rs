@@ -144,14 +144,7 @@ impl AuthTable {
     ///
     /// The first user, permission or combination that cannot be used.
     pub fn new(settings: &AuthSettings) -> Result<Self, AuthError> {
-        let mut table = Self {
-            mode: Mode::Open,
-            users: Users::default(),
-            nkeys: Users::default(),
-            no_auth: None,
-            is_implicit: false,
-            dummy: None,
-        };
+        let mut table = Self::open();
         table.add_configured_users(settings)?;
         let has_users = !table.users.is_empty() || !table.nkeys.is_empty();
         match (&settings.user, &settings.token, has_users) {
@@ -245,6 +238,25 @@ impl AuthTable {
             self.mode = Mode::Users;
         }
         Ok(())
+    }
+
+    /// A table that lets everybody into the global account.
+    #[must_use]
+    pub fn open() -> Self {
+        Self {
+            mode: Mode::Open,
+            users: Users::default(),
+            nkeys: Users::default(),
+            no_auth: None,
+            is_implicit: false,
+            dummy: None,
+        }
+    }
+
+    /// Whether nobody has to log in.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        matches!(self.mode, Mode::Open)
     }
 
     /// Whether INFO says that a login is required.

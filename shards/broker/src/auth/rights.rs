@@ -71,6 +71,13 @@ impl Rights {
         Ok(())
     }
 
+    /// True when no user's permissions apply; the server's reserved names still do.
+    #[inline]
+    #[must_use]
+    pub const fn is_unrestricted(&self) -> bool {
+        self.permissions.is_none()
+    }
+
     /// True when the answer of [`Rights::check_publish`] for a subject may be kept: nothing that
     /// it depends on changes with time or traffic.
     #[must_use]

@@ -7,6 +7,7 @@ use wire::client::op::{Op, Step};
 use wire::client::parse::{ParseError, ParseLimits, parse};
 
 use super::{Conn, Phase, paused};
+use crate::auth::PublishViolation;
 use crate::broker::{Broker, mark_dirty};
 use crate::clock::Now;
 use crate::effect::Effects;
@@ -273,7 +274,7 @@ impl Broker {
         }
         let careful = conn.verbose
             || conn.pedantic
-            || conn.permissions.is_some()
+            || !conn.rights.is_unrestricted()
             || fx.trace
             || matches!(subject.first(), Some(b'_' | b'$'))
             || matches!(reply, Some([b'_', b'R' | b'G', ..] | [b'$', ..]));
@@ -353,25 +354,22 @@ impl Broker {
             self.trace_publish(slot, subject, reply, header_len, body, fx);
         }
         let Some(conn) = self.conns.get_mut(slot as usize) else { return false };
-        let system = self.accounts.get(conn.account as usize).is_some_and(|a| a.name == "$SYS");
-        let permitted = conn.permissions.as_ref().is_none_or(|p| p.can_publish(subject))
-            || conn
-                .reply_permits
-                .as_mut()
-                .is_some_and(|permits| permits.allows(subject, now.mono_ns));
-        if !permitted || (!system && crate::auth::is_reserved_publish(subject)) {
-            self.log_violation(slot, "Publish", subject, fx);
-            self.send_error(slot, &ClientError::PublishDenied { subject }, fx);
-            return false;
+        let pedantic = conn.pedantic;
+        match conn.rights.check_publish(subject, reply, now.mono_ns) {
+            Ok(()) => {}
+            Err(PublishViolation::Subject) => {
+                self.log_violation(slot, "Publish", subject, fx);
+                self.send_error(slot, &ClientError::PublishDenied { subject }, fx);
+                return false;
+            }
+            Err(PublishViolation::Reply) => {
+                let reply = reply.unwrap_or_default();
+                self.log_violation(slot, "Publish with Reply", reply, fx);
+                self.send_error(slot, &ClientError::PublishReplyDenied { reply }, fx);
+                return false;
+            }
         }
-        if let Some(reply) = reply
-            && crate::auth::is_reserved_reply(reply)
-        {
-            self.log_violation(slot, "Publish with Reply", reply, fx);
-            self.send_error(slot, &ClientError::PublishReplyDenied { reply }, fx);
-            return false;
-        }
-        if conn.pedantic && !wire::subject::is_valid_publish(subject) {
+        if pedantic && !wire::subject::is_valid_publish(subject) {
             self.send_error(slot, &ClientError::InvalidPublishSubject, fx);
         }
         if self.conns.get(slot as usize).is_some_and(|conn| conn.verbose) {

@@ -9,6 +9,7 @@ use wire::client::info::Info;
 
 use super::outbox::Outbox;
 use super::{Conn, Described, HoldState, LastSubject, Phase, SidMap, Traffic};
+use crate::auth::Rights;
 use crate::broker::Broker;
 use crate::clock::Now;
 use crate::effect::{Effects, Level};
@@ -40,11 +41,7 @@ impl Broker {
         let conn = Conn {
             cid: accepted.cid,
             generation: self.generation,
-            phase: if auth_required || self.auth.has_no_auth_user() {
-                Phase::Greeting
-            } else {
-                Phase::Ready
-            },
+            phase: if self.auth.is_open() { Phase::Ready } else { Phase::Greeting },
             paused: 0,
             verbose: true,
             pedantic: true,
@@ -69,8 +66,7 @@ impl Broker {
             barrier: Vec::new(),
             subs: SidMap::with_hasher(foldhash::fast::FixedState::with_seed(seed)),
             odd_sids: Vec::new(),
-            permissions: None,
-            reply_permits: None,
+            rights: Rights::default(),
             hold: HoldState::default(),
             pings_out: 0,
             ping_sent_ns: 0,
@@ -129,7 +125,7 @@ impl Broker {
             port: identity.port,
             headers: self.settings.headers,
             auth_required: if connect_info {
-                self.auth.auth_required() || self.auth.has_no_auth_user()
+                !self.auth.is_open()
             } else {
                 self.auth.auth_required()
             },

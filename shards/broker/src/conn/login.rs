@@ -5,7 +5,7 @@ use wire::client::encode::OK;
 use wire::client::errors::{ClientError, ClosedReason};
 
 use super::{Phase, paused};
-use crate::auth::{ConnectionKind, Identity, Login, PasswordCheck, ReplyPermits};
+use crate::auth::{AuthTable, ConnectionKind, Identity, Login, PasswordCheck, Rights};
 use crate::broker::Broker;
 use crate::clock::Now;
 use crate::effect::{Effects, HelperJob, Level};
@@ -34,7 +34,7 @@ impl Broker {
             return self.send_error(slot, &ClientError::NoRespondersRequiresHeaders, fx);
         }
         let nonce = conn.nonce.clone();
-        let login = self.auth.begin(&connect, ConnectionKind::Standard, &nonce);
+        let login = self.auth.begin(&connect, ConnectionKind::Standard, nonce.as_bytes());
         self.settle_login(slot, login, now, fx);
     }
 
@@ -53,7 +53,7 @@ impl Broker {
             return;
         }
         conn.phase = Phase::Greeting;
-        let login = self.auth.finish(check, verified);
+        let login = AuthTable::finish(check, verified);
         self.settle_login(slot, login, now, fx);
         self.unpause(slot, generation, paused::LOGIN, fx);
     }
@@ -61,7 +61,10 @@ impl Broker {
     fn settle_login(&mut self, slot: u32, login: Login, now: Now, fx: &mut Effects) {
         match login {
             Login::Accept(identity) => self.accept_login(slot, &identity, now, fx),
-            Login::Reject(_) => self.reject_login(slot, fx),
+            Login::Reject(reason) => {
+                self.log_conn(slot, Level::Debug, &format!("login refused: {reason}"), fx);
+                self.reject_login(slot, fx);
+            }
             Login::VerifyPassword(check) => {
                 let Some(conn) = self.conns.get_mut(slot as usize) else { return };
                 conn.phase = Phase::Verifying;
@@ -81,7 +84,7 @@ impl Broker {
     }
 
     fn accept_login(&mut self, slot: u32, identity: &Identity, now: Now, fx: &mut Effects) {
-        let account = self.accounts.iter().position(|account| account.name == identity.account);
+        let account = self.accounts.iter().position(|account| account.name == *identity.account);
         let Some(account) = account else { return self.reject_login(slot, fx) };
         let account = account as u32;
         let moved = self
@@ -94,17 +97,13 @@ impl Broker {
                 return;
             }
         }
+        let seed = self.random.next();
         let Some(conn) = self.conns.get_mut(slot as usize) else { return };
         conn.phase = Phase::Ready;
         conn.connected = true;
-        conn.described.user.clone_from(&identity.user);
+        conn.described.user = identity.user.to_string();
         conn.identity = Some(identity.clone());
-        conn.permissions.clone_from(&identity.permissions);
-        conn.reply_permits = conn
-            .permissions
-            .as_ref()
-            .and_then(|permissions| permissions.response_settings())
-            .map(|settings| Box::new(ReplyPermits::new(settings)));
+        conn.rights = Rights::new(identity.permissions.clone(), identity.is_system, seed);
         conn.last_activity_wall_ns = now.wall_ns;
         let verbose = conn.verbose;
         self.recheck_subs(slot, fx);
@@ -116,9 +115,8 @@ impl Broker {
     /// Another verb than CONNECT came first where a login is needed: `no_auth_user` steps in.
     /// False when there is none.
     pub(crate) fn bind_without_login(&mut self, slot: u32, now: Now, fx: &mut Effects) -> bool {
-        let Some(identity) = self.auth.no_auth_identity(ConnectionKind::Standard) else {
-            return false;
-        };
+        let login = self.auth.no_auth_identity(ConnectionKind::Standard);
+        let Login::Accept(identity) = login else { return false };
         let connected = self.conns.get(slot as usize).is_some_and(|conn| conn.connected);
         let verbose = self.conns.get_mut(slot as usize).map(|c| std::mem::take(&mut c.verbose));
         self.accept_login(slot, &identity, now, fx);

@@ -16,12 +16,11 @@ pub use input::Progress;
 pub use lifecycle::Accepted;
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use crate::auth::{Permissions, ReplyPermits};
+use crate::auth::Rights;
 use crate::index::SubId;
 use crate::publish::PlanKey;
 use outbox::Outbox;
@@ -155,8 +154,7 @@ pub struct Conn {
     pub(crate) barrier: Vec<(u16, u64)>,
     pub(crate) subs: SidMap,
     pub(crate) odd_sids: Vec<Box<[u8]>>,
-    pub(crate) permissions: Option<Arc<Permissions>>,
-    pub(crate) reply_permits: Option<Box<ReplyPermits>>,
+    pub(crate) rights: Rights,
     pub(crate) hold: HoldState,
     pub(crate) pings_out: u32,
     pub(crate) ping_sent_ns: u64,

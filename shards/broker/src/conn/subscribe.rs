@@ -14,8 +14,6 @@ use crate::index::{Interest, SubId};
 /// Cached plans up to this number are checked one by one against a changed pattern; a larger
 /// cache is emptied.
 const PLANS_CHECKED_MAX: usize = 1024;
-/// The queue group that clients may not use.
-const SYSTEM_QUEUE: &[u8] = b"_sys_";
 
 impl Broker {
     pub(crate) fn handle_sub(
@@ -70,13 +68,7 @@ impl Broker {
         if tokens_max > 0 && subject::token_count(subject) > tokens_max {
             return Err(ClientError::TooManyTokens { subject });
         }
-        if queue == Some(SYSTEM_QUEUE) {
-            return denied;
-        }
-        let verdict = conn
-            .permissions
-            .as_ref()
-            .map_or(SubscribeVerdict::Allowed, |p| p.can_subscribe(subject, queue));
+        let verdict = conn.rights.can_subscribe(subject, queue);
         if verdict == SubscribeVerdict::Denied {
             return denied;
         }
@@ -187,9 +179,7 @@ impl Broker {
         for id in ids {
             let Some(conn) = self.conns.get(slot as usize) else { return };
             let Some(sub) = self.subs.get_mut(id as usize) else { continue };
-            let verdict = conn.permissions.as_ref().map_or(SubscribeVerdict::Allowed, |p| {
-                p.can_subscribe(&sub.subject, sub.queue.as_deref())
-            });
+            let verdict = conn.rights.can_subscribe(&sub.subject, sub.queue.as_deref());
             sub.filtered = verdict == SubscribeVerdict::AllowedButFilter;
             if verdict == SubscribeVerdict::Denied {
                 let mut sid = Vec::new();

@@ -93,10 +93,8 @@ impl Round<'_> {
         if sub.filtered && !may_receive(conn, sub, m.subject) {
             return false;
         }
-        if let Some(permits) = &mut conn.reply_permits
-            && !m.reply.is_empty()
-        {
-            permits.grant(m.reply, m.now_ns);
+        if conn.rights.tracks_replies() && !m.reply.is_empty() {
+            conn.rights.note_delivery(m.reply, m.now_ns);
         }
         let prefix = plan.prefix(target);
         let (prefix, head, body) = if m.header_len == 0 {
@@ -167,7 +165,7 @@ impl Round<'_> {
 
 #[cold]
 fn may_receive(conn: &Conn, sub: &Sub, subject: &[u8]) -> bool {
-    conn.permissions.as_ref().is_none_or(|p| p.can_receive(subject, sub.queue.as_deref()))
+    conn.rights.can_receive(subject, sub.queue.as_deref())
 }
 
 /// Writes the two heads of a message and returns where the second starts.
