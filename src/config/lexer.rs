@@ -179,17 +179,20 @@ impl<'a> Lexer<'a> {
     }
 
     /// Takes a key: its text, its place, and whether it was the word `include` and a blank.
-    pub(super) fn key(&mut self) -> Result<(String, Pos, bool), Finding> {
+    /// Inside a map some errors read a little differently.
+    pub(super) fn key(&mut self, in_map: bool) -> Result<(String, Pos, bool), Finding> {
         match self.peek() {
             Some(c) if is_separator(c) => {
-                return Err(self.unexpected("Unexpected key separator '", "'"));
+                let after = if in_map { "'." } else { "'" };
+                return Err(self.unexpected("Unexpected key separator '", after));
             }
             Some(quote @ (b'"' | b'\'')) => {
                 self.take();
                 let (start, line_start) = (self.at, self.line_start);
                 while self.peek() != Some(quote) {
                     if self.take().is_none() {
-                        return Err(self.error("Unexpected EOF processing quoted map key."));
+                        let text = "Unexpected EOF processing quoted map key.";
+                        return Err(self.error(if in_map { text } else { "Unexpected EOF." }));
                     }
                 }
                 let key = to_text(self.text.get(start..self.at).unwrap_or_default());
@@ -270,7 +273,10 @@ impl<'a> Lexer<'a> {
             Some(b'-') => self.negative(),
             Some(b'0'..=b'9') => self.number_or_word(),
             Some(b'.') => Err(self.error("Floats must start with a digit")),
-            Some(c) if is_newline(c) => Err(self.error("Expected value but found new line")),
+            Some(c) if is_newline(c) => {
+                self.take();
+                Err(self.error("Expected value but found new line"))
+            }
             _ => self.word(self.at),
         }
     }
@@ -358,7 +364,11 @@ impl<'a> Lexer<'a> {
             Some(b'-') => Err(self.error("All ISO8601 dates must be in full Zulu form.")),
             Some(b'.') => self.fraction(start),
             Some(c) if is_suffix(c) => self.suffix(start),
-            Some(c) if !ends_word(c) => self.word(start),
+            Some(c) if !ends_word(c) => {
+                // The first byte after the digits is taken as it is, even a backslash.
+                self.take();
+                self.word(start)
+            }
             _ => self.integer(start),
         }
     }
@@ -376,7 +386,7 @@ impl<'a> Lexer<'a> {
             self.take();
         }
         match self.peek() {
-            Some(c) if c == b']' || !(ends_word(c) || c.is_ascii_digit()) => self.word(start),
+            Some(c) if c == b']' || !ends_word(c) => self.word(start),
             _ => self.integer(start),
         }
     }

@@ -17,6 +17,7 @@
 
 mod accounts;
 mod auth;
+mod check;
 mod cluster;
 mod digest;
 mod duration;
@@ -30,6 +31,7 @@ mod lexer;
 mod nkey;
 mod options;
 mod options_peers;
+mod overlay;
 mod parser;
 mod permissions;
 mod reader;
@@ -43,6 +45,7 @@ mod value;
 
 use std::path::Path;
 
+pub use check::check;
 pub use digest::{digest, json};
 pub use duration::go_duration;
 pub use error::{ConfigErrors, Finding, Kind, Pos};
@@ -59,6 +62,7 @@ pub use options_peers::{
     LeafNodeOptions, LeafUser, MqttOptions, PeerAuth, RemoteGateway, RemoteLeaf, SimpleAuth,
     StoreCipher, TpmOptions, WebsocketOptions,
 };
+pub use overlay::{FlagOverrides, overlay};
 pub use reader::Places;
 pub use secret::Secret;
 pub use shards::{ShardOptions, Spin};
@@ -192,4 +196,53 @@ pub fn check_only(path: &str, source: &dyn Source) -> Result<Loaded, ConfigError
         });
     }
     Ok(loaded)
+}
+
+/// Options that the server can start with.
+#[derive(Clone, Debug)]
+pub struct Configured {
+    /// Flags over file over defaults.
+    pub options: Options,
+    /// What was doubtful or is not served yet.
+    pub warnings: Vec<Finding>,
+    /// `sha256:<hex>` of the file, if there was one.
+    pub digest: Option<String>,
+}
+
+/// Everything from the flags to options that can be used: reads the file that they name, applies
+/// them to it, and checks the rules between keys. Also used to reload.
+///
+/// # Errors
+/// Everything that is wrong with the file, the flags, and with what they give together.
+pub fn configure(flags: &FlagOverrides, source: &dyn Source) -> Result<Configured, ConfigErrors> {
+    let file = flags.config.as_deref().filter(|path| !path.is_empty());
+    let (mut options, mut warnings, digest, places) = match file {
+        Some(path) => {
+            let loaded = load(path, source)?;
+            (
+                loaded.options,
+                loaded.warnings,
+                Some(loaded.digest),
+                loaded.places,
+            )
+        }
+        None => (Options::default(), Vec::new(), None, Places::default()),
+    };
+    let mut errors = Vec::new();
+    for finding in overlay(&mut options, flags) {
+        if finding.kind == Kind::Error {
+            errors.push(finding)
+        } else {
+            warnings.push(finding)
+        }
+    }
+    errors.extend(check(&options, &places));
+    if !errors.is_empty() {
+        return Err(ConfigErrors { errors, warnings });
+    }
+    Ok(Configured {
+        options,
+        warnings,
+        digest,
+    })
 }

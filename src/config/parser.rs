@@ -31,6 +31,8 @@ struct Load<'s> {
     open_files: Vec<PathBuf>,
     /// The environment variables being read now.
     open_variables: Vec<String>,
+    /// Names that were looked up and not found, perhaps because they are defined too late.
+    missing: Vec<String>,
     values: usize,
     findings: Vec<Finding>,
 }
@@ -42,6 +44,7 @@ pub(super) fn parse(text: &[u8], file: &str, source: &dyn Source) -> (Map, Vec<F
         source,
         open_files: vec![joined(Path::new(""), file)],
         open_variables: Vec::new(),
+        missing: Vec::new(),
         values: 0,
         findings: Vec::new(),
     };
@@ -136,7 +139,7 @@ impl<'a, 's> Parser<'a, 's> {
 
     /// A key and its value at the outermost level; true when the text ended with a lone brace.
     fn top_entry(&mut self) -> Result<bool, Finding> {
-        let (key, pos, include) = self.lexer.key()?;
+        let (key, pos, include) = self.lexer.key(false)?;
         if include {
             self.include()?;
             return Ok(false);
@@ -216,6 +219,7 @@ impl<'a, 's> Parser<'a, 's> {
     /// Sets a key of the innermost map.
     fn set(&mut self, key: String, pos: Pos, mut node: Node) {
         node.pos = pos;
+        node.used = self.load.missing.contains(&key);
         if let Some(map) = self.scopes.last_mut() {
             map.insert(key, node);
         }
@@ -335,7 +339,7 @@ impl<'a, 's> Parser<'a, 's> {
             }
             _ => {}
         }
-        let (key, pos, include) = self.lexer.key()?;
+        let (key, pos, include) = self.lexer.key(true)?;
         if include {
             self.include()?;
             return self.after_map_value();
@@ -402,6 +406,7 @@ impl<'a, 's> Parser<'a, 's> {
                 let text =
                     format!("variable reference for '{name}' on line {line} can not be found");
                 self.load.findings.push(Finding::grammar(&pos, text));
+                self.load.missing.push(name.to_string());
             }
             Err(reason) => {
                 let text = format!(
