@@ -11,3 +11,44 @@ pub mod portsfile;
 pub mod probe;
 pub mod signal_command;
 pub mod signals;
+
+mod boot;
+mod facts;
+mod steer;
+pub mod translate;
+
+use cli::Command;
+use error::{EXIT_OK, fatal_text};
+
+/// Runs the program with the process's arguments and returns its exit code.
+#[must_use]
+pub fn run() -> u8 {
+    let command = match cli::process_args().and_then(|args| cli::parse(&args)) {
+        Ok(command) => command,
+        Err(error) => {
+            show(&error.printout());
+            return error.exit_code();
+        }
+    };
+    let outcome = match command {
+        Command::Print(printout) => {
+            show(&printout);
+            Ok(())
+        }
+        Command::Signal(text) => signal_command::run(&text).map_err(Into::into),
+        Command::Check(flags) => boot::check(&flags).map(|text| eprintln!("{}", fatal_text(&text))),
+        Command::Serve(flags) => boot::serve(&flags),
+    };
+    match outcome {
+        Ok(()) => EXIT_OK,
+        Err(error) => {
+            eprintln!("{}", error.report());
+            error.exit_code()
+        }
+    }
+}
+
+fn show(printout: &cli::Printout) {
+    print!("{}", printout.stdout);
+    eprint!("{}", printout.stderr);
+}

@@ -1,3 +1,7 @@
-//! The `shearwater` binary.
+//! The `shearwater` binary: command line in, exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(shearwater::run())
+}

@@ -25,6 +25,8 @@ mod uring;
 
 pub use control::{Control, Shared};
 pub use gather::FactsSource;
+pub use socket::bind_listener;
 pub use spin::SpinMode;
 pub use start::{Plan, Running, start};
 pub use turn::HelperSubmit;
+pub use uring::probe_ring;

@@ -103,3 +103,22 @@ pub fn finish_writing(fd: &OwnedFd) {
     // The peer may be gone already.
     let _ = shutdown(fd.as_fd(), Shutdown::Write);
 }
+
+/// Binds and listens, in non-blocking mode. An IPv6 address takes IPv4 clients too when it is the
+/// unspecified one.
+///
+/// # Errors
+/// When the address is taken or not to be had.
+pub fn bind_listener(address: SocketAddr, backlog: i32) -> std::io::Result<std::net::TcpListener> {
+    use rustix::net::{AddressFamily, SocketType, bind, listen, socket_with};
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&fd, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&fd, !address.ip().is_unspecified())?;
+    }
+    bind(&fd, &address)?;
+    listen(&fd, backlog)?;
+    Ok(fd.into())
+}

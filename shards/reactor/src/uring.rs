@@ -163,3 +163,11 @@ impl Ring {
         }
     }
 }
+
+/// Tries whether io_uring is to be had here.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn probe_ring() -> io::Result<()> {
+    IoUring::new(8).map(|_| ())
+}

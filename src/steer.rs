@@ -1,0 +1,135 @@
+//! Steering a running server: reload, lame duck, log reopening and shutdown, as signals ask.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::settings::Identity;
+use crossbeam_channel::Receiver;
+use reactor::{Control, Shared};
+use shard::Command;
+
+use crate::boot;
+use crate::cli::Flags;
+use crate::config::{self, Options};
+use crate::facts::{self, Facts};
+use crate::logging::LogHandle;
+use crate::signals::ProcessSignal;
+use crate::translate::{self, AccountRegistry};
+
+/// What steering needs to know.
+pub(crate) struct Steering {
+    pub(crate) flags: Flags,
+    pub(crate) options: Options,
+    pub(crate) identity: Identity,
+    pub(crate) accounts: AccountRegistry,
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) log: LogHandle,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Steering {
+    /// Carries out what a signal asks. True when the server shall end.
+    pub(crate) fn handle_signal(
+        &mut self,
+        signal: ProcessSignal,
+        signals: &Receiver<ProcessSignal>,
+    ) -> bool {
+        match signal {
+            ProcessSignal::Reload => self.reload(),
+            ProcessSignal::ReopenLog => self.log.reopen(),
+            ProcessSignal::LameDuck => {
+                self.lame_duck(signals);
+                return true;
+            }
+            ProcessSignal::Terminate | ProcessSignal::Interrupt => {
+                self.shut_down();
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Ends every connection and every shard.
+    pub(crate) fn shut_down(&self) {
+        tracing::info!("Initiating Shutdown...");
+        if let Err(error) = crate::notify::tell(crate::notify::Progress::Stopping) {
+            tracing::warn!("cannot tell the service manager: {error}");
+        }
+        self.shared.send_all(|| Control::StopAccepting);
+        self.shared.send_all(|| Control::Stop);
+    }
+
+    /// Lame duck mode: clients are told, then closed one after the other, then the server ends.
+    /// Meanwhile only an interrupt is obeyed.
+    fn lame_duck(&self, signals: &Receiver<ProcessSignal>) {
+        tracing::info!("Entering lame duck mode, stop accepting new clients");
+        self.shared.send_all(|| Control::StopAccepting);
+        self.shared.send_all(|| Control::Command(Command::LameDuck));
+        let grace = self.options.lame_duck_grace_period;
+        let rest = self.options.lame_duck_duration.saturating_sub(grace);
+        if !self.wait(grace, signals) {
+            tracing::info!("Closing existing clients");
+            let duration_ns = u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX);
+            self.shared.send_all(|| Control::Command(Command::LameDuckClose { duration_ns }));
+            self.wait(rest, signals);
+        }
+        self.shut_down();
+    }
+
+    /// Waits until the time is over or no client is left. True when an interrupt came.
+    fn wait(&self, time: Duration, signals: &Receiver<ProcessSignal>) -> bool {
+        let end = std::time::Instant::now() + time;
+        loop {
+            let left = end.saturating_duration_since(std::time::Instant::now());
+            if left.is_zero() || self.shared.connections() == 0 {
+                return false;
+            }
+            let step = left.min(Duration::from_millis(50));
+            if let Ok(ProcessSignal::Interrupt) = signals.recv_timeout(step) {
+                return true;
+            }
+        }
+    }
+
+    fn reload(&mut self) {
+        if let Err(text) = self.try_reload() {
+            tracing::error!("Failed to reload server configuration: {text}");
+        }
+    }
+
+    fn try_reload(&mut self) -> Result<(), String> {
+        if self.options.config_file.is_none() {
+            return Err("can only reload config when a file was provided using -c or --config".into());
+        }
+        let loaded = boot::load(&self.flags).map_err(|errors| errors.to_string())?;
+        let changes = config::reload(&self.options, &loaded.options).map_err(|r| r.to_string())?;
+        let tls = boot::build_tls(&loaded.options).map_err(|error| error.to_string())?;
+        let settings = translate::shard_settings(
+            &loaded.options,
+            self.identity.clone(),
+            &mut self.accounts,
+        )?;
+        let log = translate::log_settings(&loaded.options);
+        self.log.reconfigure(&log).map_err(|error| error.to_string())?;
+        self.log.set_levels(log.levels);
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let settings = Arc::new(settings);
+        self.shared.send_all(|| Control::Tls(tls.clone()));
+        self.shared.send_all(|| Control::Command(Command::Reload(Arc::clone(&settings))));
+        let (debug, trace) = (log.levels.debug, log.levels.trace);
+        self.shared.send_all(|| Control::LogLevels { debug, trace });
+        self.options = loaded.options;
+        self.facts.replace(|fixed| {
+            facts::fill_from_options(fixed, &self.options, &loaded.digest);
+            fixed.tls_cert_not_after_s =
+                tls.as_ref().and_then(|tls| u64::try_from(tls.cert_not_after_s()).ok());
+        });
+        for line in changes {
+            tracing::info!("{line}");
+        }
+        tracing::info!("Reloaded server configuration ({})", loaded.digest);
+        Ok(())
+    }
+}
