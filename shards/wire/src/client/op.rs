@@ -64,7 +64,8 @@ pub enum Step<'a> {
     Incomplete {
         /// Bytes that must be buffered from the start of the operation before another look can
         /// get further; always more than were given. Exactly the operation's length once the
-        /// control line of a publish is complete.
+        /// control line of a publish is complete; a look one byte earlier can only find that the
+        /// payload ends wrongly, say with a bare LF.
         need: usize,
     },
 }
