@@ -118,9 +118,15 @@ impl HttpConn {
     /// Takes what was read from the socket.
     pub fn handle_bytes(&mut self, input: &[u8]) -> Vec<Step> {
         let mut steps = Vec::new();
-        if self.phase != Phase::Closed {
-            self.input.extend_from_slice(input);
-            self.advance(&mut steps);
+        if self.phase == Phase::Closed {
+            return steps;
+        }
+        let is_ahead = self.phase != Phase::Reading;
+        self.input.extend_from_slice(input);
+        self.advance(&mut steps);
+        // What came together with the request is bounded by the driver's read.
+        if is_ahead && self.input.len() > PIPELINE_BYTES_MAX {
+            self.close(&mut steps);
         }
         steps
     }
@@ -139,13 +145,7 @@ impl HttpConn {
         loop {
             self.drop_body();
             match self.phase {
-                Phase::Closed => return,
-                Phase::Answering(_) => {
-                    if self.input.len() > PIPELINE_BYTES_MAX {
-                        self.close(steps);
-                    }
-                    return;
-                }
+                Phase::Closed | Phase::Answering(_) => return,
                 Phase::Reading if self.input.is_empty() => return,
                 Phase::Reading => {}
             }
@@ -385,7 +385,6 @@ const fn status_text(status: u16) -> &'static str {
         307 => "Temporary Redirect",
         400 => "Bad Request",
         404 => "Not Found",
-        503 => "Service Unavailable",
         _ => "Internal Server Error",
     }
 }
