@@ -259,19 +259,18 @@ fn read_head(input: &[u8]) -> Result<Option<Head>, Fault> {
     }))
 }
 
-/// A line that ends in some other HTTP version is told so, anything else is not HTTP.
+/// A request line with another version of HTTP is told so, anything else is not HTTP.
 fn version_fault(window: &[u8]) -> Fault {
     let line = window
         .split(|byte| *byte == b'\n')
         .next()
         .unwrap_or_default();
-    let last = line
-        .trim_ascii_end()
-        .rsplit(|byte| *byte == b' ')
-        .next()
-        .unwrap_or_default();
-    match last.strip_prefix(b"HTTP/") {
-        Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit() => {
+    let mut words = line.trim_ascii_end().split(|byte| *byte == b' ');
+    let version = words.nth(2).and_then(|word| word.strip_prefix(b"HTTP/"));
+    match version {
+        Some([major, b'.', minor])
+            if major.is_ascii_digit() && minor.is_ascii_digit() && words.next().is_none() =>
+        {
             Fault::Version
         }
         _ => Fault::Malformed,

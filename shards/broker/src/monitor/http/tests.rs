@@ -110,6 +110,7 @@ fn what_is_not_a_request_is_refused_and_closed() {
         ),
         ("GET /a\r\n\r\n", "400 Bad Request"),
         ("junk\r\n\r\n", "400 Bad Request"),
+        ("GE T /a HTTP/1.1\r\nHost: a\r\n\r\n", "400 Bad Request"),
         ("CONNECT {}\r\nPING\r\n", "400 Bad Request"),
         ("\x16\x03\x01\0\x05hello", "400 Bad Request"),
         (
