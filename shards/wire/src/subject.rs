@@ -15,10 +15,12 @@ pub const ANY_TOKEN: &[u8] = b"*";
 /// A whole last token that stands for one or more tokens.
 pub const ANY_TAIL: &[u8] = b">";
 
-/// True for the bytes that may not stand inside a token: blank, tab, CR, LF and form feed.
+/// True for the bytes that cannot stand inside a token because they end it on the wire: blank,
+/// tab, CR, LF. Everything else is legal in PUB and SUB, even control characters; names from
+/// elsewhere are held to [`is_wire_safe`].
 #[inline]
 const fn is_forbidden(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x0c)
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 /// Whether `subject` may be published to under `pedantic`: no empty token, none of the forbidden

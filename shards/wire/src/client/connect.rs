@@ -179,6 +179,13 @@ impl<'de> Visitor<'de> for Fields<'_> {
                 "sig" => set_text(&mut connect.sig, &mut map)?,
                 "jwt" => set_text(&mut connect.jwt, &mut map)?,
                 "proxy_sig" => set_text(&mut connect.proxy_sig, &mut map)?,
+                // For links between servers; only the types are looked at.
+                "import" | "export" => {
+                    map.next_value::<Option<AnyObject>>()?;
+                }
+                "remote_account" => {
+                    map.next_value::<Option<Text>>()?;
+                }
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -232,6 +239,30 @@ impl<'de> Deserialize<'de> for Text {
         }
 
         reader.deserialize_bytes(TextVisitor)
+    }
+}
+
+/// A JSON object whose content does not matter.
+pub(super) struct AnyObject;
+
+impl<'de> Deserialize<'de> for AnyObject {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor;
+
+        impl<'de> Visitor<'de> for ObjectVisitor {
+            type Value = AnyObject;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<AnyObject, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(AnyObject)
+            }
+        }
+
+        reader.deserialize_map(ObjectVisitor)
     }
 }
 

@@ -86,7 +86,7 @@ pub enum ClientError<'a> {
     WrongPortLeaf,
 }
 
-impl<'a> ClientError<'a> {
+impl ClientError<'_> {
     /// The text between the quotes. Bytes that are not UTF-8 are shown as U+FFFD.
     pub fn text(&self) -> Cow<'static, str> {
         match *self {
@@ -151,7 +151,7 @@ impl<'a> ClientError<'a> {
     /// Why the connection ends, or `None` where it goes on.
     pub const fn reason(&self) -> Option<ClosedReason> {
         Some(match self {
-            Self::UnknownOperation => ClosedReason::ParseError,
+            Self::UnknownOperation => ClosedReason::ProtocolViolation,
             Self::AuthorizationViolation => ClosedReason::AuthenticationFailure,
             Self::AuthenticationTimeout => ClosedReason::AuthenticationTimeout,
             Self::UserAuthenticationExpired | Self::AccountAuthenticationExpired => {

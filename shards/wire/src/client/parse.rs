@@ -17,7 +17,9 @@
 use memchr::memchr;
 use thiserror::Error;
 
+use super::connect::AnyObject;
 use super::errors::{ClientError, ClosedReason};
+use super::fast;
 use super::op::{Op, Step};
 
 /// Blanks allowed between a verb and its argument beyond the control line limit. nats-server
@@ -91,15 +93,17 @@ impl ParseError {
         }
     }
 
-    /// The reason that monitoring shows for the closed connection.
+    /// The reason that monitoring shows for the closed connection. nats-server has a reason for
+    /// wrong headers, but what `/connz` shows for them is the general one, so it is used here.
     pub const fn reason(self) -> ClosedReason {
         match self {
             Self::UnknownOperation | Self::BadPayloadEnd => ClosedReason::ProtocolViolation,
             Self::ControlLineTooLong => ClosedReason::MaxControlLineExceeded,
             Self::PayloadTooLarge { .. } => ClosedReason::MaxPayloadExceeded,
             Self::NotConnected => ClosedReason::AuthenticationFailure,
-            Self::HeadersNotSupported => ClosedReason::HeaderViolation,
-            Self::BadHeaderSize | Self::Malformed => ClosedReason::ProtocolViolation,
+            Self::HeadersNotSupported | Self::BadHeaderSize | Self::Malformed => {
+                ClosedReason::ProtocolViolation
+            }
         }
     }
 }
@@ -113,61 +117,16 @@ impl ParseError {
 #[inline]
 pub fn parse<'a>(input: &'a [u8], limits: &ParseLimits) -> Result<Step<'a>, ParseError> {
     if !limits.connect_only
-        && let Some(step) = fast_pub(input, limits)
+        && let Some(step) = fast::publish(input, limits)
     {
         return Ok(step);
     }
     parse_general(input, limits)
 }
 
-/// `PUB` in the shape every client library writes it, all of it there. `None` says nothing but
-/// that the general path must look.
-#[inline]
-fn fast_pub<'a>(input: &'a [u8], limits: &ParseLimits) -> Option<Step<'a>> {
-    let args = input.strip_prefix(b"PUB ")?;
-    let (subject, rest) = fast_token(args)?;
-    let rest = rest.strip_prefix(b" ")?;
-    let (second, rest) = fast_token(rest)?;
-    let (reply, size_text, rest) = match rest.strip_prefix(b" ") {
-        None => (None, second, rest),
-        Some(rest) => {
-            let (third, rest) = fast_token(rest)?;
-            (Some(second), third, rest)
-        }
-    };
-    let after = rest.strip_prefix(b"\r\n")?;
-    let size = parse_size(size_text)?;
-    let line_len = args.len().checked_sub(rest.len())?;
-    if line_len > limits.max_control_line || size > limits.max_payload {
-        return None;
-    }
-    let (body, end) = after.split_at_checked(size)?;
-    let left = end.strip_prefix(b"\r\n")?;
-    Some(Step::Op {
-        op: Op::Pub {
-            subject,
-            reply,
-            header_len: 0,
-            body,
-        },
-        consumed: input.len().checked_sub(left.len())?,
-    })
-}
-
-/// Splits off the bytes before the first one at or below a blank; `None` if there is no such
-/// byte or none before it.
-#[inline]
-fn fast_token(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = text.iter().position(|&b| b <= b' ')?;
-    if end == 0 {
-        return None;
-    }
-    text.split_at_checked(end)
-}
-
 /// A size of 1 to 9 digits.
 #[inline]
-fn parse_size(text: &[u8]) -> Option<usize> {
+pub(super) fn parse_size(text: &[u8]) -> Option<usize> {
     if text.is_empty() || text.len() > SIZE_DIGITS_MAX {
         return None;
     }
@@ -200,59 +159,76 @@ enum Verb {
 
 /// Their spellings; none is the start of another.
 const VERBS: [(&[u8], Verb); 10] = [
-    (b"PUB", Verb::Pub),
-    (b"HPUB", Verb::Hpub),
-    (b"SUB", Verb::Sub),
-    (b"UNSUB", Verb::Unsub),
     (b"PING", Verb::Ping),
     (b"PONG", Verb::Pong),
+    (b"SUB", Verb::Sub),
+    (b"UNSUB", Verb::Unsub),
+    (b"PUB", Verb::Pub),
+    (b"HPUB", Verb::Hpub),
     (b"CONNECT", Verb::Connect),
     (b"+OK", Verb::Ok),
     (b"-ERR", Verb::Err),
     (b"INFO", Verb::Info),
 ];
 
-/// The verb at the start of `input` and what follows it; `None` while it is not all there.
-fn parse_verb(input: &[u8]) -> Result<Option<(Verb, &[u8])>, ParseError> {
-    for (name, verb) in VERBS {
-        let (given, rest) = input.split_at_checked(name.len()).unwrap_or((input, &[]));
-        let Some(wanted) = name.get(..given.len()) else {
-            continue;
-        };
-        if given.eq_ignore_ascii_case(wanted) {
-            return Ok((given.len() == name.len()).then_some((verb, rest)));
+impl Verb {
+    /// The verb at the start of `input` and what follows it; `None` while it is not all there.
+    fn parse(input: &[u8]) -> Result<Option<(Self, &[u8])>, ParseError> {
+        for (name, verb) in VERBS {
+            let (given, rest) = input.split_at_checked(name.len()).unwrap_or((input, &[]));
+            let wanted = name.get(..given.len()).unwrap_or(name);
+            if given.eq_ignore_ascii_case(wanted) {
+                return Ok((given.len() == name.len()).then_some((verb, rest)));
+            }
+        }
+        Err(ParseError::UnknownOperation)
+    }
+
+    /// What stands between the verb and the rest of its line.
+    const fn gap(self) -> Gap {
+        match self {
+            Self::Ping | Self::Pong | Self::Ok => Gap::Line,
+            Self::Connect | Self::Info => Gap::Optional,
+            Self::Sub | Self::Unsub | Self::Pub | Self::Hpub | Self::Err => Gap::Needed,
         }
     }
-    Err(ParseError::UnknownOperation)
+}
+
+/// How the argument of a verb is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gap {
+    /// No argument; the rest of the line is skipped, whatever it is.
+    Line,
+    /// Blanks may stand before the argument, as in `CONNECT{}`.
+    Optional,
+    /// At least one blank must stand before the argument.
+    Needed,
 }
 
 /// Any operation, in any spelling, whole or not.
 fn parse_general<'a>(input: &'a [u8], limits: &ParseLimits) -> Result<Step<'a>, ParseError> {
+    let incomplete = Step::Incomplete {
+        need: input.len().saturating_add(1),
+    };
     let Some(first) = input.first() else {
-        return Ok(one_more(input));
+        return Ok(incomplete);
     };
     if limits.connect_only && !first.eq_ignore_ascii_case(&b'C') {
         return Err(ParseError::NotConnected);
     }
-    let Some((verb, rest)) = parse_verb(input)? else {
-        return Ok(one_more(input));
+    let Some((verb, rest)) = Verb::parse(input)? else {
+        return Ok(incomplete);
     };
-    let line = match verb {
-        Verb::Ping | Verb::Pong | Verb::Ok => find_line(rest, limits.max_control_line)?,
-        _ => find_argument(rest, limits.max_control_line)?,
-    };
-    let Some((arg, after)) = line else {
-        return Ok(one_more(input));
+    let Some((arg, after)) = find_argument(verb.gap(), rest, limits.max_control_line)? else {
+        return Ok(incomplete);
     };
     let op = match verb {
         Verb::Ping => Op::Ping,
         Verb::Pong => Op::Pong,
         Verb::Ok => Op::Ok,
         Verb::Err => Op::Err,
-        Verb::Info => Op::Info,
-        Verb::Connect => Op::Connect {
-            json: arg.trim_ascii(),
-        },
+        Verb::Info => parse_info(arg)?,
+        Verb::Connect => Op::Connect { json: arg },
         Verb::Sub => parse_sub(arg)?,
         Verb::Unsub => parse_unsub(arg)?,
         Verb::Pub | Verb::Hpub => {
@@ -266,63 +242,68 @@ fn parse_general<'a>(input: &'a [u8], limits: &ParseLimits) -> Result<Step<'a>, 
     })
 }
 
-/// The answer while a line is not complete.
-const fn one_more<'a>(input: &[u8]) -> Step<'a> {
-    Step::Incomplete {
-        need: input.len().saturating_add(1),
-    }
-}
+/// An argument without its line end, and what follows the line.
+type Argument<'a> = Option<(&'a [u8], &'a [u8])>;
 
-/// A line and the bytes behind its line end.
-type Line<'a> = Option<(&'a [u8], &'a [u8])>;
-
-/// The rest of the line, without its line end, and what follows it.
-///
-/// A bare LF ends a line as well. As in nats-server a CR anywhere costs the last byte before the
-/// LF, which is the CR itself wherever it stands in its usual place.
-fn find_line(rest: &[u8], line_max: usize) -> Result<Line<'_>, ParseError> {
-    let window = rest.get(..line_max.saturating_add(2)).unwrap_or(rest);
-    if let Some(end) = memchr(b'\n', window) {
-        let line = window.get(..end).unwrap_or_default();
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.len() > line_max {
-            return Err(ParseError::ControlLineTooLong);
-        }
-        return Ok(Some((
-            line,
-            rest.get(end.saturating_add(1)..).unwrap_or_default(),
-        )));
-    }
-    let pending = window.strip_suffix(b"\r").unwrap_or(window);
-    if pending.len() > line_max {
-        return Err(ParseError::ControlLineTooLong);
-    }
-    Ok(None)
-}
-
-/// The argument of a verb that needs one: a blank, perhaps more blanks, the rest of the line.
-fn find_argument(rest: &[u8], line_max: usize) -> Result<Line<'_>, ParseError> {
-    match rest.first() {
-        None => return Ok(None),
-        Some(b' ' | b'\t') => {}
-        Some(_) => return Err(ParseError::UnknownOperation),
+/// The argument of a verb; `None` while its line has no end.
+fn find_argument(gap: Gap, rest: &[u8], line_max: usize) -> Result<Argument<'_>, ParseError> {
+    if gap == Gap::Line {
+        return find_line(rest, line_max);
     }
     let blanks = rest
         .iter()
-        .position(|b| !matches!(b, b' ' | b'\t'))
+        .position(|&b| !is_blank(b))
         .unwrap_or(rest.len());
+    if blanks == 0 && gap == Gap::Needed {
+        return if rest.is_empty() {
+            Ok(None)
+        } else {
+            Err(ParseError::UnknownOperation)
+        };
+    }
     if blanks > LEADING_BLANKS_MAX {
         return Err(ParseError::ControlLineTooLong);
     }
     find_line(rest.get(blanks..).unwrap_or_default(), line_max)
 }
 
+/// The bytes up to CR LF or a bare LF, and what follows; `None` while there is neither.
+fn find_line(rest: &[u8], line_max: usize) -> Result<Argument<'_>, ParseError> {
+    let window = rest.get(..line_max.saturating_add(2)).unwrap_or(rest);
+    let end = memchr(b'\n', window);
+    let line = window.get(..end.unwrap_or(window.len())).unwrap_or(window);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.len() > line_max {
+        return Err(ParseError::ControlLineTooLong);
+    }
+    Ok(end.map(|end| (line, rest.get(end.saturating_add(1)..).unwrap_or_default())))
+}
+
+/// The bytes that part fields.
+const fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// INFO means nothing from a client, but it must be JSON of the right kind all the same.
+fn parse_info(arg: &[u8]) -> Result<Op<'static>, ParseError> {
+    match serde_json::from_slice::<Option<AnyObject>>(arg) {
+        Ok(_) => Ok(Op::Info),
+        Err(_) => Err(ParseError::Malformed),
+    }
+}
+
 /// Splits an argument at runs of blanks into at most four fields; `None` if there are more.
+///
+/// A CR inside is refused: nats-server lets it into subjects and so into the control lines that
+/// other clients get, where it can be taken for the end of the line.
 fn split_fields(arg: &[u8]) -> Option<([&[u8]; 4], usize)> {
+    if memchr(b'\r', arg).is_some() {
+        return None;
+    }
     let mut fields: [&[u8]; 4] = [&[]; 4];
     let mut count: usize = 0;
     for field in arg
-        .split(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n'))
+        .split(|&b| is_blank(b))
         .filter(|field| !field.is_empty())
     {
         *fields.get_mut(count)? = field;
