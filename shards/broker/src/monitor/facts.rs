@@ -94,7 +94,8 @@ pub struct ServerFacts {
     pub tls_cert_not_after_s: Option<u64>,
     /// The accounts.
     pub accounts: Vec<AccountFacts>,
-    /// Why the server cannot take connections now; `None` when it can.
+    /// The part that keeps the server from taking connections now (nats-server says `server`);
+    /// `None` when it takes them.
     pub not_ready: Option<String>,
     /// The command line. Values of flags that hold secrets are hidden when it is shown.
     pub command_line: Vec<String>,

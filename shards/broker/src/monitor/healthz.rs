@@ -25,18 +25,19 @@ struct HealthzError<'a> {
 }
 
 pub(super) fn render(options: &HealthzOptions, facts: &ServerFacts) -> Response {
-    if let Some(text) = &facts.not_ready {
-        return failure(options, 503, "unavailable", "CONNECTION", text);
+    if let Some(part) = &facts.not_ready {
+        let text = format!("failed to be ready for connections after 1ms: {part}");
+        return failure(options, 500, "CONNECTION", &text);
     }
     // The probes of streams and consumers are judged for form even while JetStream is off;
     // beyond that nats-server then calls every stream healthy.
     if options.account.is_none() && options.stream.is_some() {
         let text = "\"account\" must not be empty when checking stream health";
-        return failure(options, 400, "error", "BAD_REQUEST", text);
+        return failure(options, 400, "BAD_REQUEST", text);
     }
     if options.stream.is_none() && options.consumer.is_some() {
         let text = "\"stream\" must not be empty when checking consumer health";
-        return failure(options, 400, "error", "BAD_REQUEST", text);
+        return failure(options, 400, "BAD_REQUEST", text);
     }
     Response::json(
         200,
@@ -48,15 +49,9 @@ pub(super) fn render(options: &HealthzOptions, facts: &ServerFacts) -> Response 
     )
 }
 
-fn failure(
-    options: &HealthzOptions,
-    code: u16,
-    status: &'static str,
-    kind: &'static str,
-    text: &str,
-) -> Response {
+fn failure(options: &HealthzOptions, code: u16, kind: &'static str, text: &str) -> Response {
     let reply = HealthStatus {
-        status,
+        status: "error",
         error: (!options.details).then_some(text),
         errors: options
             .details

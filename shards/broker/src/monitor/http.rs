@@ -118,9 +118,15 @@ impl HttpConn {
     /// Takes what was read from the socket.
     pub fn handle_bytes(&mut self, input: &[u8]) -> Vec<Step> {
         let mut steps = Vec::new();
-        if self.phase != Phase::Closed {
-            self.input.extend_from_slice(input);
-            self.advance(&mut steps);
+        if self.phase == Phase::Closed {
+            return steps;
+        }
+        let is_ahead = self.phase != Phase::Reading;
+        self.input.extend_from_slice(input);
+        self.advance(&mut steps);
+        // What came together with the request is bounded by the driver's read.
+        if is_ahead && self.input.len() > PIPELINE_BYTES_MAX {
+            self.close(&mut steps);
         }
         steps
     }
@@ -139,13 +145,7 @@ impl HttpConn {
         loop {
             self.drop_body();
             match self.phase {
-                Phase::Closed => return,
-                Phase::Answering(_) => {
-                    if self.input.len() > PIPELINE_BYTES_MAX {
-                        self.close(steps);
-                    }
-                    return;
-                }
+                Phase::Closed | Phase::Answering(_) => return,
                 Phase::Reading if self.input.is_empty() => return,
                 Phase::Reading => {}
             }
@@ -259,19 +259,18 @@ fn read_head(input: &[u8]) -> Result<Option<Head>, Fault> {
     }))
 }
 
-/// A line that ends in some other HTTP version is told so, anything else is not HTTP.
+/// A request line with another version of HTTP is told so, anything else is not HTTP.
 fn version_fault(window: &[u8]) -> Fault {
     let line = window
         .split(|byte| *byte == b'\n')
         .next()
         .unwrap_or_default();
-    let last = line
-        .trim_ascii_end()
-        .rsplit(|byte| *byte == b' ')
-        .next()
-        .unwrap_or_default();
-    match last.strip_prefix(b"HTTP/") {
-        Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit() => {
+    let mut words = line.trim_ascii_end().split(|byte| *byte == b' ');
+    let version = words.nth(2).and_then(|word| word.strip_prefix(b"HTTP/"));
+    match version {
+        Some([major, b'.', minor])
+            if major.is_ascii_digit() && minor.is_ascii_digit() && words.next().is_none() =>
+        {
             Fault::Version
         }
         _ => Fault::Malformed,
@@ -385,7 +384,6 @@ const fn status_text(status: u16) -> &'static str {
         307 => "Temporary Redirect",
         400 => "Bad Request",
         404 => "Not Found",
-        503 => "Service Unavailable",
         _ => "Internal Server Error",
     }
 }

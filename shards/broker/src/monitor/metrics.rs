@@ -1,6 +1,8 @@
 //! `/metrics`: the same figures for Prometheus, text format 0.0.4, with the detail of each shard
 //! that `/varz` adds up. All names begin with `shearwater_`.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::accstatz::merged;
@@ -442,59 +444,67 @@ fn push_turns(metrics: &mut Metrics, shards: &[ShardSnapshot]) {
     }
 }
 
+/// A figure of an account, over all shards.
+type AccountFigure = (
+    &'static str,
+    Kind,
+    &'static str,
+    fn(&AccountSnapshot) -> u64,
+);
+
+const ACCOUNT_FIGURES: [AccountFigure; 8] = [
+    (
+        "account_connections",
+        Kind::Gauge,
+        "Clients connected.",
+        |sum| sum.connections,
+    ),
+    (
+        "account_leafnodes",
+        Kind::Gauge,
+        "Leaf nodes connected.",
+        |sum| sum.leafnodes,
+    ),
+    (
+        "account_subscriptions",
+        Kind::Gauge,
+        "Subscriptions.",
+        |sum| sum.index.subs,
+    ),
+    (
+        "account_received_messages_total",
+        Kind::Counter,
+        "Messages received.",
+        |sum| sum.traffic.in_msgs,
+    ),
+    (
+        "account_received_bytes_total",
+        Kind::Counter,
+        "Payload bytes received.",
+        |sum| sum.traffic.in_bytes,
+    ),
+    (
+        "account_sent_messages_total",
+        Kind::Counter,
+        "Messages sent.",
+        |sum| sum.traffic.out_msgs,
+    ),
+    (
+        "account_sent_bytes_total",
+        Kind::Counter,
+        "Payload bytes sent.",
+        |sum| sum.traffic.out_bytes,
+    ),
+    (
+        "account_slow_consumers_total",
+        Kind::Counter,
+        "Slow consumers closed.",
+        |sum| sum.slow_consumers,
+    ),
+];
+
 /// The busiest accounts, by connections and then by messages, within the limit.
 fn push_accounts(metrics: &mut Metrics, facts: &ServerFacts, shards: &[ShardSnapshot]) {
-    type Figure = fn(&AccountSnapshot) -> u64;
-    let figures: [(&str, Kind, &str, Figure); 8] = [
-        (
-            "account_connections",
-            Kind::Gauge,
-            "Clients connected.",
-            |sum| sum.connections,
-        ),
-        (
-            "account_leafnodes",
-            Kind::Gauge,
-            "Leaf nodes connected.",
-            |sum| sum.leafnodes,
-        ),
-        (
-            "account_subscriptions",
-            Kind::Gauge,
-            "Subscriptions.",
-            |sum| sum.index.subs,
-        ),
-        (
-            "account_received_messages_total",
-            Kind::Counter,
-            "Messages received.",
-            |sum| sum.traffic.in_msgs,
-        ),
-        (
-            "account_received_bytes_total",
-            Kind::Counter,
-            "Payload bytes received.",
-            |sum| sum.traffic.in_bytes,
-        ),
-        (
-            "account_sent_messages_total",
-            Kind::Counter,
-            "Messages sent.",
-            |sum| sum.traffic.out_msgs,
-        ),
-        (
-            "account_sent_bytes_total",
-            Kind::Counter,
-            "Payload bytes sent.",
-            |sum| sum.traffic.out_bytes,
-        ),
-        (
-            "account_slow_consumers_total",
-            Kind::Counter,
-            "Slow consumers closed.",
-            |sum| sum.slow_consumers,
-        ),
-    ];
     let mut accounts: Vec<(&str, AccountSnapshot)> = merged(facts, shards).into_iter().collect();
     let activity = |sum: &AccountSnapshot| {
         (
@@ -503,13 +513,13 @@ fn push_accounts(metrics: &mut Metrics, facts: &ServerFacts, shards: &[ShardSnap
         )
     };
     // The sort is stable and begins by name, so the choice does not flicker among equals.
-    accounts.sort_by_key(|(_, sum)| std::cmp::Reverse(activity(sum)));
+    accounts.sort_by_key(|(_, sum)| Reverse(activity(sum)));
     let known = accounts.len();
     accounts.truncate(METRICS_ACCOUNTS_MAX);
     // Names that are equal once shortened would give the same series twice.
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     accounts.retain(|(name, _)| seen.insert(shortened(name)));
-    for (name, kind, help, value) in figures {
+    for (name, kind, help, value) in ACCOUNT_FIGURES {
         metrics.family(name, kind, help);
         for (account, sum) in &accounts {
             metrics.sample(name, &[("account", account)], value(sum));

@@ -193,6 +193,27 @@ impl SubsNeed {
                 .as_deref()
                 .is_none_or(|test| matches(subject.as_bytes(), test.as_bytes()))
     }
+
+    /// Picks the rows to send from all subscriptions of a shard, in the order given, and counts
+    /// those that are wanted. `look` gives account and subject.
+    pub fn pick<'a, S: Copy>(
+        &self,
+        subs: impl Iterator<Item = S>,
+        mut look: impl FnMut(S) -> (&'a str, &'a str),
+    ) -> (u64, Vec<S>) {
+        let mut total = 0;
+        let mut rows = Vec::new();
+        for sub in subs {
+            let (account, subject) = look(sub);
+            if self.wants(account, subject) {
+                total += 1;
+                if rows.len() < self.rows_max {
+                    rows.push(sub);
+                }
+            }
+        }
+        (total, rows)
+    }
 }
 
 #[cfg(test)]
@@ -283,5 +304,7 @@ mod tests {
         assert!(need.wants("A", "x.>") && need.wants("A", "*.a") && need.wants("A", ">"));
         assert!(!need.wants("B", "x.>") && !need.wants("A", "x") && !need.wants("A", "x.b"));
         assert!(SubsNeed::default().wants("any", "x.*"));
+        let subs = [("A", "x.>"), ("A", "y"), ("B", "x.a"), ("A", "*.*")];
+        assert_eq!(need.pick(0..subs.len(), |at| subs[at]), (2, vec![0]));
     }
 }

@@ -36,7 +36,8 @@ pub const HEADERS_MAX: usize = 64;
 pub const BODY_BYTES_MAX: u64 = 64 * 1024;
 
 /// Most bytes that wait behind the request being answered (pipelining). More closes the
-/// connection; a driver that stops reading while `wants_input()` is false never gets there.
+/// connection; a driver that stops reading while `wants_input()` is false never gets there. What
+/// came in the same read as the request is not held against the client.
 pub const PIPELINE_BYTES_MAX: usize = 16 * 1024;
 
 /// Requests answered on one connection before it is closed, so that no client keeps one forever.

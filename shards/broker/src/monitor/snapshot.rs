@@ -304,7 +304,7 @@ pub struct ConnFigures {
     pub in_bytes: u64,
     /// Payload bytes to it.
     pub out_bytes: u64,
-    /// How often it was held up as a fast publisher.
+    /// How often a publisher was held up for it.
     pub stalls: u64,
     /// Its subscriptions.
     pub subs: u64,
@@ -340,7 +340,8 @@ pub struct ConnSnapshot {
     pub user: String,
     /// The account; `None` after a failed login. Before the login it is the global account.
     pub account: Option<String>,
-    /// The signer of the account's JWT.
+    /// The signer of the account's JWT; for an nkey of the configuration the account's name, as
+    /// nats-server shows it; empty for other logins.
     pub issuer_key: String,
     /// Tags of the user's JWT.
     pub tags: Vec<String>,

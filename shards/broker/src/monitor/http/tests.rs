@@ -110,6 +110,7 @@ fn what_is_not_a_request_is_refused_and_closed() {
         ),
         ("GET /a\r\n\r\n", "400 Bad Request"),
         ("junk\r\n\r\n", "400 Bad Request"),
+        ("GE T /a HTTP/1.1\r\nHost: a\r\n\r\n", "400 Bad Request"),
         ("CONNECT {}\r\nPING\r\n", "400 Bad Request"),
         ("\x16\x03\x01\0\x05hello", "400 Bad Request"),
         (
@@ -193,7 +194,12 @@ fn bodies_are_thrown_away_within_the_limit() {
 
 #[test]
 fn pipelined_requests_wait_within_the_limit() {
-    assert_eq!(once(&OK.repeat(5)).matches("/healthz?").count(), 5);
+    for requests in [5, 1000] {
+        assert_eq!(
+            once(&OK.repeat(requests)).matches("/healthz?").count(),
+            requests
+        );
+    }
     let mut conn = HttpConn::new();
     let steps = conn.handle_bytes(OK.as_bytes());
     assert!(matches!(steps.as_slice(), [Step::Request(_)]));
