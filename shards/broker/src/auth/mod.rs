@@ -357,10 +357,17 @@ impl AuthTable {
     /// The identity of a connection that gives no credentials, or whose first verb is not CONNECT.
     #[must_use]
     pub fn no_auth_identity(&self, kind: ConnectionKind) -> Login {
-        match (&self.mode, &self.no_auth) {
+        let login = match (&self.mode, &self.no_auth) {
             (Mode::Open, _) => Login::Accept(Identity::anonymous("")),
             (_, Some(user)) => User::bind(user, kind),
             _ => Login::Reject(Reason::NoCredentials),
+        };
+        match login {
+            Login::Accept(identity) => Login::Accept(Identity {
+                is_no_auth: true,
+                ..identity
+            }),
+            other => other,
         }
     }
 
@@ -372,11 +379,11 @@ impl AuthTable {
         let login = match (&self.mode, &old.source) {
             (Mode::Open, _) => Login::Accept(Identity::anonymous(&old.user)),
             (_, None) => self.no_auth_identity(kind),
+            (_, Some(_)) if old.is_no_auth => self.no_auth_identity(kind),
             (Mode::Token(user), Some(source)) => Self::rebind_user(Some(user), source, kind),
             (Mode::Users, Some(source)) => {
                 let named = match source.proof {
                     Proof::Nkey(_) => self.nkeys.get(&source.name),
-                    Proof::Nothing => self.no_auth.as_ref(),
                     _ => self.users.get(&source.name),
                 };
                 Self::rebind_user(named, source, kind)

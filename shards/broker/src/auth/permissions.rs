@@ -65,7 +65,7 @@ pub enum SubscribeVerdict {
 enum PublishAllow {
     All,
     Nothing,
-    Listed(RuleList),
+    Listed(Box<RuleList>),
 }
 
 /// Compiled permissions; shared by all connections of a user.
@@ -95,7 +95,7 @@ impl Permissions {
     pub fn compile(settings: &PermissionSettings) -> Result<Self, RuleError> {
         let allow = settings.publish.allow.as_deref().unwrap_or_default();
         let publish_allow = match compile(allow, false)? {
-            Some(list) => PublishAllow::Listed(list),
+            Some(list) => PublishAllow::Listed(Box::new(list)),
             None if settings.allow_responses.is_some() => PublishAllow::Nothing,
             None => PublishAllow::All,
         };

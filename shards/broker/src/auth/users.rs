@@ -117,6 +117,7 @@ impl User {
             permission_settings: permissions.map(|both| Arc::clone(&both.settings)),
             connection_kinds: user.kinds,
             is_system: user.is_system,
+            is_no_auth: false,
             source: Some(Arc::clone(user)),
         })
     }
@@ -138,6 +139,8 @@ pub struct Identity {
     pub connection_kinds: ConnectionKinds,
     /// The account is the system account.
     pub is_system: bool,
+    /// It gave no credentials; what it became follows from the configuration alone.
+    pub is_no_auth: bool,
     /// The configured user, if there is one.
     pub(super) source: Option<Arc<User>>,
 }
@@ -153,6 +156,7 @@ impl Identity {
             permission_settings: None,
             connection_kinds: ConnectionKinds::default(),
             is_system: false,
+            is_no_auth: true,
             source: None,
         }
     }
