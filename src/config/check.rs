@@ -9,8 +9,15 @@ use super::reader::{Places, split_host_port};
 /// Everything that keeps these options from being used, in the order of the file where a place is
 /// known.
 pub fn check(options: &Options, places: &Places) -> Vec<Finding> {
+    check_known(options, places, false)
+}
+
+/// As [`check`]; when the options are partial because the file has errors, rules about names that
+/// are defined elsewhere are left out.
+pub(super) fn check_known(options: &Options, places: &Places, is_partial: bool) -> Vec<Finding> {
     let mut c = Checker {
         places,
+        is_partial,
         findings: Vec::new(),
     };
     c.limits(options);
@@ -27,6 +34,7 @@ pub fn check(options: &Options, places: &Places) -> Vec<Finding> {
 
 struct Checker<'p> {
     places: &'p Places,
+    is_partial: bool,
     findings: Vec<Finding>,
 }
 
@@ -95,7 +103,7 @@ impl Checker<'_> {
 
     /// Who a client without credentials is must be one of the users.
     fn no_auth_user(&mut self, o: &Options, name: &str, path: &'static str) {
-        if name.is_empty() {
+        if name.is_empty() || self.is_partial {
             return;
         }
         self.refuse(
@@ -180,6 +188,9 @@ impl Checker<'_> {
     }
 
     fn leafnodes(&mut self, o: &Options) {
+        if self.is_partial {
+            return;
+        }
         let exists = |name: &str| {
             name.is_empty()
                 || name == "$G"
@@ -286,7 +297,7 @@ impl Checker<'_> {
                 "in non operator mode, `default_js_domain` references non existing account \
                  {account:?}"
             );
-            self.refuse(!known, &["default_js_domain"], text);
+            self.refuse(!known && !self.is_partial, &["default_js_domain"], text);
             let has_own = o
                 .accounts
                 .iter()

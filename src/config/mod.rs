@@ -35,6 +35,7 @@ mod overlay;
 mod parser;
 mod permissions;
 mod reader;
+pub mod reload;
 mod secret;
 mod served;
 mod server;
@@ -111,7 +112,7 @@ pub fn parse_text(text: &[u8], file: &str, source: &dyn Source) -> Result<Map, C
 }
 
 /// A configuration file that can be used.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Loaded {
     /// What it says, over the defaults.
     pub options: Options,
@@ -129,10 +130,7 @@ pub struct Loaded {
 /// Everything that is wrong with it, at once; only a grammar error ends the reading early. Rules
 /// between keys are not checked here but in [`check`], since flags may still change values.
 pub fn load(path: &str, source: &dyn Source) -> Result<Loaded, ConfigErrors> {
-    let text = source
-        .read(Path::new(path))
-        .map_err(|err| ConfigErrors::one(Finding::bare(error::io_text("open", path, &err))))?;
-    load_text(&text, path, source)
+    load_text(&read(path, source)?, path, source)
 }
 
 /// Reads the text of a configuration file called `path`.
@@ -140,41 +138,59 @@ pub fn load(path: &str, source: &dyn Source) -> Result<Loaded, ConfigErrors> {
 /// # Errors
 /// As [`load`].
 pub fn load_text(text: &[u8], path: &str, source: &dyn Source) -> Result<Loaded, ConfigErrors> {
-    let (map, mut errors) = parser::parse(text, path, source);
+    let (loaded, errors) = judge(text, path, source);
+    if errors.is_empty() {
+        return Ok(loaded);
+    }
+    Err(ConfigErrors {
+        errors,
+        warnings: loaded.warnings,
+    })
+}
+
+fn read(path: &str, source: &dyn Source) -> Result<Vec<u8>, ConfigErrors> {
+    source
+        .read(Path::new(path))
+        .map_err(|err| ConfigErrors::one(Finding::bare(error::io_text("open", path, &err))))
+}
+
+/// What could be read of a text, and all errors in it.
+fn judge(text: &[u8], path: &str, source: &dyn Source) -> (Loaded, Vec<Finding>) {
+    let (map, mut findings) = parser::parse(text, path, source);
+    let is_readable = findings.is_empty() || !map.is_empty();
     let mut reader = reader::Reader::default();
     let mut options = Options::default();
-    if errors.is_empty() || !map.is_empty() {
+    if is_readable {
         options = server::fill(&mut reader, &map);
     }
     options.config_file = Some(path.to_string());
     for (pos, file, before) in std::mem::take(&mut reader.files) {
         if let Err(err) = source.read(Path::new(&file)) {
             let text = format!("{before}{}", error::io_text("open", &file, &err));
-            reader.findings.push(Finding::error(&pos, text));
+            findings.push(Finding::error(&pos, text));
         }
     }
-    errors.append(&mut reader.findings);
-    let is_error = |finding: &Finding| finding.kind == Kind::Error;
-    let (mut errors, mut warnings): (Vec<_>, Vec<_>) = errors.into_iter().partition(is_error);
-    errors.sort_by(|a, b| a.pos.cmp(&b.pos));
-    errors.dedup();
-    warnings.sort_by(|a, b| a.pos.cmp(&b.pos));
-    if !errors.is_empty() {
-        return Err(ConfigErrors { errors, warnings });
-    }
-    if map.is_empty() {
+    findings.append(&mut reader.findings);
+    if is_readable && map.is_empty() {
         let text = format!("{path}: config has no values or is empty");
-        warnings.push(Finding {
+        findings.push(Finding {
             kind: Kind::Warning,
             ..Finding::bare(text)
         });
     }
-    Ok(Loaded {
-        options,
-        warnings,
-        digest: digest(&map),
-        places: reader.places,
-    })
+    findings.sort_by(|a, b| a.pos.cmp(&b.pos));
+    findings.dedup();
+    let is_error = |finding: &Finding| finding.kind == Kind::Error;
+    let (errors, warnings) = findings.into_iter().partition(is_error);
+    (
+        Loaded {
+            options,
+            warnings,
+            digest: digest(&map),
+            places: reader.places,
+        },
+        errors,
+    )
 }
 
 /// Reads a configuration file as `-t` does: what nats-server warns about makes it fail, and so
