@@ -406,3 +406,56 @@ fn the_usage_names_every_spelling() {
 fn clap_finds_no_fault_in_the_definition() {
     <Flags as clap::CommandFactory>::command().debug_assert();
 }
+
+mod properties {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Arguments that are likely to mean something.
+    fn argument() -> impl Strategy<Value = String> {
+        let spelling = proptest::sample::select(argv::SPELLINGS).prop_map(|(name, ..)| name);
+        prop_oneof![
+            spelling.clone().prop_map(|name| format!("-{name}")),
+            (spelling, ".{0,8}").prop_map(|(name, value)| format!("--{name}={value}")),
+            "-{0,3}[a-zA-Z]{0,4}=?.{0,4}",
+            "[0-9]{0,20}",
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_arguments_are_answered(args in prop::collection::vec(argument(), 0..8)) {
+            match parse(&args) {
+                Ok(Command::Print(printout)) => prop_assert!(!printout.stdout.is_empty()),
+                Ok(_) => {}
+                Err(error) => prop_assert!(error.printout().stderr.ends_with('\n')),
+            }
+        }
+
+        #[test]
+        fn no_secret_survives_redaction(
+            before in prop::collection::vec(argument(), 0..4),
+            flag in proptest::sample::select(&["user", "pass", "auth", "routes", "cluster_listen"]),
+            dashes in "--?",
+            inline in any::<bool>(),
+        ) {
+            let secret = "hush-hush";
+            let mut args = before;
+            // Whatever comes before must be flags, or the secret is no flag's value at all.
+            prop_assume!(argv::split(&args).fault.is_none() && argv::split(&args).words.is_empty());
+            if inline {
+                args.push(format!("{dashes}{flag}={secret}"));
+            } else {
+                args.extend([format!("{dashes}{flag}"), secret.to_owned()]);
+            }
+            let shown = redacted(&args);
+            prop_assert_eq!(shown.len(), args.len());
+            prop_assert!(!shown.concat().contains(secret), "{:?}", shown);
+        }
+
+        #[test]
+        fn decimal_integers_are_read_as_written(number in any::<i64>()) {
+            prop_assert_eq!(go_int(&number.to_string()), Ok(number));
+        }
+    }
+}

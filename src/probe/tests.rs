@@ -225,3 +225,49 @@ fn several_nodes_and_a_short_backlog_are_noted() {
         &["128", "net.core.somaxconn"],
     );
 }
+
+/// The names a rule of the shipped seccomp profile allows without looking at arguments.
+fn allowed_calls() -> Vec<String> {
+    let text = include_str!("../../configs/seccomp-io_uring.json");
+    let profile: serde_json::Value = serde_json::from_str(text).unwrap();
+    assert_eq!(
+        profile["defaultAction"], "SCMP_ACT_ERRNO",
+        "what is not named is denied"
+    );
+    let rules = profile["syscalls"].as_array().unwrap();
+    rules
+        .iter()
+        .filter(|rule| rule["action"] == "SCMP_ACT_ALLOW" && rule.get("args").is_none())
+        .flat_map(|rule| rule["names"].as_array().unwrap())
+        .map(|name| name.as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn the_shipped_profile_allows_what_the_probe_misses() {
+    let allowed = allowed_calls();
+    for call in [
+        "io_uring_setup",
+        "io_uring_enter",
+        "io_uring_register",
+        "sched_setaffinity",
+    ] {
+        assert!(allowed.iter().any(|name| name == call), "{call}");
+    }
+    for call in [
+        "bpf",
+        "mount",
+        "ptrace",
+        "unshare",
+        "setns",
+        "keyctl",
+        "init_module",
+        "clone3",
+    ] {
+        assert!(!allowed.iter().any(|name| name == call), "{call}");
+    }
+    let mut unique = allowed.clone();
+    unique.sort_unstable();
+    unique.dedup();
+    assert_eq!(unique.len(), allowed.len(), "a name stands twice");
+}
