@@ -102,7 +102,7 @@ impl Steering {
             return Err("can only reload config when a file was provided using -c or --config".into());
         }
         let loaded = boot::load(&self.flags).map_err(|errors| errors.to_string())?;
-        let changes = config::reload(&self.options, &loaded.options).map_err(|r| r.to_string())?;
+        let changes = config::reload::diff(&self.options, &loaded.options)?;
         let tls = boot::build_tls(&loaded.options).map_err(|error| error.to_string())?;
         let settings = translate::shard_settings(
             &loaded.options,
@@ -126,8 +126,8 @@ impl Steering {
             fixed.tls_cert_not_after_s =
                 tls.as_ref().and_then(|tls| u64::try_from(tls.cert_not_after_s()).ok());
         });
-        for line in changes {
-            tracing::info!("{line}");
+        for change in changes {
+            tracing::info!("{}", change.log_line());
         }
         tracing::info!("Reloaded server configuration ({})", loaded.digest);
         Ok(())

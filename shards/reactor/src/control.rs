@@ -97,7 +97,8 @@ impl Shared {
     }
 
     /// Client connections of the process.
-    pub(crate) fn connections(&self) -> usize {
+    #[must_use]
+    pub fn connections(&self) -> usize {
         self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
     }
 
