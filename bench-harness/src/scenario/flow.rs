@@ -261,7 +261,8 @@ impl Engine {
         if publisher.at >= publisher.cycle.len() {
             publisher.at = 0;
         }
-        Ok(!sent.full && allowed - partial > sent.taken)
+        let more = allowed - partial > sent.taken || !publisher.urgent.is_empty();
+        Ok(more && !sent.full)
     }
 
     fn receive(&mut self, index: usize) -> Result<()> {
