@@ -4,6 +4,7 @@
 pub mod connect;
 pub mod encode;
 pub mod errors;
+mod fast;
 pub mod info;
 pub mod op;
 pub mod parse;

@@ -15,9 +15,10 @@ pub enum Op<'a> {
     Pong,
     /// `+OK` from a client: accepted and without meaning.
     Ok,
-    /// `-ERR ...` from a client: accepted, at most worth a log line.
+    /// `-ERR ...` from a client. nats-server closes such a connection, without a word, with the
+    /// reason "Parse Error".
     Err,
-    /// `INFO ...` from a client: accepted and without meaning.
+    /// `INFO {json}` from a client: accepted and without meaning.
     Info,
     /// `SUB <subject> [queue] <sid>`. The subject is not validated here.
     Sub {
@@ -63,7 +64,8 @@ pub enum Step<'a> {
     Incomplete {
         /// Bytes that must be buffered from the start of the operation before another look can
         /// get further; always more than were given. Exactly the operation's length once the
-        /// control line of a publish is complete.
+        /// control line of a publish is complete; a look one byte earlier can only find that the
+        /// payload ends wrongly, say with a bare LF.
         need: usize,
     },
 }

@@ -1,0 +1,3 @@
+//! The bodies of the fuzz targets, one module for each crate under test.
+
+pub mod wire;
