@@ -170,3 +170,104 @@ pub fn is_well_formed(block: &[u8]) -> bool {
 fn is_key(key: &[u8]) -> bool {
     !key.is_empty() && key.iter().all(|&b| b > b' ' && b != b':' && b != 0x7f)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: &[u8] = b"NATS/1.0\r\nA: 1\r\na:2\r\nAB:   3 \r\nA: 4\r\n\r\n";
+
+    #[test]
+    fn finds_the_first_exact_key() {
+        assert_eq!(get(BLOCK, b"A"), Some(b"1".as_slice()));
+        assert_eq!(get(BLOCK, b"a"), Some(b"2".as_slice()));
+        assert_eq!(get(BLOCK, b"AB"), Some(b"3 ".as_slice()));
+        assert_eq!(get(BLOCK, b"B"), None);
+        assert_eq!(get(BLOCK, b""), None);
+        assert_eq!(get(BLOCK, b"NATS/1.0"), None);
+        assert_eq!(get(b"", b"A"), None);
+        assert_eq!(get(b"NATS/1.0\r\nX: A: 1\r\n\r\n", b"A"), None);
+        assert_eq!(get(b"NATS/1.0\r\nA: 1", b"A"), None);
+        assert_eq!(iter(BLOCK).count(), 4);
+    }
+
+    #[test]
+    fn changes_a_block() {
+        let mut block = Vec::new();
+        assert!(set(&mut block, b"K", b"v"));
+        assert_eq!(block, b"NATS/1.0\r\nK: v\r\n\r\n");
+        assert!(set(&mut block, b"L", b""));
+        assert!(set(&mut block, b"K", b"w"));
+        assert_eq!(block, b"NATS/1.0\r\nL: \r\nK: w\r\n\r\n");
+        remove(&mut block, b"L");
+        assert_eq!(block, b"NATS/1.0\r\nK: w\r\n\r\n");
+        remove(&mut block, b"K");
+        assert_eq!(block, b"");
+        let mut status = b"NATS/1.0 503\r\nK: v\r\n\r\n".to_vec();
+        remove(&mut status, b"K");
+        assert_eq!(status, b"NATS/1.0 503\r\n\r\n");
+        let mut all = BLOCK.to_vec();
+        remove(&mut all, b"A");
+        assert_eq!(all, b"NATS/1.0\r\na:2\r\nAB:   3 \r\n\r\n");
+    }
+
+    #[test]
+    fn refuses_to_smuggle() {
+        let mut block = BLOCK.to_vec();
+        for (key, value) in [
+            ("K", "a\r\nB: c"),
+            ("K", "a\n"),
+            ("K:", "v"),
+            ("", "v"),
+            ("K\r\n", ""),
+        ] {
+            assert!(!set(&mut block, key.as_bytes(), value.as_bytes()));
+        }
+        assert_eq!(block, BLOCK);
+    }
+
+    #[test]
+    fn reads_the_status() {
+        assert_eq!(status(b"NATS/1.0 503\r\n\r\n"), Some((503, b"".as_slice())));
+        let text = b"NATS/1.0 409 Consumer Deleted\r\n\r\n";
+        assert_eq!(status(text), Some((409, b"Consumer Deleted".as_slice())));
+        for block in [
+            "",
+            "NATS/1.0\r\n\r\n",
+            "NATS/1.0 \r\n",
+            "NATS/1.0 50\r\n",
+            "NATS/1.0 5x3\r\n",
+            "NATS/1.0 5030\r\n",
+            "NATS/1.0503\r\n",
+            "HTTP/1.1 503\r\n",
+            "NATS/1.0 503",
+        ] {
+            assert_eq!(status(block.as_bytes()), None, "{block:?}");
+        }
+    }
+
+    #[test]
+    fn knows_a_well_formed_block() {
+        for block in [
+            BLOCK,
+            EMPTY,
+            b"NATS/1.0 503 No\r\n\r\n",
+            b"NATS/1.0\r\nA:\r\n\r\n",
+        ] {
+            assert!(is_well_formed(block));
+        }
+        for block in [
+            "",
+            "NATS/1.0\r\n",
+            "NATS/1.0\r\n\r\nx",
+            "NATS/1.0x\r\n\r\n",
+            "NATS/1.0\r\nA\r\n\r\n",
+            "NATS/1.0\r\n: v\r\n\r\n",
+            "NATS/1.0\r\nA B: v\r\n\r\n",
+            "NATS/1.0\r\nA: 1\n\r\n\r\n",
+            "NATS/1.0\n\n",
+        ] {
+            assert!(!is_well_formed(block.as_bytes()), "{block:?}");
+        }
+    }
+}

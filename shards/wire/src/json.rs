@@ -56,7 +56,7 @@ impl Formatter for GoCompact {
     }
 
     fn write_char_escape<W: ?Sized + Write>(&mut self, w: &mut W, e: CharEscape) -> io::Result<()> {
-        write_escape(w, e)
+        write_escape(w, &e)
     }
 }
 
@@ -70,7 +70,7 @@ impl Formatter for GoPretty {
     }
 
     fn write_char_escape<W: ?Sized + Write>(&mut self, w: &mut W, e: CharEscape) -> io::Result<()> {
-        write_escape(w, e)
+        write_escape(w, &e)
     }
 
     fn begin_array<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
@@ -130,7 +130,7 @@ fn write_fragment<W: ?Sized + Write>(writer: &mut W, fragment: &str) -> io::Resu
 }
 
 /// Go has short escapes for the same characters; only the rest goes through `\u00xx`.
-fn write_escape<W: ?Sized + Write>(writer: &mut W, escape: CharEscape) -> io::Result<()> {
+fn write_escape<W: ?Sized + Write>(writer: &mut W, escape: &CharEscape) -> io::Result<()> {
     let short: &[u8] = match escape {
         CharEscape::Quote => b"\\\"",
         CharEscape::ReverseSolidus => b"\\\\",

@@ -184,3 +184,68 @@ fn crc16(data: &[u8]) -> u16 {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_back_what_it_writes() {
+        for kind in KeyKind::ALL {
+            for byte in [0, 1, 0x7f, 0xff] {
+                let key = [byte; KEY_LEN];
+                let text = encode_public(kind, &key);
+                assert_eq!(text.len(), TEXT_LEN);
+                assert_eq!(decode_public(&text), Ok((kind, key)));
+                let seed = encode_seed(kind, &key);
+                assert_eq!(seed.expose().len(), SEED_TEXT_LEN);
+                assert_eq!(decode_seed(seed.expose()), Ok((kind, key)));
+            }
+        }
+        assert!(encode_public(KeyKind::Server, &[9; 32]).starts_with('N'));
+        assert!(
+            encode_seed(KeyKind::User, &[9; 32])
+                .expose()
+                .starts_with("SU")
+        );
+    }
+
+    /// Keys that nats-server and the nkeys library made.
+    #[test]
+    fn knows_keys_of_others() {
+        let server = "NCS6BANQEILY2BXAALLEXBMY7MNHL3Q6UBRTFRHOV4F336P3A6BDZUFB";
+        assert!(is_public(KeyKind::Server, server));
+        let curve = "XCI2TYHLKVJDPS7ATGFKFJVMAEP5GYWAMMAQPUVXEJPMHN42RA7BU4OB";
+        assert!(is_public(KeyKind::Curve, curve));
+        let user = "UBDSW5S5UT4DCC4T3ZAMZB6YZPV2AAUXM2XF6DGCDATHA2OGD5NJKDXB";
+        let (kind, key) = decode_public(user).unwrap();
+        assert_eq!(
+            (kind, encode_public(kind, &key).as_str()),
+            (KeyKind::User, user)
+        );
+        let seed = "SUAEULCF4IWPG52XT6FZIAZ4AI65DHR43X6WRBQV2NNTBUE3QCTU2WUX6U";
+        let (kind, raw) = decode_seed(seed).unwrap();
+        assert_eq!(kind, KeyKind::User);
+        assert_eq!(encode_seed(kind, &raw).expose(), seed);
+    }
+
+    #[test]
+    fn tells_what_is_wrong() {
+        let good = encode_public(KeyKind::User, &[3; 32]);
+        assert_eq!(
+            decode_public_as(KeyKind::Account, &good),
+            Err(KeyError::Prefix)
+        );
+        assert_eq!(decode_public(&good.to_lowercase()), Err(KeyError::Encoding));
+        assert_eq!(decode_public(&good[1..]), Err(KeyError::Length));
+        let mut raw = vec![1 << 3];
+        raw.extend_from_slice(&[0; 32]);
+        let sum = crc16(&raw);
+        raw.extend_from_slice(&sum.to_le_bytes());
+        assert_eq!(
+            decode_public(&BASE32_NOPAD.encode(&raw)),
+            Err(KeyError::Prefix)
+        );
+        assert_eq!(crc16(b"123456789"), 0x31c3);
+    }
+}

@@ -106,3 +106,35 @@ fn letter_of(digit: u64) -> u8 {
         .copied()
         .unwrap_or(b'0')
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn ids_are_unique_and_repeatable() {
+        let seed: [u8; 32] = std::array::from_fn(|at| u8::try_from(at).unwrap());
+        let (mut one, mut two) = (Nuid::new(seed), Nuid::new(seed));
+        let mut seen = HashSet::new();
+        for _ in 0..10_000 {
+            let id = one.next_id();
+            assert_eq!(id, two.next_id());
+            assert!(id.iter().all(u8::is_ascii_alphanumeric));
+            assert!(seen.insert(id));
+        }
+        assert_eq!(one.next_text().len(), NUID_LEN);
+        assert_ne!(Nuid::new([1; 32]).next_id(), Nuid::new([2; 32]).next_id());
+    }
+
+    #[test]
+    fn the_counter_starts_over_with_a_new_prefix() {
+        let mut source = Nuid::new([7; 32]);
+        let before = source.next_id();
+        source.counter = COUNTER_END - 1;
+        let after = source.next_id();
+        assert_ne!(before[..PREFIX_LEN], after[..PREFIX_LEN]);
+        assert!(source.counter < COUNTER_END);
+    }
+}

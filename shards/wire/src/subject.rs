@@ -186,3 +186,96 @@ pub fn is_subset(sub: &[u8], of: &[u8]) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn validity() {
+        for subject in [
+            "a", "a.b", "foo*", ">x", "a.b>.c*d", "$SYS.x", "a/b", "é", "a\u{c}b", "\0",
+        ] {
+            assert!(is_valid_publish(subject.as_bytes()), "{subject:?}");
+            assert!(is_valid_subscribe(subject.as_bytes()), "{subject:?}");
+            assert!(is_literal(subject.as_bytes()), "{subject:?}");
+        }
+        for pattern in ["*", ">", "a.*", "*.a", "a.>", "*.*.>"] {
+            assert!(!is_valid_publish(pattern.as_bytes()), "{pattern:?}");
+            assert!(is_valid_subscribe(pattern.as_bytes()), "{pattern:?}");
+            assert!(!is_literal(pattern.as_bytes()), "{pattern:?}");
+        }
+        for subject in [
+            "", ".", "a.", ".a", "a..b", "a b", "a\t", "\ra", "a\n", ">.a", "a.>.b", "a.>.",
+        ] {
+            assert!(!is_valid_publish(subject.as_bytes()), "{subject:?}");
+            assert!(!is_valid_subscribe(subject.as_bytes()), "{subject:?}");
+        }
+    }
+
+    #[test]
+    fn splitting() {
+        let split = |text: &'static str| tokens(text.as_bytes()).collect::<Vec<_>>();
+        assert_eq!(split("a.bc.d"), [b"a".as_slice(), b"bc", b"d"]);
+        assert_eq!(split("a..b"), [b"a".as_slice(), b"", b"b"]);
+        assert_eq!(split("a."), [b"a".as_slice(), b""]);
+        assert!(split("").is_empty());
+        for (text, count) in [("", 0), ("a", 1), ("a.b", 2), ("a.", 2), (".", 2)] {
+            assert_eq!(token_count(text.as_bytes()), count);
+        }
+    }
+
+    #[test]
+    fn matching() {
+        for (pattern, literal) in [
+            ("a", "a"),
+            ("*", "a"),
+            (">", "a"),
+            (">", "a.b.c"),
+            ("a.*", "a.b"),
+            ("a.>", "a.b.c"),
+            ("*.b.*", "a.b.c"),
+            ("a*", "a*"),
+            ("foo.*", "foo.*"),
+            ("a.>", "a.>"),
+            ("*.>", "a.b"),
+        ] {
+            assert!(
+                matches(pattern.as_bytes(), literal.as_bytes()),
+                "{pattern} {literal}"
+            );
+        }
+        for (pattern, literal) in [
+            ("a", "b"),
+            ("a", "a.b"),
+            ("a.b", "a"),
+            ("*", "a.b"),
+            ("a.>", "a"),
+            ("*.>", "a"),
+            ("a*", "ab"),
+            ("foo.bar", "foo.*"),
+            (">", "a..b"),
+            (">", "a."),
+            (">", ".a"),
+            ("", ""),
+            ("a.*", "a."),
+            ("*", ""),
+            (">", ""),
+            ("a.>", "a.b."),
+            (">", "a.b..c"),
+        ] {
+            assert!(
+                !matches(pattern.as_bytes(), literal.as_bytes()),
+                "{pattern} {literal}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_that_are_safe_on_the_wire() {
+        assert!(is_wire_safe(b"a.b-c") && is_wire_safe("é".as_bytes()));
+        for name in ["", "a b", "a\r", "\n", "\0", "a\u{7f}"] {
+            assert!(!is_wire_safe(name.as_bytes()), "{name:?}");
+        }
+    }
+}

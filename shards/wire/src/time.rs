@@ -236,3 +236,102 @@ fn fraction_of(fraction: &str, scale: u64) -> u64 {
     let scaled = nanos.saturating_mul(u128::from(scale));
     u64::try_from(scaled.checked_div(divisor).unwrap_or_default()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_points_in_time() {
+        let cases = [
+            (0, 0, "1970-01-01T00:00:00Z"),
+            (951_782_400, 0, "2000-02-29T00:00:00Z"),
+            (1_709_251_199, 500_000_000, "2024-02-29T23:59:59.5Z"),
+            (1_795_508_345, 123_456_789, "2026-11-24T08:19:05.123456789Z"),
+            (1_795_508_345, 1_000, "2026-11-24T08:19:05.000001Z"),
+            (-1, 0, "1969-12-31T23:59:59Z"),
+            (-62_135_596_800, 0, "0001-01-01T00:00:00Z"),
+            (
+                253_402_300_799,
+                999_999_999,
+                "9999-12-31T23:59:59.999999999Z",
+            ),
+            (253_402_300_800, 0, "0001-01-01T00:00:00Z"),
+            (i64::MIN, u32::MAX, "0001-01-01T00:00:00Z"),
+            (i64::MAX, 0, "0001-01-01T00:00:00Z"),
+        ];
+        for (secs, nanos, text) in cases {
+            assert_eq!(format_rfc3339(secs, nanos), text);
+        }
+    }
+
+    #[test]
+    fn formats_durations_like_go() {
+        let cases = [
+            (0, "0s"),
+            (1, "1ns"),
+            (1_100, "1.1µs"),
+            (2_200_000, "2.2ms"),
+            (12_300_000, "12.3ms"),
+            (3_300_000_000, "3.3s"),
+            (60_000_000_000, "1m0s"),
+            (3_723_000_000_000, "1h2m3s"),
+            (3_600_250_000_000, "1h0m0.25s"),
+            (-1_500_000_000, "-1.5s"),
+            (i64::MAX, "2562047h47m16.854775807s"),
+            (i64::MIN, "-2562047h47m16.854775808s"),
+        ];
+        for (nanos, text) in cases {
+            assert_eq!(format_go_duration(nanos), text);
+            assert_eq!(parse_go_duration(text), Ok(nanos));
+        }
+    }
+
+    #[test]
+    fn parses_durations_like_go() {
+        let cases = [
+            ("0", Ok(0)),
+            ("+5s", Ok(5_000_000_000)),
+            ("-0", Ok(0)),
+            ("1.5h", Ok(5_400_000_000_000)),
+            (".5s", Ok(500_000_000)),
+            ("5.s", Ok(5_000_000_000)),
+            ("1h1s2m", Ok(3_721_000_000_000)),
+            ("3us", Ok(3_000)),
+            ("3μs", Ok(3_000)),
+            ("0.9ns", Ok(0)),
+            ("0.100000000000000000000h", Ok(360_000_000_000)),
+            ("", Err(DurationError::Invalid)),
+            ("-", Err(DurationError::Invalid)),
+            ("s", Err(DurationError::Invalid)),
+            (".", Err(DurationError::Invalid)),
+            (".s", Err(DurationError::Invalid)),
+            ("1", Err(DurationError::MissingUnit)),
+            ("1.5", Err(DurationError::MissingUnit)),
+            ("1d", Err(DurationError::UnknownUnit)),
+            ("1 s", Err(DurationError::UnknownUnit)),
+            ("9223372036854775808ns", Err(DurationError::Range)),
+            ("-9223372036854775809ns", Err(DurationError::Range)),
+            ("99999999999999999999999s", Err(DurationError::Range)),
+            ("3000000h", Err(DurationError::Range)),
+        ];
+        for (text, nanos) in cases {
+            assert_eq!(parse_go_duration(text), nanos, "{text}");
+        }
+    }
+
+    #[test]
+    fn formats_uptimes() {
+        let cases = [
+            (0, "0s"),
+            (61, "1m1s"),
+            (3_600, "1h0m0s"),
+            (93_784, "1d2h3m4s"),
+            (31_536_000 * 5 + 93_784, "5y1d2h3m4s"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(format_uptime(seconds), text);
+        }
+        assert!(format_uptime(u64::MAX).ends_with('s'));
+    }
+}

@@ -267,6 +267,19 @@ fn responses_without_an_allow_list_deny_all_else() {
 }
 
 #[test]
+fn response_limits_of_the_configuration() {
+    let second = 1_000_000_000;
+    let limits = |max, expires_ns| {
+        let settings = ResponseSettings::from_config(max, expires_ns);
+        (settings.max, settings.expires_ns)
+    };
+    assert_eq!(limits(None, None), (1, 120 * second));
+    assert_eq!(limits(Some(0), Some(0)), (1, 120 * second));
+    assert_eq!(limits(Some(2), Some(5)), (2, 5));
+    assert_eq!(limits(Some(-5), Some(-1)), (-5, 0));
+}
+
+#[test]
 fn replies_that_are_allowed_anyway_need_no_permit() {
     let mut settings = publish(&["ok"], &[]);
     settings.allow_responses = Some(ResponseSettings {
@@ -433,6 +446,35 @@ fn whatever_is_delivered_is_allowed() {
                     );
                 }
             }
+        }
+    }
+}
+
+/// Many wildcards are looked up another way than few.
+#[test]
+fn long_lists_say_the_same_as_their_entries() {
+    let patterns = all_patterns();
+    let entries: Vec<&str> = patterns
+        .iter()
+        .map(String::as_str)
+        .filter(|p| *p != ">")
+        .collect();
+    assert!(entries.len() > 40);
+    let subjects = [
+        "a", "c", "c.a", "c.c", "c.c.a", "a.c.c", "c.c.c.c", "a.", "a..b", ".a", "c..c.c",
+    ];
+    for skipped in 0..entries.len() {
+        let list: Vec<&str> = entries
+            .iter()
+            .copied()
+            .filter(|entry| *entry != entries[skipped])
+            .collect();
+        let rules = compiled(&publish(&list, &[]));
+        for subject in subjects {
+            let expected = list
+                .iter()
+                .any(|entry| subject::matches(entry.as_bytes(), subject.as_bytes()));
+            assert_eq!(rules.can_publish(subject.as_bytes()), expected, "{subject}");
         }
     }
 }

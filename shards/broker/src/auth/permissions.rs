@@ -22,10 +22,26 @@ pub struct RuleSettings {
 /// How a user may answer requests that its publish rules would refuse to answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResponseSettings {
-    /// Messages for each request; 0 or less is no limit.
+    /// Messages for each request; 0 or less is no limit (in the configuration only less).
     pub max: i64,
     /// Nanoseconds from the request's delivery; 0 is no limit.
     pub expires_ns: u64,
+}
+
+impl ResponseSettings {
+    /// The limits of an `allow_responses` map: absent and 0 mean the default, a negative number
+    /// no limit.
+    #[must_use]
+    pub fn from_config(max: Option<i64>, expires_ns: Option<i64>) -> Self {
+        let default = Self::default();
+        let max = max.filter(|&max| max != 0).unwrap_or(default.max);
+        let expires_ns = match expires_ns {
+            None | Some(0) => default.expires_ns,
+            // A negative time is no limit, which is 0 here.
+            Some(expires_ns) => u64::try_from(expires_ns).unwrap_or(0),
+        };
+        Self { max, expires_ns }
+    }
 }
 
 impl Default for ResponseSettings {

@@ -1,5 +1,5 @@
 //! One list of subject patterns from a permission, compiled for look-up: literals in a hash table,
-//! wildcards in a trie, each with the queue names it is limited to.
+//! wildcards in a trie when they are many, each with the queue names it is limited to.
 
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
@@ -8,6 +8,9 @@ use wire::subject;
 
 use crate::index::hash::HashSeed;
 use crate::index::trie::{Trie, Walk};
+
+/// Up to so many wildcard patterns are tried one by one, which needs no buffers.
+const WILDCARDS_TRIED_MAX: usize = 16;
 
 /// Why an entry of a permission list cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -46,6 +49,7 @@ pub(super) struct Hits {
 pub(super) struct RuleList {
     rules: Vec<Rule>,
     literals: HashMap<Box<[u8]>, u32, FxBuildHasher>,
+    wildcard_rules: Vec<u32>,
     wildcards: Trie,
     seed: HashSeed,
 }
@@ -61,6 +65,7 @@ impl RuleList {
         let mut list = Self {
             rules: Vec::new(),
             literals: HashMap::default(),
+            wildcard_rules: Vec::new(),
             wildcards: Trie::new(),
             // The patterns come from the configuration, so the hash needs no secret.
             seed: HashSeed::new(0),
@@ -102,6 +107,7 @@ impl RuleList {
         if subject::is_literal(pattern) {
             self.literals.insert(pattern.into(), id);
         } else {
+            self.wildcard_rules.push(id);
             self.wildcards.insert(&self.seed, pattern, id);
         }
     }
@@ -116,8 +122,13 @@ impl RuleList {
         {
             return;
         }
-        // A subject with an empty token matches no pattern.
-        if self.wildcards.len() > 0 && subject::tokens(subject).all(|token| !token.is_empty()) {
+        if self.wildcards.len() <= WILDCARDS_TRIED_MAX {
+            let _ = self.wildcard_rules.iter().all(|&id| {
+                let rule = self.rules.get(id as usize);
+                !rule.is_some_and(|rule| subject::matches(&rule.pattern, subject)) || check(id)
+            });
+        } else if subject::tokens(subject).all(|token| !token.is_empty()) {
+            // A subject with an empty token matches no pattern; the trie would not notice.
             self.wildcards
                 .walk(&self.seed, subject, &mut Walk::default(), check);
         }

@@ -17,6 +17,7 @@
 pub(crate) mod hash;
 mod matches;
 mod members;
+mod pool;
 mod queue;
 mod table;
 pub(crate) mod trie;
@@ -26,13 +27,12 @@ mod bench;
 #[cfg(test)]
 mod tests;
 
-use slab::Slab;
-
 pub use matches::{Matches, QueueMatch};
 pub use queue::QueueId;
 
 use hash::HashSeed;
 use members::{Group, QueueMembers, Slot, SubList};
+use pool::Pool;
 use queue::QueueNames;
 use table::Table;
 use trie::{Trie, Walk};
@@ -87,7 +87,7 @@ pub struct IndexStats {
 pub struct Index {
     seed: HashSeed,
     table: Table<Slot>,
-    groups: Slab<Group>,
+    groups: Pool<Group>,
     trie: Trie,
     walk: Walk,
     queues: QueueNames,
@@ -105,7 +105,7 @@ impl Index {
         Self {
             seed: HashSeed::new(seed),
             table: Table::new(),
-            groups: Slab::new(),
+            groups: Pool::new(),
             trie: Trie::new(),
             walk: Walk::default(),
             queues: QueueNames::default(),
@@ -140,7 +140,7 @@ impl Index {
             patterns: self.table.len(),
             wildcard_patterns: self.trie.len(),
             bytes: self.table.allocated_bytes()
-                + self.groups.capacity() * size_of::<Group>()
+                + self.groups.allocated_bytes()
                 + self.trie.allocated_bytes(),
             ..self.stats
         }
@@ -219,7 +219,7 @@ impl Index {
                 let id = self.group_for(hash, subject, slot);
                 match queue {
                     None => {
-                        if let Some(group) = self.groups.get_mut(id as usize) {
+                        if let Some(group) = self.groups.get_mut(id) {
                             group.set_remote_plain(shard, weight > 0);
                         }
                     }
@@ -237,7 +237,7 @@ impl Index {
             match slot {
                 Slot::Remote(other) if other == shard => gone.push((subject.into(), None)),
                 Slot::Group(id) => {
-                    let Some(group) = self.groups.get(id as usize) else {
+                    let Some(group) = self.groups.get(id) else {
                         continue;
                     };
                     if group.remote.contains(&shard) {
@@ -275,7 +275,7 @@ impl Index {
             Some(Slot::Local(sub)) => out.plain.push(sub),
             Some(Slot::Remote(shard)) => out.remote.push(shard),
             Some(Slot::Group(id)) => {
-                if let Some(group) = groups.get(id as usize).filter(|group| !group.is_wildcard) {
+                if let Some(group) = groups.get(id).filter(|group| !group.is_wildcard) {
                     collect(group, queues, number, out);
                 }
             }
@@ -283,7 +283,7 @@ impl Index {
         }
         if self.trie.len() > 0 && !has_empty_token(subject) {
             self.trie.walk(&self.seed, subject, walk, |id| {
-                if let Some(group) = groups.get(id as usize) {
+                if let Some(group) = groups.get(id) {
                     collect(group, queues, number, out);
                 }
                 true
@@ -296,10 +296,7 @@ impl Index {
     /// True when anybody, here or on another shard, wants a message on `subject`.
     pub fn has_interest(&mut self, subject: &[u8]) -> bool {
         let found = match self.table.find(self.seed.of(subject), |key| key == subject) {
-            Some(Slot::Group(id)) => self
-                .groups
-                .get(id as usize)
-                .is_some_and(|group| !group.is_wildcard),
+            Some(Slot::Group(id)) => self.groups.get(id).is_some_and(|group| !group.is_wildcard),
             Some(_) => true,
             None => false,
         };
@@ -321,7 +318,7 @@ impl Index {
                 Slot::Local(sub) => f(subject, None, sub),
                 Slot::Remote(_) => {}
                 Slot::Group(id) => {
-                    let Some(group) = self.groups.get(id as usize) else {
+                    let Some(group) = self.groups.get(id) else {
                         continue;
                     };
                     for &sub in group.plain.as_slice() {
@@ -345,7 +342,7 @@ impl Index {
                 Slot::Local(_) => f(subject, None, 1),
                 Slot::Remote(_) => {}
                 Slot::Group(id) => {
-                    let Some(group) = self.groups.get(id as usize) else {
+                    let Some(group) = self.groups.get(id) else {
                         continue;
                     };
                     if !group.plain.is_empty() {
@@ -377,7 +374,7 @@ impl Index {
     ) -> Option<u32> {
         let id = self.group_for(hash, subject, slot);
         let list = match queue {
-            None => &mut self.groups.get_mut(id as usize)?.plain,
+            None => &mut self.groups.get_mut(id)?.plain,
             Some(queue) => &mut self.queue_members(id, queue)?.local,
         };
         list.insert(sub).then(|| list.len() as u32)
@@ -392,7 +389,7 @@ impl Index {
         queue: Option<&[u8]>,
         sub: SubId,
     ) -> Option<u32> {
-        let group = self.groups.get_mut(id as usize)?;
+        let group = self.groups.get_mut(id)?;
         let left = match queue {
             None => group.plain.remove(sub).then(|| group.plain.len() as u32)?,
             Some(queue) => {
@@ -435,7 +432,7 @@ impl Index {
         let Some(queue) = self.queues.find(queue, &self.seed) else {
             return;
         };
-        let Some(group) = self.groups.get_mut(id as usize) else {
+        let Some(group) = self.groups.get_mut(id) else {
             return;
         };
         let Some(position) = group.queues.iter().position(|other| other.queue == queue) else {
@@ -454,7 +451,7 @@ impl Index {
     /// The members of a queue group in a pattern's group, made when absent.
     fn queue_members(&mut self, id: u32, queue: &[u8]) -> Option<&mut QueueMembers> {
         let known = self.queues.find(queue, &self.seed);
-        let group = self.groups.get_mut(id as usize)?;
+        let group = self.groups.get_mut(id)?;
         let position = group
             .queues
             .iter()
@@ -480,7 +477,7 @@ impl Index {
         match slot {
             Some(Slot::Group(id)) => id,
             Some(inline) => {
-                let id = self.groups.insert(Group::of_slot(inline)) as u32;
+                let id = self.groups.insert(Group::of_slot(inline));
                 if let Some(slot) = self.table.find_mut(hash, |key| key == subject) {
                     *slot = Slot::Group(id);
                 }
@@ -491,7 +488,7 @@ impl Index {
                 let id = self.groups.insert(Group {
                     is_wildcard,
                     ..Group::default()
-                }) as u32;
+                });
                 self.add_pattern(hash, subject, Slot::Group(id));
                 if is_wildcard {
                     self.trie.insert(&self.seed, subject, id);
@@ -504,7 +501,7 @@ impl Index {
     /// After a change of a group: drops an empty one, and makes a literal pattern with a single
     /// party inline again.
     fn settle(&mut self, hash: u64, subject: &[u8], id: u32) {
-        let Some(group) = self.groups.get(id as usize) else {
+        let Some(group) = self.groups.get(id) else {
             return;
         };
         if group.is_empty() {
@@ -519,10 +516,7 @@ impl Index {
         } else {
             return;
         }
-        self.groups.remove(id as usize);
-        if self.groups.is_empty() {
-            self.groups = Slab::new();
-        }
+        self.groups.remove(id);
     }
 
     fn add_pattern(&mut self, hash: u64, subject: &[u8], slot: Slot) {

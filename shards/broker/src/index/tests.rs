@@ -260,7 +260,7 @@ proptest! {
         }
         prop_assert_eq!(index.table.len(), 0);
         prop_assert_eq!(index.trie.nodes(), 1);
-        prop_assert!(index.groups.is_empty());
+        prop_assert_eq!(index.groups.len(), 0);
     }
 }
 
@@ -382,4 +382,44 @@ fn results_keep_their_buffers() {
     assert!(matches.is_empty());
     index.match_into(b"a.b", &mut matches);
     assert_eq!(matches.queues.first().unwrap().local.as_ptr(), buffer);
+}
+
+/// A subject that one shard wants takes its text and a table entry, here and where it is remote.
+#[test]
+fn single_subscriptions_stay_small() {
+    const SUBJECTS: u32 = 50_000;
+    let mut index = Index::new(1);
+    for number in 0..SUBJECTS {
+        let subject = format!("orders.eu.{number}");
+        if number % 2 == 0 {
+            index.insert(subject.as_bytes(), None, number);
+        } else {
+            index.set_remote(1, subject.as_bytes(), None, 1);
+        }
+    }
+    let full = index.stats();
+    assert_eq!(
+        (full.patterns, full.subscriptions),
+        (SUBJECTS as usize, SUBJECTS as usize / 2)
+    );
+    assert!(
+        full.bytes / (SUBJECTS as usize) < 64,
+        "{} bytes",
+        full.bytes
+    );
+    // A second party makes a group of it; when that leaves, the group goes too.
+    for number in 0..SUBJECTS {
+        let subject = format!("orders.eu.{number}");
+        index.set_remote(2, subject.as_bytes(), None, 1);
+        index.insert(subject.as_bytes(), Some(b"q"), number);
+        index.remove(subject.as_bytes(), Some(b"q"), number);
+    }
+    index.clear_remote(2);
+    assert_eq!(index.groups.len(), 0);
+    assert_eq!(index.stats().patterns, SUBJECTS as usize);
+    assert_eq!(
+        index.queues.find(b"q", &index.seed),
+        None,
+        "unused names are forgotten"
+    );
 }

@@ -56,11 +56,11 @@ pub(crate) struct Trie {
     key: Vec<u8>,
 }
 
-/// The buffers of a walk; small ones need no allocation.
+/// The buffers of a walk, to be kept between walks.
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
-    frontier: SmallVec<[u32; 16]>,
-    next: SmallVec<[u32; 16]>,
+    frontier: Vec<u32>,
+    next: Vec<u32>,
 }
 
 /// True when the pattern has a wildcard: a token `*`, or a last token `>`.
@@ -104,8 +104,9 @@ impl Trie {
     }
 
     pub(crate) fn allocated_bytes(&self) -> usize {
-        // A slab entry is the node and a word for its free list.
-        self.nodes.capacity() * (size_of::<Node>() + 4) + self.edges.allocated_bytes()
+        // A place of the slab is a node and a word for the free list.
+        let place = size_of::<Node>() + size_of::<usize>();
+        self.nodes.capacity() * place + self.edges.allocated_bytes()
     }
 
     fn node(&self, id: u32) -> Node {

@@ -110,6 +110,9 @@ impl Connect {
     pub fn merge(&mut self, json: &[u8]) -> Result<(), ConnectError> {
         // Go puts U+FFFD in place of bytes that are not UTF-8; serde_json would refuse them.
         let text = String::from_utf8_lossy(json);
+        if has_bare_control(text.as_bytes()) {
+            return Err(ConnectError::Invalid);
+        }
         let mut reader = serde_json::Deserializer::from_str(&text);
         Fields(self)
             .deserialize(&mut reader)
@@ -242,6 +245,18 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
+/// Whether a control character stands in a JSON text without an escape, which JSON forbids but
+/// serde_json's reading of bytes lets through.
+fn has_bare_control(json: &[u8]) -> bool {
+    let (mut in_text, mut escaped) = (false, false);
+    json.iter().any(|&byte| {
+        let found = in_text && byte < b' ';
+        in_text ^= byte == b'"' && !escaped;
+        escaped = in_text && byte == b'\\' && !escaped;
+        found
+    })
+}
+
 /// A JSON object whose content does not matter.
 pub(super) struct AnyObject;
 
@@ -280,4 +295,127 @@ fn fold(key: &str) -> Cow<'_, str> {
         })
         .collect::<String>()
         .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(json: &str) -> Connect {
+        Connect::parse(json.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn defaults_are_true() {
+        let connect = parsed("{}");
+        assert!(connect.verbose && connect.pedantic && connect.echo);
+        assert!(!connect.headers && !connect.no_responders && !connect.tls_required);
+        assert_eq!(connect, Connect::default());
+        assert_eq!(parsed("null"), Connect::default());
+    }
+
+    #[test]
+    fn every_field_is_read() {
+        let json = r#"{"verbose":false,"pedantic":false,"echo":false,"tls_required":true,
+            "headers":true,"no_responders":true,"protocol":1,"lang":"rust","version":"1.2",
+            "name":"n","user":"u","pass":"p","auth_token":"t","nkey":"U1","sig":"s","jwt":"j",
+            "account":"a","new_account":true,"proxy_sig":"x"}"#;
+        let text = |text: &str| Some(text.to_owned());
+        let secret = |text: &str| Some(Secret::from(text));
+        let expected = Connect {
+            verbose: false,
+            pedantic: false,
+            echo: false,
+            tls_required: true,
+            headers: true,
+            no_responders: true,
+            protocol: 1,
+            lang: text("rust"),
+            version: text("1.2"),
+            name: text("n"),
+            user: text("u"),
+            pass: secret("p"),
+            auth_token: secret("t"),
+            nkey: text("U1"),
+            sig: secret("s"),
+            jwt: secret("j"),
+            account: text("a"),
+            new_account: true,
+            proxy_sig: secret("x"),
+        };
+        assert_eq!(parsed(json), expected);
+    }
+
+    #[test]
+    fn reads_like_go() {
+        assert!(!parsed(r#"{"VERBOSE":false}"#).verbose);
+        assert!(!parsed("{\"verbo\u{17f}e\":false}").verbose);
+        assert_eq!(parsed("{\"N\u{212a}ey\":\"x\"}").nkey.as_deref(), Some("x"));
+        assert!(parsed(r#"{"verbose":null,"user":null}"#).verbose);
+        assert!(!parsed(r#"{"verbose":true,"verbose":false}"#).verbose);
+        assert_eq!(
+            parsed(r#"{"x":{"verbose":1},"y":[1e999,null]}"#),
+            Connect::default()
+        );
+        assert_eq!(parsed(r#"{"user":""}"#).user, None);
+        assert_eq!(
+            parsed(r#"{"name":"\ud800x"}"#).name.as_deref(),
+            Some("\u{fffd}\u{fffd}\u{fffd}x")
+        );
+        let odd = Connect::parse(b"{\"name\":\"\xff\"}").unwrap();
+        assert_eq!(odd.name.as_deref(), Some("\u{fffd}"));
+        assert_eq!(parsed("\t{ } \r").protocol, 0);
+    }
+
+    #[test]
+    fn wrong_documents_are_refused() {
+        for json in [
+            "",
+            "x",
+            "[]",
+            "1",
+            "\"a\"",
+            "{",
+            "{} x",
+            "{}{}",
+            r#"{"verbose":"true"}"#,
+            r#"{"verbose":1}"#,
+            r#"{"protocol":1.0}"#,
+            r#"{"protocol":"1"}"#,
+            r#"{"user":1}"#,
+            r#"{"user":["a"]}"#,
+            r#"{"pass":{}}"#,
+            r#"{"no_responders":1}"#,
+            r#"{"import":3}"#,
+            r#"{"export":[]}"#,
+            r#"{"remote_account":3}"#,
+            "{\"name\":\"\u{1}\"}",
+            "{verbose:false}",
+            r#"{"protocol":9223372036854775808}"#,
+            r#"{"user":"a",}"#,
+        ] {
+            assert_eq!(
+                Connect::parse(json.as_bytes()),
+                Err(ConnectError::Invalid),
+                "{json}"
+            );
+        }
+        for json in [
+            r#"{"import":{"allow":["a"]}}"#,
+            r#"{"export":null,"cluster":3}"#,
+        ] {
+            assert_eq!(parsed(json), Connect::default());
+        }
+    }
+
+    #[test]
+    fn a_second_connect_keeps_what_it_leaves_out() {
+        let mut connect = parsed(r#"{"verbose":false,"user":"u","pass":"p"}"#);
+        connect.merge(br#"{"echo":false}"#).unwrap();
+        assert!(!connect.verbose && !connect.echo);
+        assert!(connect.has_credentials());
+        connect.merge(br#"{"verbose":true,"user":""}"#).unwrap();
+        assert!(connect.verbose);
+        assert_eq!(connect.user, None);
+    }
 }

@@ -268,3 +268,78 @@ impl fmt::Display for ClosedReason {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_with_names_are_quoted_exactly() {
+        let (subject, queue, sid) = (b"foo.>".as_slice(), Some(b"q".as_slice()), b"7".as_slice());
+        let cases = [
+            (
+                ClientError::PublishDenied { subject },
+                "Permissions Violation for Publish to \"foo.>\"",
+            ),
+            (
+                ClientError::PublishReplyDenied { reply: subject },
+                "Permissions Violation for Publish with Reply of \"foo.>\"",
+            ),
+            (
+                ClientError::SubscriptionDenied {
+                    subject,
+                    queue: None,
+                },
+                "Permissions Violation for Subscription to \"foo.>\"",
+            ),
+            (
+                ClientError::SubscriptionDenied { subject, queue },
+                "Permissions Violation for Subscription to \"foo.>\" using queue \"q\"",
+            ),
+            (
+                ClientError::TooManyTokens { subject },
+                "Permissions Violation for Subscription to \"foo.>\", too many tokens",
+            ),
+            (
+                ClientError::SubscriptionRemoved {
+                    subject,
+                    queue: None,
+                    sid,
+                },
+                "Permissions Violation for Subscription to \"foo.>\" (sid \"7\")",
+            ),
+            (
+                ClientError::SubscriptionRemoved {
+                    subject,
+                    queue,
+                    sid,
+                },
+                "Permissions Violation for Subscription to \"foo.>\" using queue \"q\" (sid \"7\")",
+            ),
+        ];
+        for (error, text) in cases {
+            assert_eq!(error.text(), text);
+            assert!(!error.closes() && error.fixed_text().is_empty());
+        }
+    }
+
+    #[test]
+    fn what_closes_and_why() {
+        assert!(ClientError::StaleConnection.closes());
+        assert!(!ClientError::InvalidSubject.closes());
+        assert!(!ClientError::InvalidPublishSubject.closes());
+        assert!(!ClientError::MaxSubscriptionsExceeded.closes());
+        let reason = ClientError::MaxPayloadViolation
+            .reason()
+            .map(ClosedReason::as_str);
+        assert_eq!(reason, Some("Maximum Message Payload Exceeded"));
+    }
+
+    #[test]
+    fn every_reason_has_a_name_of_its_own() {
+        let names: std::collections::HashSet<_> =
+            ClosedReason::ALL.iter().map(ToString::to_string).collect();
+        assert_eq!(names.len(), ClosedReason::ALL.len());
+        assert_eq!(names.len(), 38);
+    }
+}

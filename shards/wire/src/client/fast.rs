@@ -48,9 +48,12 @@ pub(super) fn publish<'a>(input: &'a [u8], limits: &ParseLimits) -> Option<Step<
     )
 }
 
+/// Fields, how many of them there are, and the bytes behind their line.
+type Fields<'a> = ([&'a [u8]; 4], usize, &'a [u8]);
+
 /// Two to four fields parted by single blanks, their number, and the bytes behind the CR LF.
 #[inline]
-fn fields(args: &[u8], line_max: usize) -> Option<([&[u8]; 4], usize, &[u8])> {
+fn fields(args: &[u8], line_max: usize) -> Option<Fields<'_>> {
     let mut fields: [&[u8]; 4] = [&[]; 4];
     let mut rest = args;
     for (at, slot) in fields.iter_mut().enumerate() {
