@@ -21,10 +21,6 @@ use crate::logging::{LogLevels, LogSettings, LogTarget, LogTime};
 
 /// The version of NATS whose behaviour is served; clients switch features on by it.
 pub const NATS_VERSION: &str = "2.15.1";
-/// Match plans that one shard caches.
-const PLANS_MAX: usize = 8192;
-/// Bytes of output that a turn gathers before it is flushed.
-const TURN_OUTPUT_BYTES_MAX: usize = 256 << 10;
 
 /// The accounts of the process by name; an account keeps its place, which is its id on every
 /// shard, and its count of connections, for as long as the process lives.
@@ -124,8 +120,7 @@ fn limits(options: &Options) -> Limits {
         write_deadline_ns: nanos(limits.write_deadline),
         auth_timeout_ns: nanos(options.auth_timeout()),
         closed_connections_max: usize::try_from(limits.closed_clients_max).unwrap_or(usize::MAX),
-        turn_output_bytes_max: TURN_OUTPUT_BYTES_MAX,
-        plans_max: PLANS_MAX,
+        ..Limits::default()
     }
 }
 

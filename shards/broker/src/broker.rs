@@ -14,7 +14,7 @@ use crate::effect::{Close, Effects};
 use crate::index::{Matches, ShardId, SubId};
 use crate::mesh::Mesh;
 use crate::monitor_ring::ClosedRing;
-use crate::publish::Plans;
+use crate::publish::{Plans, Run};
 use crate::random::Random;
 use crate::settings::Settings;
 use crate::stats::Stats;
@@ -42,6 +42,7 @@ pub struct Broker {
     pub(crate) matches: Matches,
     pub(crate) head: Vec<u8>,
     pub(crate) expired: Vec<SubId>,
+    pub(crate) run: Run,
     pub(crate) lame_duck: bool,
     pub(crate) index_seed: u64,
 }
@@ -76,6 +77,7 @@ impl Broker {
             matches: Matches::default(),
             head: Vec::new(),
             expired: Vec::new(),
+            run: Run::default(),
             lame_duck: false,
             index_seed,
             settings,

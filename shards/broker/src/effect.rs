@@ -62,6 +62,16 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// Output that the turn may gather before it is flushed: so much for each connection with
+    /// output, since a write costs as much as copying some thousand bytes, within the limits of
+    /// the cache and of a turn's length.
+    #[inline]
+    #[must_use]
+    pub fn output_budget(&self, limits: &crate::settings::Limits) -> usize {
+        let wanted = self.dirty.len() * crate::conn::outbox::CHUNK_BYTES;
+        wanted.clamp(limits.turn_output_bytes_min, limits.turn_output_bytes_max)
+    }
+
     /// Notes a line for the log.
     pub fn log(&mut self, level: Level, text: String) {
         self.logs.push((level, text));

@@ -93,7 +93,9 @@ pub struct Limits {
     pub auth_timeout_ns: u64,
     /// Closed connections remembered by one shard.
     pub closed_connections_max: usize,
-    /// Bytes of output one turn may gather before it is flushed.
+    /// Bytes of output one turn may gather before it is flushed, however few connections have any.
+    pub turn_output_bytes_min: usize,
+    /// The same, however many connections have any.
     pub turn_output_bytes_max: usize,
     /// Match plans one shard may cache.
     pub plans_max: usize,
@@ -113,7 +115,8 @@ impl Default for Limits {
             write_deadline_ns: 10 * SECOND_NS,
             auth_timeout_ns: 2 * SECOND_NS,
             closed_connections_max: 10_000,
-            turn_output_bytes_max: 256 << 10,
+            turn_output_bytes_min: 256 << 10,
+            turn_output_bytes_max: 4 << 20,
             plans_max: 8192,
         }
     }

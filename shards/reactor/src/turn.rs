@@ -209,7 +209,7 @@ impl Reactor {
     }
 
     fn flush_when_full(&mut self) {
-        if self.fx.output_bytes > self.shard.broker.settings().limits.turn_output_bytes_max {
+        if self.fx.output_bytes > self.fx.output_budget(&self.shard.broker.settings().limits) {
             self.flush();
         }
     }

@@ -5,6 +5,7 @@ use wire::client::encode::push_u64;
 use wire::client::errors::ClosedReason;
 
 use super::plan::{Plan, PlanKey, Target};
+use super::run::Run;
 use crate::broker::{Broker, mark_dirty};
 use crate::conn::outbox::ChunkPool;
 use crate::conn::{Conn, Phase, Sub};
@@ -59,18 +60,19 @@ impl Outcome {
 
 /// The parts of the broker that a round of deliveries needs, borrowed apart from the plan.
 pub(crate) struct Round<'b> {
-    conns: &'b mut slab::Slab<Conn>,
-    subs: &'b mut slab::Slab<Sub>,
-    pool: &'b mut ChunkPool,
-    fx: &'b mut Effects,
-    expired: &'b mut Vec<SubId>,
+    pub(super) conns: &'b mut slab::Slab<Conn>,
+    pub(super) subs: &'b mut slab::Slab<Sub>,
+    pub(super) pool: &'b mut ChunkPool,
+    pub(super) fx: &'b mut Effects,
+    pub(super) expired: &'b mut Vec<SubId>,
     /// `[reply ]hdr total\r\n` then `[reply ]size\r\n`.
     head: &'b [u8],
     head_split: usize,
     pending_bytes_max: usize,
     soft_bytes: usize,
     outcome: Outcome,
-    copies: u64,
+    pub(super) copies: u64,
+    pub(super) copied_bytes: u64,
 }
 
 impl Round<'_> {
@@ -119,17 +121,25 @@ impl Round<'_> {
         conn.traffic.out_msgs += 1;
         conn.traffic.out_bytes += payload;
         self.copies += 1;
+        self.copied_bytes += payload;
         self.fx.output_bytes += total;
         mark_dirty(conn, target.conn, self.fx);
+        self.settle_delivery(target.conn);
+        true
+    }
+
+    /// After copies to a connection: whether it keeps up.
+    #[inline]
+    pub(super) fn settle_delivery(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get(slot as usize) else { return };
         if conn.blocked {
-            self.note_pending(target.conn);
+            self.note_pending(slot);
         } else {
-            self.outcome.feed(target.conn);
+            self.outcome.feed(slot);
             if conn.outbox.pending_bytes() > self.pending_bytes_max {
-                self.note_pending(target.conn);
+                self.note_pending(slot);
             }
         }
-        true
     }
 
     /// A receiver that is not keeping up: note it for holding, or close it at its limit.
@@ -164,7 +174,7 @@ impl Round<'_> {
 }
 
 #[cold]
-fn may_receive(conn: &Conn, sub: &Sub, subject: &[u8]) -> bool {
+pub(super) fn may_receive(conn: &Conn, sub: &Sub, subject: &[u8]) -> bool {
     conn.rights.can_receive(subject, sub.queue.as_deref())
 }
 
@@ -268,6 +278,7 @@ impl Broker {
             soft_bytes: self.settings.hold.soft_pending_bytes,
             outcome: Outcome::default(),
             copies: 0,
+            copied_bytes: 0,
         };
         if let Some(plan) = self.plans.get(key) {
             for target in &plan.targets {
@@ -282,9 +293,9 @@ impl Broker {
                 }
             }
         }
-        let (outcome, copies) = (round.outcome, round.copies);
+        let (outcome, copies, bytes) = (round.outcome, round.copies, round.copied_bytes);
         self.head = head;
-        self.finish_round(m, copies, fx);
+        self.finish_round(m.account, copies, bytes, fx);
         outcome
     }
 
@@ -320,6 +331,7 @@ impl Broker {
             soft_bytes: self.settings.hold.soft_pending_bytes,
             outcome: Outcome::default(),
             copies: 0,
+            copied_bytes: 0,
         };
         if let Some(plan) = self.plans.get(key) {
             if parcel.plain {
@@ -342,17 +354,57 @@ impl Broker {
                 }
             }
         }
-        let (outcome, copies) = (round.outcome, round.copies);
+        let (outcome, copies, bytes) = (round.outcome, round.copies, round.copied_bytes);
         self.head = head;
-        self.finish_round(&m, copies, fx);
+        self.finish_round(m.account, copies, bytes, fx);
         outcome
     }
 
-    fn finish_round(&mut self, m: &Published<'_>, copies: u64, fx: &mut Effects) {
-        let bytes = copies * m.body.len().saturating_sub(2) as u64;
+    /// Delivers a run of messages to everybody. `m` is the last of them.
+    pub(crate) fn fan_out_run(
+        &mut self,
+        run: &Run,
+        m: &Published<'_>,
+        data: &[u8],
+        fx: &mut Effects,
+    ) -> Outcome {
+        let mut round = Round {
+            conns: &mut self.conns,
+            subs: &mut self.subs,
+            pool: &mut self.pool,
+            fx,
+            expired: &mut self.expired,
+            head: &[],
+            head_split: 0,
+            pending_bytes_max: self.settings.limits.max_pending_bytes,
+            soft_bytes: self.settings.hold.soft_pending_bytes,
+            outcome: Outcome::default(),
+            copies: 0,
+            copied_bytes: 0,
+        };
+        if let Some(plan) = self.plans.get(run.key) {
+            for target in &plan.targets {
+                round.deliver_run(plan, target, m, run, data);
+            }
+            round.outcome.deliveries = round.copies as usize;
+            for tail in run.tails.iter().filter(|_| !plan.remote.is_empty()) {
+                let line = data.get(tail.clone()).unwrap_or_default();
+                let head = memchr::memchr(b'\n', line).map_or(0, |at| at + 1);
+                let m = Published { body: line.get(head..).unwrap_or_default(), ..*m };
+                for shard in &plan.remote {
+                    emit(&mut round.outcome, &mut self.mesh, *shard, &m, true, &[], 0);
+                }
+            }
+        }
+        let (outcome, copies, bytes) = (round.outcome, round.copies, round.copied_bytes);
+        self.finish_round(m.account, copies, bytes, fx);
+        outcome
+    }
+
+    fn finish_round(&mut self, account: u32, copies: u64, bytes: u64, fx: &mut Effects) {
         self.stats.out_msgs += copies;
         self.stats.out_bytes += bytes;
-        if let Some(account) = self.accounts.get_mut(m.account as usize) {
+        if let Some(account) = self.accounts.get_mut(account as usize) {
             account.traffic.out_msgs += copies;
             account.traffic.out_bytes += bytes;
         }

@@ -10,6 +10,8 @@
 
 mod fanout;
 mod plan;
+mod run;
 
 pub(crate) use fanout::{Outcome, Published};
+pub(crate) use run::{RUN_MESSAGES_MAX, Run};
 pub use plan::{Plan, PlanKey, PlanQueue, Plans, Target};

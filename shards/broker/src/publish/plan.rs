@@ -10,6 +10,10 @@ use slab::Slab;
 
 use crate::index::{Matches, ShardId, SubId};
 
+/// Short pieces of a frame are copied as one block of this size, which needs no call; the bytes
+/// behind the piece are cut off again.
+pub(crate) const BLOCK: usize = 32;
+
 /// One local subscription that gets the message.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
@@ -63,6 +67,13 @@ impl Plan {
     pub fn prefix(&self, target: &Target) -> &[u8] {
         let at = target.prefix_at as usize;
         self.prefixes.get(at..at + target.prefix_len as usize).unwrap_or_default()
+    }
+
+    /// The block that a target's `MSG subject sid ` begins, and the length of that.
+    #[inline]
+    pub(crate) fn plain_prefix(&self, target: &Target) -> (&[u8], usize) {
+        let at = target.prefix_at as usize + 1;
+        (self.prefixes.get(at..).unwrap_or_default(), target.prefix_len as usize - 1)
     }
 
     /// True when nobody gets the message.
@@ -181,6 +192,8 @@ impl Plans {
                 remote: queue.remote.clone(),
             });
         }
+        // Room behind the last prefix, so that every prefix can be copied as a whole block.
+        plan.prefixes.resize(plan.prefixes.len() + BLOCK, 0);
         plan.remote.extend_from_slice(&matches.remote);
         self.next_stamp += 1;
         plan.stamp = self.next_stamp;

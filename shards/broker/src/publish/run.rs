@@ -1,0 +1,122 @@
+//! A run: consecutive messages of one connection to one subject, delivered target by target, so
+//! that what a delivery looks up is looked up once a run. What follows the subject in a plain PUB
+//! is, byte for byte, what follows the sid in its MSG, so a tail is a piece of the input.
+
+use std::ops::Range;
+
+use super::fanout::{Published, Round};
+use super::plan::{BLOCK, Plan, PlanKey, Target};
+use crate::broker::mark_dirty;
+use crate::conn::Phase;
+
+/// Messages in one run.
+pub(crate) const RUN_MESSAGES_MAX: usize = 512;
+
+/// The messages gathered so far. Ranges are of the input that is being carried out.
+#[derive(Debug, Default)]
+pub(crate) struct Run {
+    /// Where the messages go.
+    pub(crate) key: PlanKey,
+    /// From the size to the end of the payload's line.
+    pub(crate) tails: Vec<Range<usize>>,
+    /// The subject's place in the input.
+    pub(crate) subject: Range<usize>,
+    /// Bytes of all tails.
+    pub(crate) tail_bytes: usize,
+    /// Bytes of all payloads.
+    pub(crate) payload_bytes: u64,
+    /// Receivers of each message on this shard.
+    pub(crate) receivers: usize,
+}
+
+impl Run {
+    /// Forgets the messages.
+    pub(crate) fn clear(&mut self) {
+        self.tails.clear();
+        self.tail_bytes = 0;
+        self.payload_bytes = 0;
+    }
+
+    /// Bytes that the run will put into outboxes, roughly.
+    pub(crate) fn output_bytes(&self) -> usize {
+        (self.tail_bytes + self.tails.len() * 16) * self.receivers
+    }
+}
+
+/// Appends the first `len` bytes of `piece`; what lies behind them may be read, too.
+#[inline]
+fn push_piece(out: &mut Vec<u8>, piece: &[u8], len: usize) {
+    if len <= BLOCK
+        && let Some(block) = piece.first_chunk::<BLOCK>()
+    {
+        let end = out.len() + len;
+        out.extend_from_slice(block);
+        out.truncate(end);
+    } else {
+        out.extend_from_slice(piece.get(..len).unwrap_or(piece));
+    }
+}
+
+impl Round<'_> {
+    /// Copies every message of a run to one subscription.
+    pub(crate) fn deliver_run(
+        &mut self,
+        plan: &Plan,
+        target: &Target,
+        m: &Published<'_>,
+        run: &Run,
+        data: &[u8],
+    ) {
+        let Some(conn) = self.conns.get_mut(target.conn as usize) else { return };
+        let Some(sub) = self.subs.get_mut(target.sub as usize) else { return };
+        if conn.phase == Phase::Closing || m.mute == Some(target.conn) {
+            return;
+        }
+        let mut count = run.tails.len();
+        if sub.max != 0 {
+            let left = usize::try_from(sub.max.saturating_sub(sub.delivered)).unwrap_or(count);
+            if left <= count {
+                count = left;
+                self.expired.push(target.sub);
+            }
+        }
+        if count == 0 || (sub.filtered && !super::fanout::may_receive(conn, sub, m.subject)) {
+            return;
+        }
+        let (prefix, prefix_len) = plan.plain_prefix(target);
+        let before = conn.outbox.pending_bytes();
+        for tail in run.tails.iter().take(count) {
+            let len = tail.len();
+            let out = conn.outbox.reserve(prefix_len + len + 2 * BLOCK, self.pool);
+            push_piece(out, prefix, prefix_len);
+            push_piece(out, data.get(tail.start..).unwrap_or_default(), len);
+            conn.outbox.grew(prefix_len + len);
+        }
+        let total = conn.outbox.pending_bytes() - before;
+        let payload = if count == run.tails.len() {
+            run.payload_bytes
+        } else {
+            run.payload_of(count, data)
+        };
+        sub.delivered += count as u64;
+        conn.traffic.out_msgs += count as u64;
+        conn.traffic.out_bytes += payload;
+        self.copies += count as u64;
+        self.copied_bytes += payload;
+        self.fx.output_bytes += total;
+        mark_dirty(conn, target.conn, self.fx);
+        self.settle_delivery(target.conn);
+    }
+}
+
+impl Run {
+    /// Payload bytes of the first messages of the run.
+    fn payload_of(&self, count: usize, data: &[u8]) -> u64 {
+        let payload = |tail: &Range<usize>| {
+            let line = data.get(tail.clone()).unwrap_or_default();
+            let head = memchr::memchr(b'\n', line).map_or(0, |at| at + 1);
+            line.len().saturating_sub(head + 2) as u64
+        };
+        self.tails.iter().take(count).map(payload).sum()
+    }
+}
