@@ -8,6 +8,7 @@ mod argv;
 mod text;
 mod values;
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -248,6 +249,14 @@ pub struct Printout {
     pub stdout: String,
     /// For standard error, final newline included.
     pub stderr: String,
+}
+
+impl Printout {
+    /// Prints both texts. A reader that has gone away (`| head -1`) is no fault.
+    pub fn show(&self) {
+        let _ = std::io::stdout().write_all(self.stdout.as_bytes());
+        let _ = std::io::stderr().write_all(self.stderr.as_bytes());
+    }
 }
 
 /// The arguments cannot be obeyed.
