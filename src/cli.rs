@@ -8,6 +8,7 @@ mod argv;
 mod text;
 mod values;
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -15,7 +16,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 pub use argv::redacted;
 pub use values::{CpuList, Secret, SpinMode};
-use values::{cpu_list, go_bool, go_int, secret, shard_count, spin_mode};
+use values::{cpu_list, go_bool, go_int, path, secret, shard_count, spin_mode};
 
 use crate::error::{EXIT_FAILED, EXIT_OK, fatal_text};
 
@@ -50,7 +51,7 @@ pub struct Flags {
     #[arg(long = "name")]
     pub server_name: Option<String>,
     /// `-P`, `--pid`: where to write the process id.
-    #[arg(long = "pid")]
+    #[arg(long = "pid", value_parser = path)]
     pub pid_file: Option<PathBuf>,
     /// `-m`, `--http_port`: the monitoring port; -1 takes a free one.
     #[arg(long, value_parser = go_int)]
@@ -71,10 +72,10 @@ pub struct Flags {
     #[arg(long)]
     pub client_advertise: Option<String>,
     /// `--ports_file_dir`: where to write the ports file.
-    #[arg(long)]
+    #[arg(long, value_parser = path)]
     pub ports_file_dir: Option<PathBuf>,
     /// `-l`, `--log`: the log file.
-    #[arg(long = "log")]
+    #[arg(long = "log", value_parser = path)]
     pub log_file: Option<PathBuf>,
     /// `-T`, `--logtime`: whether log lines carry the time.
     #[arg(long, value_parser = go_bool)]
@@ -113,7 +114,7 @@ pub struct Flags {
     #[arg(long, value_parser = go_bool)]
     pub jetstream: Option<bool>,
     /// `-sd`, `--store_dir`: the root of stored data.
-    #[arg(long)]
+    #[arg(long, value_parser = path)]
     pub store_dir: Option<PathBuf>,
     /// `--user`.
     #[arg(long)]
@@ -131,13 +132,13 @@ pub struct Flags {
     #[arg(long, value_parser = go_bool)]
     pub tlsverify: Option<bool>,
     /// `--tlscert`: PEM file of the server's certificate.
-    #[arg(long)]
+    #[arg(long, value_parser = path)]
     pub tlscert: Option<PathBuf>,
     /// `--tlskey`: PEM file of the server's key.
-    #[arg(long)]
+    #[arg(long, value_parser = path)]
     pub tlskey: Option<PathBuf>,
     /// `--tlscacert`: PEM file of the authorities that sign clients.
-    #[arg(long)]
+    #[arg(long, value_parser = path)]
     pub tlscacert: Option<PathBuf>,
     /// `--help_tls`.
     #[arg(long, value_parser = go_bool)]
@@ -248,6 +249,14 @@ pub struct Printout {
     pub stdout: String,
     /// For standard error, final newline included.
     pub stderr: String,
+}
+
+impl Printout {
+    /// Prints both texts. A reader that has gone away (`| head -1`) is no fault.
+    pub fn show(&self) {
+        let _ = std::io::stdout().write_all(self.stdout.as_bytes());
+        let _ = std::io::stderr().write_all(self.stderr.as_bytes());
+    }
 }
 
 /// The arguments cannot be obeyed.

@@ -77,11 +77,11 @@ impl Verdict {
             .map(|finding| finding.text.as_str())
     }
 
-    /// Logs every finding.
+    /// Logs every finding but the fatal ones, which are the caller's to report as it ends.
     pub fn log(&self) {
         for Finding { severity, text } in &self.findings {
             match severity {
-                Severity::Fatal => crate::log_fatal!("{text}"),
+                Severity::Fatal => {}
                 Severity::Warning => tracing::warn!("{text}"),
                 Severity::Note => tracing::info!("{text}"),
             }

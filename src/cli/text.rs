@@ -20,26 +20,26 @@ pub(super) fn usage() -> String {
 const USAGE: &str = "
 Server Options:
     -a, --addr, --net <host>          Listen for clients on this host (default: 0.0.0.0)
-    -p, --port <port>                 Listen for clients on this port, -1 for a free one (default: 4222)
+    -p, --port <port>                 Listen for clients here; -1 for a free port (default: 4222)
     -n, --name, --server_name <name>  Name of this server, without blanks (default: its id)
     -P, --pid <file>                  Write the process id to this file
     -m, --http_port <port>            Serve monitoring over HTTP on this port
     -ms,--https_port <port>           Serve monitoring over HTTPS on this port
     -c, --config <file>               Read this configuration file; flags override it
     -t                                Check the configuration file and exit
-    -sl,--signal <signal>[=<target>]  Send ldm, stop, quit, term, reopen or reload to a running server;
-                                      <target> is a pid, a pid file, or the first digits of pids with *
+    -sl,--signal <signal>[=<target>]  Signal a server: ldm, stop, quit, term, reopen or reload;
+                                      <target> is a pid, a pid file, or first digits and *
         --client_advertise <address>  Address to tell clients and other servers
-        --ports_file_dir <dir>        Write <program>_<pid>.ports with all URLs into this directory
+        --ports_file_dir <dir>        Write all URLs into <dir>/<program>_<pid>.ports
 
 Shard Options:
         --shards <number>             Shards to run (default: one for each usable CPU)
-        --cpus <list>                 CPUs to pin them to, such as 0-3,8 (default: the process's own)
+        --cpus <list>                 CPUs to pin them to, such as 0-3,8 (default: all usable)
         --spin <mode>                 How idle shards wait: off, adaptive or always (default: off)
 
 Logging Options:
     -l, --log <file>                  Log to this file (default: standard error)
-    -T, --logtime                     Start lines with the time; -T=false to leave it out (default: true)
+    -T, --logtime                     Start lines with the time; -T=false not to (default: true)
         --logtime_utc                 Give the time in UTC (default: local time)
     -s, --syslog                      Log to the local syslog
     -r, --remote_syslog <url>         Log to a syslog elsewhere, such as udp://host:514

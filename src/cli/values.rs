@@ -2,6 +2,7 @@
 //! types of our own flags.
 
 use std::fmt;
+use std::path::PathBuf;
 
 /// The reason Go gives for a value that cannot be read.
 const PARSE_ERROR: &str = "parse error";
@@ -96,6 +97,11 @@ fn split_radix(digits: &str) -> (u32, &str) {
 /// Wraps a value that must not be printed. Every text is accepted.
 pub(super) fn secret(text: &str) -> Result<Secret, String> {
     Ok(Secret::new(text))
+}
+
+/// Takes a path. The empty one is accepted: it undoes an earlier flag.
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    Ok(PathBuf::from(text))
 }
 
 /// Reads `--spin`.

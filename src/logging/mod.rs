@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
 use tracing::Subscriber;
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::{Layered, SubscriberExt};
@@ -182,8 +183,13 @@ impl Default for LogSettings {
 type Gate = reload::Layer<LevelGate, Registry>;
 type Gated = Layered<Gate, Registry>;
 
-/// How long a caller waits for the writer to obey.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a caller waits for the writer to obey, twice: for room in the queue and for the
+/// answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The same for a flush. Short, because a log that nobody reads must not hold up the end of
+/// the process: tools give it five seconds.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The log of this process.
 #[derive(Debug)]
@@ -242,7 +248,7 @@ impl Logger {
     }
 }
 
-/// Steers the running log. Cheap to clone. Every method may block for up to five seconds
+/// Steers the running log. Cheap to clone. Every method may block for a few seconds
 /// and belongs on a process thread, never on a shard.
 #[derive(Clone, Debug)]
 pub struct LogHandle {
@@ -287,11 +293,10 @@ impl LogHandle {
         Ok(())
     }
 
-    /// Waits until every line logged before this call is written or given up, or five
+    /// Waits until every line logged before this call is written or given up, or two
     /// seconds. Returns whether the writer answered.
-    #[must_use = "an unflushed log has lost its last lines"]
     pub fn flush(&self) -> bool {
-        self.ask(Command::Flush).is_ok()
+        self.ask_within(FLUSH_TIMEOUT, Command::Flush).is_ok()
     }
 
     /// What was lost so far, for monitoring.
@@ -300,14 +305,19 @@ impl LogHandle {
         self.queue.counters().stats()
     }
 
-    fn ask<T>(
+    fn ask<T>(&self, command: impl FnOnce(Sender<T>) -> Command) -> Result<T, LogError> {
+        self.ask_within(ANSWER_TIMEOUT, command)
+    }
+
+    fn ask_within<T>(
         &self,
-        command: impl FnOnce(crossbeam_channel::Sender<T>) -> Command,
+        timeout: Duration,
+        command: impl FnOnce(Sender<T>) -> Command,
     ) -> Result<T, LogError> {
         let (answer, answers) = crossbeam_channel::bounded(1);
-        self.queue.command(command(answer), ANSWER_TIMEOUT)?;
+        self.queue.command(command(answer), timeout)?;
         answers
-            .recv_timeout(ANSWER_TIMEOUT)
+            .recv_timeout(timeout)
             .map_err(|_| LogError::NoAnswer)
     }
 }

@@ -277,6 +277,41 @@ fn a_full_disk_is_told_once_on_stderr_and_once_in_the_log() {
     assert_eq!(shared.lines(), ["[INF] written"]);
 }
 
+/// A stream that nobody reads: writing ends only when the test lets it.
+struct Stuck(crossbeam_channel::Receiver<()>);
+
+impl Write for Stuck {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = self.0.recv();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_nobody() {
+    let (release, stuck) = crossbeam_channel::bounded::<()>(0);
+    let settings = LogSettings {
+        queue_lines_max: 8,
+        ..settings()
+    };
+    let sink = Box::new(Stream::new(Stuck(stuck)));
+    let (subscriber, handle) = Logger::build_on(sink, &settings).unwrap();
+    tracing::subscriber::with_default(subscriber, || {
+        // Far more than fits in queue and batch together.
+        for at in 0..1000 {
+            tracing::info!("line {at}");
+        }
+        assert!(handle.stats().dropped_lines > 0);
+        assert!(!handle.flush(), "nothing is written");
+        drop(release);
+        assert!(handle.flush());
+    });
+}
+
 #[test]
 fn recovery_is_told_in_the_log() {
     let (queue, items) = Queue::bounded(100, 1000);
@@ -293,7 +328,7 @@ fn recovery_is_told_in_the_log() {
     let writer = Writer::new(items, queue.counters(), sink.unwrap(), stamp(&settings()))
         .complaining_to(Box::new(complaints.clone()));
     let thread = std::thread::spawn(move || writer.run());
-    let ask = |command: &dyn Fn(crossbeam_channel::Sender<()>) -> Command| {
+    let ask = |command: &dyn Fn(Sender<()>) -> Command| {
         let (answer, answers) = crossbeam_channel::bounded(1);
         queue.command(command(answer), ANSWER_TIMEOUT).unwrap();
         answers.recv().unwrap();
