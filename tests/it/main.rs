@@ -11,5 +11,12 @@
     reason = "a test that cannot go on fails, and that is its whole purpose"
 )]
 
+mod core;
+mod encrypted;
+mod hostile;
+mod lifecycle;
+mod login;
+mod monitor;
+mod process;
 mod support;
 mod transcripts;

@@ -9,6 +9,9 @@ pub(crate) mod tls;
 
 use std::time::Duration;
 
+use async_nats::Client;
+use futures_util::StreamExt;
+
 /// How long a test waits for something that must happen before it gives up.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -21,6 +24,30 @@ pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
         Ok(output) => output,
         Err(_) => panic!("waited {DEADLINE:?} in vain: {what}"),
     }
+}
+
+/// Returns when everything that `earlier` sent, subscriptions too, is in force for what `later`
+/// publishes: `later` has heard from `earlier`.
+///
+/// The library's own `flush` empties its buffer and waits for no answer of the server.
+pub(crate) async fn settle(earlier: &Client, later: &Client) {
+    let inbox = later.new_inbox();
+    let mut heard = later.subscribe(inbox.clone()).await.unwrap();
+    let hearing = async {
+        loop {
+            earlier
+                .publish(inbox.clone(), "settle".into())
+                .await
+                .unwrap();
+            if tokio::time::timeout(Duration::from_millis(50), heard.next())
+                .await
+                .is_ok()
+            {
+                return;
+            }
+        }
+    };
+    within("one client hears the other", hearing).await;
 }
 
 /// Calls `probe` until it answers or [`DEADLINE`] has passed.

@@ -1,6 +1,6 @@
 //! A raw connection: bytes out, lines in, each read with a deadline.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,8 @@ pub(crate) struct Conn {
     stream: Box<dyn Stream>,
     /// Bytes received and not yet taken.
     buffer: Vec<u8>,
+    /// How many bytes of the buffer have been taken.
+    taken: usize,
     /// The last INFO that was read.
     pub(crate) info: Value,
     /// Whether a PING of the server is answered and skipped instead of given as a line.
@@ -60,6 +62,7 @@ impl Conn {
         Self {
             stream,
             buffer: Vec::new(),
+            taken: 0,
             info: Value::Null,
             answers_pings: true,
         }
@@ -117,8 +120,7 @@ impl Conn {
     pub(crate) fn line_within(&mut self, limit: Duration) -> Result<Vec<u8>, Missing> {
         let deadline = Instant::now() + limit;
         loop {
-            if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
-                let mut line: Vec<u8> = self.buffer.drain(..=end).collect();
+            if let Some(mut line) = self.take_line() {
                 if line.ends_with(b"\r\n") {
                     line.truncate(line.len() - 2);
                 }
@@ -161,16 +163,6 @@ impl Conn {
         self.expect("PONG");
     }
 
-    /// The server must close now, without any further byte.
-    #[track_caller]
-    pub(crate) fn expect_closed(&mut self) {
-        match self.line() {
-            Err(Missing::Closed) if self.buffer.is_empty() => {}
-            Err(missing) => panic!("{missing:?} after {:?}", self.pending_text()),
-            Ok(line) => panic!("not closed but {:?}", String::from_utf8_lossy(&line)),
-        }
-    }
-
     /// Reads and drops whatever comes until the server closes; gives it as text.
     pub(crate) fn read_to_close(&mut self) -> String {
         let deadline = Instant::now() + DEADLINE;
@@ -198,18 +190,18 @@ impl Conn {
 
     /// Whether received bytes wait to be taken.
     pub(crate) fn has_pending(&self) -> bool {
-        !self.buffer.is_empty()
+        !self.pending().is_empty()
     }
 
     /// Waits at most `limit` for bytes; tells whether some wait to be taken, other than a PING
     /// of the server, which is answered.
     pub(crate) fn wait_pending(&mut self, limit: Duration) -> bool {
-        if self.buffer.is_empty() {
+        if !self.has_pending() {
             // Nothing within the limit is an answer too, and a close is found by the next read.
             drop(self.fill(Instant::now() + limit));
         }
-        if self.answers_pings && self.buffer.starts_with(b"PING\r\n") {
-            self.buffer.drain(..6);
+        if self.answers_pings && self.pending().starts_with(b"PING\r\n") {
+            self.taken += 6;
             drop(self.try_send("PONG\r\n"));
         }
         self.has_pending()
@@ -217,7 +209,22 @@ impl Conn {
 
     /// Bytes that have come and were not taken, as text.
     pub(crate) fn pending_text(&self) -> String {
-        String::from_utf8_lossy(&self.buffer).into_owned()
+        String::from_utf8_lossy(self.pending()).into_owned()
+    }
+
+    fn pending(&self) -> &[u8] {
+        &self.buffer[self.taken..]
+    }
+
+    /// The next whole line with its end, if it is there.
+    fn take_line(&mut self) -> Option<Vec<u8>> {
+        let mut line = Vec::new();
+        // Reading from a slice cannot fail.
+        self.pending().read_until(b'\n', &mut line).ok()?;
+        line.ends_with(b"\n").then(|| {
+            self.taken += line.len();
+            line
+        })
     }
 
     fn fill(&mut self, deadline: Instant) -> Result<(), Missing> {
@@ -226,10 +233,11 @@ impl Conn {
             return Err(Missing::TimedOut);
         }
         self.stream.socket().set_read_timeout(Some(left)).unwrap();
-        let mut chunk = [0; 16 * 1024];
+        let mut chunk = [0; 64 * 1024];
         match self.stream.read(&mut chunk) {
             Ok(0) => Err(Missing::Closed),
             Ok(count) => {
+                self.buffer.drain(..std::mem::take(&mut self.taken));
                 self.buffer.extend_from_slice(&chunk[..count]);
                 Ok(())
             }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use async_nats::rustls::crypto::ring::default_provider;
 use async_nats::rustls::pki_types::pem::PemObject;
 use async_nats::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use async_nats::rustls::version::TLS12;
 use async_nats::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -27,6 +28,8 @@ impl Authority {
     /// A new authority called `name`, which has signed `server` (127.0.0.1 and localhost) and
     /// `client`.
     pub(crate) fn new(name: &str) -> Self {
+        // The client library asks for the process's provider; a second call changes nothing.
+        drop(default_provider().install_default());
         let dir = tempfile::tempdir().unwrap();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -71,14 +74,27 @@ impl Authority {
         )
     }
 
-    /// A client's TLS settings which trust this authority, with its client certificate or without.
-    pub(crate) fn client(&self, with_certificate: bool) -> ClientConfig {
+    /// A client's TLS settings which trust this authority and speak only TLS 1.2.
+    pub(crate) fn client_of_tls12(&self) -> ClientConfig {
+        ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(&[&TLS12])
+            .unwrap()
+            .with_root_certificates(self.roots())
+            .with_no_client_auth()
+    }
+
+    fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(read_certificate(&self.path("ca.pem"))).unwrap();
+        roots
+    }
+
+    /// A client's TLS settings which trust this authority, with its client certificate or without.
+    pub(crate) fn client(&self, with_certificate: bool) -> ClientConfig {
         let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(roots);
+            .with_root_certificates(self.roots());
         if !with_certificate {
             return builder.with_no_client_auth();
         }

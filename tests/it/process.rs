@@ -1,0 +1,236 @@
+//! The process as operators and other tools see it: flags, files, signals, exit codes, log lines.
+
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use crate::support::server::{Options, binary, oracle};
+use crate::support::{Conn, Server, poll};
+
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(binary()).args(arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+#[test]
+fn version_names_the_nats_version_that_is_served() {
+    for flag in ["--version", "-v", "version"] {
+        let (code, out, err) = run(&[flag]);
+        assert_eq!(code, Some(0));
+        let said = format!("{out}{err}");
+        assert!(said.contains("nats-server: v2.15.1"), "{flag}: {said}");
+    }
+}
+
+#[test]
+fn help_goes_to_standard_output() {
+    for flag in ["-h", "--help"] {
+        let (code, out, _) = run(&[flag]);
+        assert_eq!(code, Some(0), "{flag}");
+        assert!(out.contains("--port") && out.contains("--signal"), "{out}");
+    }
+}
+
+#[test]
+fn unknown_flags_and_words_are_refused() {
+    let (code, out, err) = run(&["--bogus"]);
+    // nats-server ends with 0 here, which a script cannot tell from success.
+    assert!(oracle().is_some() || code != Some(0));
+    assert!(
+        format!("{out}{err}").contains("flag provided but not defined: -bogus"),
+        "{out}{err}"
+    );
+    let (code, out, err) = run(&["foo"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        format!("{out}{err}").contains(r#"unrecognized command: "foo""#),
+        "{err}"
+    );
+}
+
+#[test]
+fn configuration_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c.conf");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, "port: -1 # a comment\nmax_payload: 1MB\n").unwrap();
+    let (code, out, err) = run(&["-t", "-c", path]);
+    let said = format!("{out}{err}");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("is valid"), "{said}");
+    std::fs::write(&file, "max_payload: 1MB\nno_such_key: 1\n").unwrap();
+    let (code, out, err) = run(&["-t", "-c", path]);
+    let said = format!("{out}{err}");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("c.conf:2:1") && said.contains("no_such_key"),
+        "{said}"
+    );
+    let (code, _, err) = run(&["-t"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("-c"), "{err}");
+}
+
+#[test]
+fn a_bad_configuration_starts_nothing_and_names_every_error() {
+    let config = "max_payload: \"many\"\nno_such_key: 1\nauthorization { users = [ { user: u, pss: p } ] }\n";
+    let (status, said) = Options::new().config(config).start_refused();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("server.conf:2:1") && said.contains("no_such_key"),
+        "{said}"
+    );
+    if oracle().is_none() {
+        assert!(
+            said.contains("server.conf:1:") && said.contains("server.conf:3:"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_port_in_use_is_told() {
+    let server = Server::plain();
+    let (status, said) = Options::new().port(server.port).start_refused();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("in use"), "{said}");
+}
+
+#[test]
+fn start_lines_that_tools_look_for() {
+    let server = Server::monitored("server_name: lines");
+    let port = server.port;
+    for line in [
+        "[INF] Starting nats-server",
+        "[INF]   Version:  2.15.1",
+        "[INF] Using configuration file: ",
+        "[INF] Starting http monitor on 127.0.0.1:",
+        &format!("[INF] Listening for client connections on 127.0.0.1:{port}"),
+        "[INF] Server is ready",
+    ] {
+        server.wait_log(line);
+    }
+    let first = server.log_text();
+    let first = first.lines().next().unwrap();
+    assert!(
+        first.starts_with(&format!("[{}] 2", server.pid())),
+        "{first}"
+    );
+}
+
+#[test]
+fn flags_override_the_file() {
+    let server = Options::new()
+        .config("server_name: from_file\nmax_payload: 1000\n")
+        .flags(["-n", "from_flag"])
+        .start();
+    let conn = Conn::greeted(server.port);
+    assert_eq!(conn.info["server_name"], "from_flag");
+    assert_eq!(conn.info["max_payload"], 1000);
+}
+
+#[test]
+fn ports_and_pid_files_come_and_go() {
+    let mut server = Options::new()
+        .flags(["-P", "server.pid", "-m", "-1"])
+        .start();
+    let pid_file = server.dir().join("server.pid");
+    let pid = std::fs::read_to_string(&pid_file).unwrap();
+    assert_eq!(pid, server.pid().to_string());
+    let ports_file = server.ports_file();
+    let ports = poll("the ports file", || {
+        let text = std::fs::read(&ports_file).ok()?;
+        serde_json::from_slice::<serde_json::Value>(&text).ok()
+    });
+    assert_eq!(
+        ports["nats"][0],
+        format!("nats://127.0.0.1:{}", server.port)
+    );
+    let monitor = format!("http://127.0.0.1:{}", server.monitor_port.unwrap());
+    assert_eq!(ports["monitoring"][0], monitor);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_exit().code(), Some(0));
+    assert!(!ports_file.exists(), "the ports file stays behind");
+}
+
+#[test]
+fn log_file_is_written_and_reopened() {
+    let server = Options::new()
+        .flags(["-l", "server.log"])
+        .log_elsewhere()
+        .start();
+    let log = server.dir().join("server.log");
+    let moved = server.dir().join("server.log.1");
+    poll("the ready line in the file", || {
+        std::fs::read_to_string(&log)
+            .ok()?
+            .contains("Server is ready")
+            .then_some(())
+    });
+    std::fs::rename(&log, &moved).unwrap();
+    server.signal(Signal::USR1);
+    poll("a new log file", || log.exists().then_some(()));
+    server.signal(Signal::HUP);
+    poll("new lines in the new file", || {
+        let text = std::fs::read_to_string(&log).ok()?;
+        (text.lines().count() > 0).then_some(())
+    });
+}
+
+#[test]
+fn interrupt_and_terminate_exit_with_zero() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut server = Server::plain();
+        server.signal(signal);
+        assert_eq!(server.wait_exit().code(), Some(0), "{signal:?}");
+        server.wait_log("Server Exiting");
+    }
+}
+
+#[test]
+fn signal_command_reaches_the_process() {
+    let mut server = Options::new()
+        .config("max_payload: 1000\n")
+        .flags(["-P", "server.pid"])
+        .start();
+    let pid = server.pid();
+    let (code, _, err) = run(&["--signal", &format!("reload={pid}")]);
+    assert_eq!(code, Some(0), "{err}");
+    server.wait_log("Reloaded server configuration");
+    let by_file = format!("term={}", server.dir().join("server.pid").display());
+    let (code, _, err) = run(&["-sl", &by_file]);
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(server.wait_exit().code(), Some(0));
+    let (code, _, err) = run(&["--signal", "bogus=1"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains(r#"unknown signal "bogus""#), "{err}");
+}
+
+#[test]
+fn lame_duck_ends_the_process_after_its_clients() {
+    let config = "lame_duck_duration: \"30s\"\nlame_duck_grace_period: \"1s\"\n";
+    let mut server = Server::with_config(config);
+    server.signal(Signal::USR2);
+    server.wait_log("Entering lame duck mode, stop accepting new clients");
+    assert_eq!(server.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn trace_lines_show_the_protocol_without_secrets() {
+    let config = "trace: true\ndebug: true\nauthorization { user: u, password: tr0ub4dor }\n";
+    let server = Server::with_config(config);
+    let connect = r#"{"verbose":false,"user":"u","pass":"tr0ub4dor","name":"traced"}"#;
+    let mut conn = Conn::login(server.port, connect);
+    conn.send("PUB traced.subject 2\r\nhi\r\n");
+    conn.sync();
+    server.wait_log("[PUB traced.subject 2]");
+    assert!(
+        !server.log_text().contains("tr0ub4dor"),
+        "a password stands in the log"
+    );
+}
