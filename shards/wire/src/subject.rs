@@ -6,8 +6,6 @@
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use memchr::memchr;
-
 /// The byte between two tokens.
 pub const SEPARATOR: u8 = b'.';
 /// A whole token that stands for exactly one token.
@@ -69,13 +67,17 @@ pub fn is_wire_safe(name: &[u8]) -> bool {
 #[inline]
 fn next_token<'a>(rest: &mut Option<&'a [u8]>) -> Option<&'a [u8]> {
     let text = (*rest)?;
-    if let Some((token, tail)) = memchr(SEPARATOR, text).and_then(|at| text.split_at_checked(at)) {
-        *rest = tail.get(1..);
-        Some(token)
-    } else {
+    // Tokens are short: a plain loop beats a vectorised search that has to be set up each time.
+    let found = text
+        .iter()
+        .position(|&byte| byte == SEPARATOR)
+        .and_then(|at| text.split_at_checked(at));
+    let Some((token, tail)) = found else {
         *rest = None;
-        Some(text)
-    }
+        return Some(text);
+    };
+    *rest = tail.get(1..);
+    Some(token)
 }
 
 /// The tokens of a subject or pattern, from left to right. An empty subject has none.

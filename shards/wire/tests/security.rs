@@ -189,18 +189,26 @@ fn cve_2026_58213_names_cannot_carry_protocol_lines() {
             assert_eq!(block, before);
         }
     }
-    // nats-server passes a lone CR on inside a subject; here it ends the connection.
+    // nats-server passes a lone CR on inside a published subject; here it ends the connection.
     for line in [
         "PUB a\rb 0\r\n\r\n",
         "PUB a b\rc 0\r\n\r\n",
-        "SUB a\rb 1\r\n",
-        "UNSUB 1\r2\r\n",
+        "HPUB a\rb 0 0\r\n\r\n",
     ] {
         assert_eq!(
             parse(line.as_bytes(), &limits()),
             Err(ParseError::Malformed)
         );
     }
+    let op = Op::Sub {
+        subject: b"a",
+        queue: Some(b"b"),
+        sid: b"1",
+    };
+    assert_eq!(
+        parse(b"SUB a\rb 1\r\n", &limits()),
+        Ok(Step::Op { op, consumed: 11 })
+    );
     let mut out = Vec::new();
     let evil = ClientError::PublishDenied {
         subject: b"a'\r\nPUB b 0\r\n",
