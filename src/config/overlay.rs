@@ -1,7 +1,8 @@
 //! Flags over file over defaults.
 
 use super::error::Finding;
-use super::options::{Listen, Options, Port, TlsOptions};
+use super::options::{Listen, Options, Port};
+use super::options_trust::TlsOptions;
 use super::reader::split_host_port;
 use super::secret::Secret;
 use super::served::{Served, served};

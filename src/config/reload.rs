@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::duration::go_duration;
 use super::options::{
-    AccountOptions, AuthOptions, HandshakeFirst, LimitOptions, LogOptions, Options, Port,
-    TlsOptions, WriteTimeout,
+    AccountOptions, AuthOptions, LimitOptions, LogOptions, Options, Port, WriteTimeout,
 };
+use super::options_trust::{HandshakeFirst, TlsOptions};
 
 /// A change that the running server can take over.
 #[derive(Clone, Debug, PartialEq)]

@@ -163,7 +163,12 @@ fn read_tags(r: &mut Reader, node: &Node) -> Option<Vec<String>> {
 }
 
 fn read_feature_flags(r: &mut Reader, node: &Node, out: &mut Options) {
-    let Some(map) = r.map(node, "error parsing feature flags: unsupported type") else {
+    let Value::Map(map) = &node.value else {
+        let is = node.value.type_name();
+        r.error(
+            node,
+            format!("error parsing feature flags: unsupported type {is}"),
+        );
         return;
     };
     for (name, node) in map.in_order() {
