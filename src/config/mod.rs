@@ -52,6 +52,8 @@ mod tests;
 
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
+
 pub use check::check;
 pub use digest::{digest, json};
 pub use duration::go_duration;
@@ -172,6 +174,7 @@ fn judge(text: &[u8], path: &str, source: &dyn Source) -> (Loaded, Vec<Finding>)
         options = server::fill(&mut reader, &map);
     }
     options.config_file = Some(path.to_string());
+    stamp(&mut options, source);
     for (pos, file, before) in std::mem::take(&mut reader.files) {
         if let Err(err) = source.read(Path::new(&file)) {
             let text = format!("{before}{}", error::io_text("open", &file, &err));
@@ -199,6 +202,24 @@ fn judge(text: &[u8], path: &str, source: &dyn Source) -> (Loaded, Vec<Finding>)
         },
         errors,
     )
+}
+
+/// Notes what the TLS files hold. The first that can not be read is returned with the reason.
+fn stamp(options: &mut Options, source: &dyn Source) -> Option<Finding> {
+    let tls = options.tls.as_mut()?;
+    let mut sha = Sha256::new();
+    let mut unreadable = None;
+    for file in tls.files() {
+        match source.read(Path::new(file)) {
+            Ok(bytes) => sha.update(&bytes),
+            Err(err) => {
+                let text = error::io_text("open", file, &err);
+                unreadable.get_or_insert(Finding::bare(text));
+            }
+        }
+    }
+    tls.files_digest = data_encoding::HEXLOWER.encode(&sha.finalize());
+    unreadable
 }
 
 /// Reads a configuration file as `-t` does: what nats-server warns about makes it fail, and so
@@ -258,6 +279,9 @@ pub fn configure(flags: &FlagOverrides, source: &dyn Source) -> Result<Configure
         } else {
             warnings.push(finding);
         }
+    }
+    if flags.tls_cert.is_some() {
+        errors.extend(stamp(&mut options, source));
     }
     errors.extend(check::check_known(&options, &places, is_partial));
     if !errors.is_empty() {

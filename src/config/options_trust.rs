@@ -109,6 +109,25 @@ pub struct TlsOptions {
     pub handshake_first: HandshakeFirst,
     /// `ocsp_peer`
     pub ocsp_peer: Option<OcspPeer>,
+    /// SHA-256 in hex over the named files when they were read last, so that a reload notices
+    /// renewed certificates; empty when they were not read.
+    pub files_digest: String,
+}
+
+impl TlsOptions {
+    /// The files that are named: certificates, keys and the CA.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let pairs = self
+            .certs
+            .iter()
+            .flat_map(|pair| [&pair.cert_file, &pair.key_file]);
+        let single = self
+            .cert_file
+            .iter()
+            .chain(&self.key_file)
+            .chain(&self.ca_file);
+        pairs.chain(single).map(String::as_str)
+    }
 }
 
 impl Default for TlsOptions {
@@ -131,6 +150,7 @@ impl Default for TlsOptions {
             pinned_certs: Vec::new(),
             handshake_first: HandshakeFirst::No,
             ocsp_peer: None,
+            files_digest: String::new(),
         }
     }
 }

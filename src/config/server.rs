@@ -421,11 +421,14 @@ fn read_account_key(r: &mut Reader, lower: &str, node: &Node, out: &mut Options)
             r.place("no_auth_user", node);
             put(&mut out.auth.no_auth_user, r.text(node));
         }
-        "system_account" | "system" => match &node.value {
-            Value::Text(name) => out.system_account.clone_from(name),
-            Value::Missing => {}
-            _ => r.error(node, "system account name must be a string"),
-        },
+        "system_account" | "system" => {
+            r.place("system_account", node);
+            match &node.value {
+                Value::Text(name) => out.system_account.clone_from(name),
+                Value::Missing => {}
+                _ => r.error(node, "system account name must be a string"),
+            }
+        }
         "no_system_account" | "no_system" | "no_sys_acc" => {
             put(&mut out.no_system_account, r.flag(node));
         }

@@ -195,6 +195,20 @@ fn depth_is_bounded() {
 }
 
 #[test]
+fn depth_is_bounded_through_variables_and_includes() {
+    let mut text = "a0: 1\n".to_string();
+    for n in 1..2000 {
+        text.push_str(&format!("a{n}: [[[[[ $a{} ]]]]]\n", n - 1));
+    }
+    assert!(grammar_error(&text).contains("Nested deeper than 100 levels"));
+    let deep = format!("{}include b.conf{}", "a: {".repeat(60), "\n}".repeat(60));
+    let world = World::default().file("b.conf", deep.replace("b.conf", "c.conf"));
+    let world = world.file("c.conf", "x: 1\n");
+    let error = load_in(&deep, &world).unwrap_err().to_string();
+    assert!(error.contains("Nested deeper than 100 levels"), "{error}");
+}
+
+#[test]
 fn unfinished_texts_are_errors_with_a_place() {
     for text in [
         "x: [", "x: {", "x: {a", "x: \"a", "x: 'a", "x: (a", "x: [a", "{ a: 1", "'a",

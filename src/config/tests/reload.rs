@@ -245,13 +245,52 @@ fn shards_need_a_restart() {
 }
 
 #[test]
-fn tls_is_read_again_even_when_nothing_changed() {
-    let text = "tls { timeout: 3 }";
-    assert!(changes(text, text).unwrap().contains(&Change::Tls(true)));
+fn renewed_certificates_are_a_change_and_the_same_ones_are_not() {
+    let text = "tls { cert_file: c.pem, key_file: k.pem }";
+    let with = |cert: &str| {
+        let world = super::World::default()
+            .file("c.pem", cert)
+            .file("k.pem", "key");
+        super::load_in(text, &world).unwrap().options
+    };
+    assert_eq!(
+        diff(&with("1"), &with("1")),
+        Ok(vec![Change::Users, Change::Accounts])
+    );
     assert!(
-        changes(text, "port: 4222")
+        diff(&with("1"), &with("2"))
+            .unwrap()
+            .contains(&Change::Tls(true))
+    );
+    let off = options_of("port: 4222");
+    assert!(
+        diff(&with("1"), &off)
             .unwrap()
             .contains(&Change::Tls(false))
+    );
+    assert!(diff(&off, &with("1")).unwrap().contains(&Change::Tls(true)));
+}
+
+#[test]
+fn a_fallback_delay_changes_on_its_own() {
+    let text = |first: &str| format!("tls {{ handshake_first: {first} }}");
+    assert_eq!(
+        changes(&text("auto"), &text("true")).unwrap().split_off(2),
+        [Change::TlsHandshakeFallback(std::time::Duration::ZERO)]
+    );
+    let lines: Vec<String> = changes(&text("off"), &text("auto"))
+        .unwrap()
+        .iter()
+        .map(Change::log_line)
+        .collect();
+    assert_eq!(
+        lines.get(2..),
+        Some(
+            &[
+                "Reloaded: Client TLS handshake first: true".to_string(),
+                "Reloaded: Client TLS handshake first fallback delay: 50ms".to_string(),
+            ][..]
+        )
     );
 }
 

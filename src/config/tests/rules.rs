@@ -4,7 +4,8 @@ use super::{World, load_in};
 use crate::config::{FlagOverrides, check, configure};
 
 fn broken(text: &str) -> Vec<String> {
-    let loaded = load_in(text, &World::default()).unwrap_or_else(|e| panic!("{text}\n{e}"));
+    let world = World::default().file("c", "x").file("k", "x");
+    let loaded = load_in(text, &world).unwrap_or_else(|e| panic!("{text}\n{e}"));
     check(&loaded.options, &loaded.places)
         .iter()
         .map(ToString::to_string)
@@ -12,7 +13,7 @@ fn broken(text: &str) -> Vec<String> {
 }
 
 /// Texts that break one rule each, and what is said about them.
-const BROKEN: [(&str, &str); 22] = [
+const BROKEN: [(&str, &str); 24] = [
     (
         "lame_duck_duration: 30s\nlame_duck_grace_period: 30s",
         "t.conf:2:1: lame duck grace period (30s) should be strictly lower than lame duck \
@@ -40,7 +41,7 @@ const BROKEN: [(&str, &str); 22] = [
         "t.conf:1:0: TLS cert and key required for HTTPS",
     ),
     (
-        "http: 8222\nhttps: 8443\ntls { timeout: 1 }",
+        "http: 8222\nhttps: 8443\ntls { certs: [{cert_file: c, key_file: k}] }",
         "t.conf:1:0: can't specify both HTTP (8222) and HTTPs (8443) ports",
     ),
     (
@@ -104,6 +105,15 @@ const BROKEN: [(&str, &str); 22] = [
         "t.conf:1:9: shards.count (4) is more than the 2 cpus to pin them to",
     ),
     (
+        "system_account: A",
+        "t.conf:1:0: error resolving system account: account missing",
+    ),
+    (
+        "tls { timeout: 1 }",
+        "t.conf:1:0: TLS configuration has no certificate: cert_file and key_file, or certs, are \
+         needed",
+    ),
+    (
         "mqtt { port: 1 }",
         "t.conf:1:0: mqtt requires JetStream to be enabled if running in standalone mode",
     ),
@@ -152,16 +162,41 @@ fn without_a_file_there_are_flags_and_defaults() {
 }
 
 #[test]
-fn a_single_user_by_flag_and_users_in_the_file_exclude_each_other() {
-    let text = "authorization { users: [{user: a}] }\n";
-    let world = World::default().file("x.conf", text);
-    let flags = FlagOverrides {
-        config: Some("x.conf".into()),
+fn a_single_user_by_flag_loses_to_users_and_excludes_those_of_accounts() {
+    let world = World::default()
+        .file("users.conf", "authorization { users: [{user: a}] }\n")
+        .file("accounts.conf", "accounts { A { users: [{user: a}] } }\n");
+    let flags = |path: &str| FlagOverrides {
+        config: Some(path.into()),
         user: Some("u".into()),
         ..FlagOverrides::default()
     };
+    let configured = configure(&flags("users.conf"), &world).unwrap();
+    assert_eq!(configured.options.auth.user, "");
     assert_eq!(
-        configure(&flags, &world).unwrap_err().to_string(),
-        "x.conf:1:0: Can not have a single user/pass and a users array"
+        configured.warnings[0].to_string(),
+        "--user has no effect, since the configuration file has users"
     );
+    assert_eq!(
+        configure(&flags("accounts.conf"), &world)
+            .unwrap_err()
+            .to_string(),
+        "accounts.conf:1:15: Can not have a single user/pass and accounts"
+    );
+}
+
+#[test]
+fn certificates_named_by_flags_must_be_there() {
+    let flags = FlagOverrides {
+        tls_cert: Some("c.pem".into()),
+        tls_key: Some("k.pem".into()),
+        ..FlagOverrides::default()
+    };
+    let world = World::default().file("c.pem", "x");
+    let errors = configure(&flags, &world).unwrap_err().to_string();
+    assert_eq!(errors, "open k.pem: no such file or directory");
+    let options = configure(&flags, &world.file("k.pem", "y"))
+        .unwrap()
+        .options;
+    assert!(!options.tls.unwrap().files_digest.is_empty());
 }
