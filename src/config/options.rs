@@ -1,6 +1,5 @@
 //! The options of the server: every configuration key as a typed field, with nats-server's
-//! default. What concerns TLS and trust is in
-//! `options_trust`, what concerns other servers and other protocols in `options_peers`.
+//! default. TLS and trust are in `options_trust`, other servers and protocols in `options_peers`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -54,7 +54,8 @@ fn defaults_are_those_of_nats_server() {
 #[test]
 fn zero_stands_for_the_default_where_nats_server_has_it_so() {
     let text = "port: 0\nmax_payload: 0\nmax_pending: 0\nmax_control_line: 0\nping_interval: 0s\n\
-                ping_max: 0\nwrite_deadline: 0s\nmax_closed_clients: 0\nlame_duck_grace_period: 0s\n\
+                ping_max: 0\nwrite_deadline: 0s\nmax_closed_clients: 0\n\
+                lame_duck_grace_period: 0s\n\
                 connect_error_reports: 0\nreconnect_error_reports: 0\nhost: \"\"\n";
     let mut options = options_of(text);
     options.config_file = None;
@@ -64,7 +65,8 @@ fn zero_stands_for_the_default_where_nats_server_has_it_so() {
 #[test]
 fn top_level_keys_reach_their_fields() {
     let o = options_of(
-        "listen: \"localhost:-1\"\nclient_advertise: \"a:1\"\nserver_name: n\nserver_tags: [\"A:b\", \
+        "listen: \"localhost:-1\"\nclient_advertise: \"a:1\"\nserver_name: n\nserver_tags: \
+         [\"A:b\", \
          c, C]\nserver_metadata { r: eu }\ntrace_headers: true\nlogtime: off\nlogtime_utc: on\n\
          logfile: x.log\nlogfile_size_limit: 1MB\nlog_max_num: 3\nremote_syslog: \"udp://h:514\"\n\
          pidfile: p.pid\nports_file_dir: d\nhttp: \"127.0.0.1:8222\"\nhttp_base_path: \
@@ -194,7 +196,8 @@ fn allow_responses_denies_other_publishes_in_any_order() {
         );
     }
     let o = options_of(
-        "authorization { users: [{user: a, permissions { allow_responses { max: -1, ttl: \"-1s\" } }}] }",
+        "authorization { users: [{user: a, permissions { allow_responses \
+         { max: -1, ttl: \"-1s\" } }}] }",
     );
     let unlimited = ResponseRule {
         responses_max: None,
@@ -285,7 +288,8 @@ fn tls_is_read() {
 fn shards_are_read() {
     let o = options_of(
         "shards {\n count: 4\n cpus: \"0-3,8\"\n pin: false\n spin: adaptive\n spin_max: 20us\n \
-         io_memory: 2MB\n ring_depth: 512\n queue_depth: 64\n read_buffer: 128KB\n turn_max: 1ms\n}\n",
+         io_memory: 2MB\n ring_depth: 512\n queue_depth: 64\n read_buffer: 128KB\n \
+         turn_max: 1ms\n}\n",
     );
     let wanted = ShardOptions {
         count: Some(4),
