@@ -112,6 +112,9 @@ fn read_account(r: &mut Reader, name: &str, map: &Map, out: &mut Accounts) {
     }
     apply_default_permissions(users.as_mut(), account.default_permissions.as_ref());
     if let Some(node) = users_node {
+        if users.as_ref().is_some_and(|users| !users.is_empty()) {
+            r.place("accounts.users", node);
+        }
         for mut user in users.unwrap_or_default() {
             user.account = account.name.clone();
             // Only the place is of use; the list itself need not be copied for each user.

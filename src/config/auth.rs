@@ -1,8 +1,9 @@
 //! `authorization` blocks and lists of users.
 
 use super::nkey::{self, KeyKind};
-use super::options::{CalloutOptions, ConnectionType, Permissions, UserOptions};
+use super::options::{ConnectionType, Permissions, UserOptions};
 use super::options_peers::{PeerAuth, SimpleAuth};
+use super::options_trust::CalloutOptions;
 use super::permissions::read_permissions;
 use super::reader::{Reader, put};
 use super::secret::Secret;

@@ -1,6 +1,7 @@
 //! Rules between keys, checked when the file and the flags have been joined. The texts are
 //! nats-server's.
 
+use super::accounts::GLOBAL;
 use super::error::Finding;
 use super::options::Options;
 use super::permissions::subject_is_valid;
@@ -83,16 +84,35 @@ impl Checker<'_> {
 
     fn login(&mut self, o: &Options) {
         self.no_auth_user(o, &o.auth.no_auth_user, "no_auth_user");
-        let has_users = !o.auth.users.is_empty();
+        // A single user or token by flag; in the file they are refused while it is read.
+        let in_accounts = o.auth.users.iter().any(|user| user.account != GLOBAL);
         self.refuse(
-            has_users && !o.auth.user.is_empty(),
-            &["authorization"],
-            "Can not have a single user/pass and a users array",
+            in_accounts && !o.auth.user.is_empty(),
+            &["accounts.users"],
+            "Can not have a single user/pass and accounts",
         );
         self.refuse(
-            has_users && !o.auth.token.is_empty(),
-            &["authorization"],
-            "Can not have a token and a users array",
+            in_accounts && !o.auth.token.is_empty(),
+            &["accounts.users"],
+            "Can not have a token and accounts",
+        );
+        let system = &o.system_account;
+        let is_missing = !system.is_empty()
+            && system != GLOBAL
+            && !o.accounts.iter().any(|account| account.name == *system);
+        self.refuse(
+            is_missing && !self.is_partial,
+            &["system_account"],
+            "error resolving system account: account missing",
+        );
+        let has_no_cert = o
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.cert_file.is_none() && tls.certs.is_empty());
+        self.refuse(
+            has_no_cert && !self.is_partial,
+            &["tls"],
+            "TLS configuration has no certificate: cert_file and key_file, or certs, are needed",
         );
         self.refuse(
             o.trust.operators.is_empty() && !o.trust.default_sentinel.is_empty(),

@@ -31,10 +31,8 @@ pub(super) fn parse_ns(text: &str) -> Result<i64, String> {
     while !rest.is_empty() {
         let number = take_while(&mut rest, |c| c.is_ascii_digit());
         let mut fraction = "";
-        let mut dotted = false;
         if let Some(after) = rest.strip_prefix('.') {
             rest = after;
-            dotted = true;
             fraction = take_while(&mut rest, |c| c.is_ascii_digit());
         }
         if number.is_empty() && fraction.is_empty() {
@@ -42,7 +40,6 @@ pub(super) fn parse_ns(text: &str) -> Result<i64, String> {
         }
         let unit = take_while(&mut rest, |c| c != '.' && !c.is_ascii_digit());
         if unit.is_empty() {
-            let _ = dotted;
             return Err(format!("time: missing unit in duration {text:?}"));
         }
         let Some((_, scale)) = UNITS.iter().find(|(name, _)| *name == unit) else {

@@ -479,11 +479,15 @@ impl<'a> Lexer<'a> {
             return Ok((Scalar::Value(Value::Text(to_text(&bytes))), pos));
         }
         let text = to_text(&bytes);
+        let name_pos = Pos {
+            column: pos.column + 1,
+            ..pos.clone()
+        };
         let scalar = match text.to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" => Scalar::Value(Value::Bool(true)),
             "false" | "no" | "off" => Scalar::Value(Value::Bool(false)),
             _ => match text.strip_prefix('$') {
-                Some(name) => Scalar::Variable(name.to_string()),
+                Some(name) => return Ok((Scalar::Variable(name.to_string()), name_pos)),
                 None => Scalar::Value(Value::Text(text)),
             },
         };

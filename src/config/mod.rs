@@ -24,6 +24,8 @@ mod duration;
 mod edge;
 mod error;
 mod exchange;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gateway;
 mod jetstream;
 mod leafnodes;
@@ -31,6 +33,7 @@ mod lexer;
 mod nkey;
 mod options;
 mod options_peers;
+mod options_trust;
 mod overlay;
 mod parser;
 mod permissions;
@@ -44,7 +47,12 @@ mod tls;
 mod trust;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
+
+use sha2::{Digest, Sha256};
 
 pub use check::check;
 pub use digest::{digest, json};
@@ -52,16 +60,18 @@ pub use duration::go_duration;
 pub use error::{ConfigErrors, Finding, Kind, Pos};
 pub use exchange::{Export, Import, Latency, MapDestination, MsgTrace, ResponseType, ShareKind};
 pub use options::{
-    AccountJetStream, AccountLimits, AccountOptions, AuthOptions, CalloutOptions, CertPair,
-    ConnectionType, HandshakeFirst, LimitOptions, Listen, LogOptions, MonitorOptions,
-    OcspCacheOptions, OcspOptions, OcspPeer, Options, Permissions, Port, Resolver,
-    ResolverDirectory, ResponseRule, SubjectRule, SubjectRules, TlsOptions, TlsVersion,
-    TrustOptions, UserOptions, WriteTimeout,
+    AccountJetStream, AccountLimits, AccountOptions, AuthOptions, ConnectionType, LimitOptions,
+    Listen, LogOptions, MonitorOptions, Options, Permissions, Port, ResponseRule, SubjectRule,
+    SubjectRules, UserOptions, WriteTimeout,
 };
 pub use options_peers::{
     ClusterOptions, Compression, GatewayOptions, JetStreamLimits, JetStreamOptions, LeafAuth,
     LeafNodeOptions, LeafUser, MqttOptions, PeerAuth, RemoteGateway, RemoteLeaf, SimpleAuth,
     StoreCipher, TpmOptions, WebsocketOptions,
+};
+pub use options_trust::{
+    CalloutOptions, CertPair, HandshakeFirst, OcspCacheOptions, OcspOptions, OcspPeer, Resolver,
+    ResolverDirectory, TlsOptions, TlsVersion, TrustOptions,
 };
 pub use overlay::{FlagOverrides, overlay};
 pub use reader::Places;
@@ -164,6 +174,7 @@ fn judge(text: &[u8], path: &str, source: &dyn Source) -> (Loaded, Vec<Finding>)
         options = server::fill(&mut reader, &map);
     }
     options.config_file = Some(path.to_string());
+    stamp(&mut options, source);
     for (pos, file, before) in std::mem::take(&mut reader.files) {
         if let Err(err) = source.read(Path::new(&file)) {
             let text = format!("{before}{}", error::io_text("open", &file, &err));
@@ -191,6 +202,24 @@ fn judge(text: &[u8], path: &str, source: &dyn Source) -> (Loaded, Vec<Finding>)
         },
         errors,
     )
+}
+
+/// Notes what the TLS files hold. The first that can not be read is returned with the reason.
+fn stamp(options: &mut Options, source: &dyn Source) -> Option<Finding> {
+    let tls = options.tls.as_mut()?;
+    let mut sha = Sha256::new();
+    let mut unreadable = None;
+    for file in tls.files() {
+        match source.read(Path::new(file)) {
+            Ok(bytes) => sha.update(&bytes),
+            Err(err) => {
+                let text = error::io_text("open", file, &err);
+                unreadable.get_or_insert(Finding::bare(text));
+            }
+        }
+    }
+    tls.files_digest = data_encoding::HEXLOWER.encode(&sha.finalize());
+    unreadable
 }
 
 /// Reads a configuration file as `-t` does: what nats-server warns about makes it fail, and so
@@ -232,33 +261,35 @@ pub struct Configured {
 /// Everything that is wrong with the file, the flags, and with what they give together.
 pub fn configure(flags: &FlagOverrides, source: &dyn Source) -> Result<Configured, ConfigErrors> {
     let file = flags.config.as_deref().filter(|path| !path.is_empty());
-    let (mut options, mut warnings, digest, places) = match file {
-        Some(path) => {
-            let loaded = load(path, source)?;
-            (
-                loaded.options,
-                loaded.warnings,
-                Some(loaded.digest),
-                loaded.places,
-            )
-        }
-        None => (Options::default(), Vec::new(), None, Places::default()),
+    let (loaded, mut errors) = match file {
+        Some(path) => judge(&read(path, source)?, path, source),
+        None => (Loaded::default(), Vec::new()),
     };
-    let mut errors = Vec::new();
+    let Loaded {
+        mut options,
+        mut warnings,
+        digest,
+        places,
+    } = loaded;
+    // What the file got wrong may be just what another key refers to.
+    let is_partial = !errors.is_empty();
     for finding in overlay(&mut options, flags) {
         if finding.kind == Kind::Error {
-            errors.push(finding)
+            errors.push(finding);
         } else {
-            warnings.push(finding)
+            warnings.push(finding);
         }
     }
-    errors.extend(check(&options, &places));
+    if flags.tls_cert.is_some() {
+        errors.extend(stamp(&mut options, source));
+    }
+    errors.extend(check::check_known(&options, &places, is_partial));
     if !errors.is_empty() {
         return Err(ConfigErrors { errors, warnings });
     }
     Ok(Configured {
         options,
         warnings,
-        digest,
+        digest: file.map(|_| digest),
     })
 }

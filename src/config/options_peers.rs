@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::options::{Listen, Permissions, SubjectRule, TlsOptions, WriteTimeout};
+use super::options::{Listen, Permissions, SubjectRule, WriteTimeout};
+use super::options_trust::TlsOptions;
 use super::secret::Secret;
 
 /// `cluster`

@@ -1,7 +1,9 @@
 //! Flags over file over defaults.
 
-use super::error::Finding;
-use super::options::{Listen, Options, Port, TlsOptions};
+use super::accounts::GLOBAL;
+use super::error::{Finding, Kind};
+use super::options::{Listen, Options, Port};
+use super::options_trust::TlsOptions;
 use super::reader::split_host_port;
 use super::secret::Secret;
 use super::served::{Served, served};
@@ -95,7 +97,7 @@ pub fn overlay(options: &mut Options, flags: &FlagOverrides) -> Vec<Finding> {
     let mut findings = Vec::new();
     overlay_listeners(options, flags, &mut findings);
     overlay_log(options, flags);
-    overlay_login(options, flags);
+    overlay_login(options, flags, &mut findings);
     overlay_tls(options, flags, &mut findings);
     overlay_cluster(options, flags, &mut findings);
     if let Some(on) = flags.jetstream {
@@ -123,7 +125,7 @@ fn not_served(is_asked: bool, path: &str, flag: &str, findings: &mut Vec<Finding
     if is_asked && served(path) != Served::Yes {
         let text = format!("{flag:?} is not served yet and has no effect");
         findings.push(Finding {
-            kind: super::Kind::NotServed,
+            kind: Kind::NotServed,
             ..Finding::bare(text)
         });
     }
@@ -199,7 +201,25 @@ fn overlay_log(o: &mut Options, flags: &FlagOverrides) {
     }
 }
 
-fn overlay_login(o: &mut Options, flags: &FlagOverrides) {
+/// A single user or token; users of the `authorization` block win over it, as in nats-server,
+/// and with users of accounts the check refuses it.
+fn overlay_login(o: &mut Options, flags: &FlagOverrides, findings: &mut Vec<Finding>) {
+    let has_users = !o.auth.users.is_empty();
+    if has_users && o.auth.users.iter().all(|user| user.account == GLOBAL) {
+        let given = [
+            ("--user", flags.user.is_some()),
+            ("--pass", flags.pass.is_some()),
+            ("--auth", flags.auth.is_some()),
+        ];
+        for (flag, _) in given.into_iter().filter(|(_, is_given)| *is_given) {
+            let text = format!("{flag} has no effect, since the configuration file has users");
+            findings.push(Finding {
+                kind: Kind::Warning,
+                ..Finding::bare(text)
+            });
+        }
+        return;
+    }
     set(&mut o.auth.user, flags.user.as_ref());
     set(&mut o.auth.password, flags.pass.as_ref());
     set(&mut o.auth.token, flags.auth.as_ref());

@@ -48,7 +48,7 @@ pub(super) fn parse(text: &[u8], file: &str, source: &dyn Source) -> (Map, Vec<F
         values: 0,
         findings: Vec::new(),
     };
-    let map = match Parser::run(text, &Arc::from(file), &mut load) {
+    let map = match Parser::run(text, &Arc::from(file), 0, &mut load) {
         Ok(map) => map,
         Err(finding) => {
             load.findings.push(finding);
@@ -79,12 +79,18 @@ enum Level {
 }
 
 impl<'a, 's> Parser<'a, 's> {
-    fn run(text: &'a [u8], file: &Arc<str>, load: &'a mut Load<'s>) -> Result<Map, Finding> {
+    /// Reads a text that stands inside of `depth` levels of another one.
+    fn run(
+        text: &'a [u8],
+        file: &Arc<str>,
+        depth: usize,
+        load: &'a mut Load<'s>,
+    ) -> Result<Map, Finding> {
         let mut parser = Self {
             lexer: Lexer::new(text, file),
             file: Arc::clone(file),
             scopes: vec![Map::default()],
-            depth: 0,
+            depth,
             load,
         };
         if text.contains(&0) {
@@ -398,6 +404,7 @@ impl<'a, 's> Parser<'a, 's> {
             node.used = true;
             let value = node.value.clone();
             self.count(value.size())?;
+            self.check_depth(self.depth + value.depth())?;
             return Ok(Node::new(value, pos));
         }
         match self.environment(name, &pos) {
@@ -428,7 +435,12 @@ impl<'a, 's> Parser<'a, 's> {
         };
         self.load.open_variables.push(name.to_string());
         let before = self.load.findings.len();
-        let read = Parser::run(format!("pk={text}").as_bytes(), &Arc::from(""), self.load);
+        let read = Parser::run(
+            format!("pk={text}").as_bytes(),
+            &Arc::from(""),
+            self.depth,
+            self.load,
+        );
         self.load.open_variables.pop();
         let map = read.map_err(|finding| finding.text)?;
         if let Some(finding) = self.load.findings.drain(before..).next() {
@@ -479,7 +491,7 @@ impl<'a, 's> Parser<'a, 's> {
             ));
         }
         self.load.open_files.push(path);
-        let map = Parser::run(&text, &Arc::from(shown.as_str()), self.load);
+        let map = Parser::run(&text, &Arc::from(shown.as_str()), self.depth, self.load);
         self.load.open_files.pop();
         map.map_err(|finding| finding.to_string())
     }

@@ -201,9 +201,17 @@ impl Reader {
         }
     }
 
-    /// A map from names to texts.
+    /// A map from names to texts, or the error `text` followed by the type.
     pub(super) fn text_map(&mut self, node: &Node, text: &str) -> Option<BTreeMap<String, String>> {
-        let map = self.map(node, text)?;
+        let map = match &node.value {
+            Value::Map(map) => map,
+            Value::Missing => return None,
+            other => {
+                let is = other.type_name();
+                self.error(node, format!("{text} {is}"));
+                return None;
+            }
+        };
         let mut out = BTreeMap::new();
         for (key, node) in map.in_order() {
             if let Some(value) = self.text(node) {

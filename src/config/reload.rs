@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::duration::go_duration;
 use super::options::{
-    AccountOptions, AuthOptions, HandshakeFirst, LimitOptions, LogOptions, Options, Port,
-    TlsOptions, WriteTimeout,
+    AccountOptions, AuthOptions, LimitOptions, LogOptions, Options, Port, WriteTimeout,
 };
+use super::options_trust::{HandshakeFirst, TlsOptions};
 
 /// A change that the running server can take over.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,12 +50,13 @@ pub enum Change {
     LogFile(String),
     Syslog(bool),
     RemoteSyslog(String),
-    /// The certificates and everything else about TLS but what follows; also when only the files
-    /// have changed.
+    /// The certificates and everything else about TLS but what follows; also when only what the
+    /// files hold has changed.
     Tls(bool),
     TlsTimeout(Duration),
     TlsPinnedCerts(usize),
-    TlsHandshakeFirst(HandshakeFirst),
+    TlsHandshakeFirst(bool),
+    TlsHandshakeFallback(Duration),
     WriteDeadline(Duration),
     MaxTracedMsgLen(u64),
     ConnectErrorReports(i64),
@@ -76,9 +77,12 @@ impl Change {
                 return format!("Reloaded: fast producers will {not}be stalled");
             }
             Self::TlsPinnedCerts(count) => return format!("Reloaded: {count} pinned_certs"),
-            Self::TlsHandshakeFirst(first) => {
-                let on = *first != HandshakeFirst::No;
+            Self::TlsHandshakeFirst(on) => {
                 return format!("Reloaded: Client TLS handshake first: {on}");
+            }
+            Self::TlsHandshakeFallback(delay) => {
+                let delay = go_duration(*delay);
+                return format!("Reloaded: Client TLS handshake first fallback delay: {delay}");
             }
             Self::Trace(v) => ("trace", v.to_string()),
             Self::Debug(v) => ("debug", v.to_string()),
@@ -482,15 +486,32 @@ impl Diff {
         );
         self.change(&was.timeout, &now.timeout, Change::TlsTimeout(now.timeout));
         self.fixed("TLSMap", &was.verify_and_map, &now.verify_and_map);
-        // The files may have new contents under the same names, so they are read again.
-        if old.tls.is_some() || new.tls.is_some() {
-            self.changes.push(Change::Tls(new.tls.is_some()));
-        }
+        let rest = |tls: &Option<TlsOptions>| {
+            tls.clone().map(|tls| TlsOptions {
+                timeout: Duration::ZERO,
+                verify_and_map: false,
+                pinned_certs: Vec::new(),
+                rate_max: 0,
+                handshake_first: HandshakeFirst::No,
+                ..tls
+            })
+        };
+        self.change(
+            &rest(&old.tls),
+            &rest(&new.tls),
+            Change::Tls(new.tls.is_some()),
+        );
         let pinned = Change::TlsPinnedCerts(now.pinned_certs.len());
         self.change(&was.pinned_certs, &now.pinned_certs, pinned);
         self.fixed("TLSRateLimit", &was.rate_max, &now.rate_max);
-        let first = Change::TlsHandshakeFirst(now.handshake_first);
-        self.change(&was.handshake_first, &now.handshake_first, first);
+        let split = |first: HandshakeFirst| match first {
+            HandshakeFirst::No => (false, Duration::ZERO),
+            HandshakeFirst::Yes => (true, Duration::ZERO),
+            HandshakeFirst::Within(delay) => (true, delay),
+        };
+        let (was, now) = (split(was.handshake_first), split(now.handshake_first));
+        self.change(&was.0, &now.0, Change::TlsHandshakeFirst(now.0));
+        self.change(&was.1, &now.1, Change::TlsHandshakeFallback(now.1));
         self.fixed("AllowNonTLS", &old.allow_non_tls, &new.allow_non_tls);
     }
 

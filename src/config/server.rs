@@ -163,7 +163,12 @@ fn read_tags(r: &mut Reader, node: &Node) -> Option<Vec<String>> {
 }
 
 fn read_feature_flags(r: &mut Reader, node: &Node, out: &mut Options) {
-    let Some(map) = r.map(node, "error parsing feature flags: unsupported type") else {
+    let Value::Map(map) = &node.value else {
+        let is = node.value.type_name();
+        r.error(
+            node,
+            format!("error parsing feature flags: unsupported type {is}"),
+        );
         return;
     };
     for (name, node) in map.in_order() {
@@ -416,11 +421,14 @@ fn read_account_key(r: &mut Reader, lower: &str, node: &Node, out: &mut Options)
             r.place("no_auth_user", node);
             put(&mut out.auth.no_auth_user, r.text(node));
         }
-        "system_account" | "system" => match &node.value {
-            Value::Text(name) => out.system_account.clone_from(name),
-            Value::Missing => {}
-            _ => r.error(node, "system account name must be a string"),
-        },
+        "system_account" | "system" => {
+            r.place("system_account", node);
+            match &node.value {
+                Value::Text(name) => out.system_account.clone_from(name),
+                Value::Missing => {}
+                _ => r.error(node, "system account name must be a string"),
+            }
+        }
         "no_system_account" | "no_system" | "no_sys_acc" => {
             put(&mut out.no_system_account, r.flag(node));
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::duration;
-use super::options::{
+use super::options_trust::{
     CertPair, HandshakeFirst, OcspCacheOptions, OcspOptions, OcspPeer, TlsOptions, TlsVersion,
 };
 use super::reader::{Reader, put};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::duration::parse_ns;
 use super::nkey::{self, KeyKind};
-use super::options::{Resolver, ResolverDirectory, TrustOptions};
+use super::options_trust::{Resolver, ResolverDirectory, TrustOptions};
 use super::reader::{Reader, put};
 use super::tls::{Side, read_tls};
 use super::value::{Map, Node, Value};
@@ -41,7 +41,7 @@ pub(super) fn read_trust_key(
             out.resolver_tls = read_tls(r, node, Side::Client);
         }),
         "resolver_preload" => r.known("resolver_preload", node, |r| {
-            let text = "preload should be a map of account_public_key:account_jwt";
+            let text = "preload should be a map of account_public_key:account_jwt, got";
             put(&mut out.resolver_preload, r.text_map(node, text));
         }),
         "resolver_pinned_accounts" => r.known("resolver_pinned_accounts", node, |r| {

@@ -62,6 +62,16 @@ impl Value {
         }
     }
 
+    /// How many levels of lists and maps this value has.
+    pub(super) fn depth(&self) -> usize {
+        let inside = match self {
+            Self::List(items) => items.iter().map(|n| n.value.depth()).max(),
+            Self::Map(map) => map.entries.values().map(|n| n.value.depth()).max(),
+            _ => return 0,
+        };
+        1 + inside.unwrap_or(0)
+    }
+
     /// How a scalar prints in messages, as Go's `%v` does; compound values print their type.
     pub(super) fn shown(&self) -> String {
         match self {
