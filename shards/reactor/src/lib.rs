@@ -1,4 +1,5 @@
 //! The reactor crate.
 
+pub mod bus;
 pub mod entropy;
 pub mod tls;
