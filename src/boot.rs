@@ -159,6 +159,8 @@ fn start(flags: &Flags, loaded: Loaded, log: LogHandle) -> Result<Server, StartE
         spin: translate::spin_mode(&options),
         io_memory_bytes: options.shards.io_memory_bytes as usize,
         ring_depth: options.shards.ring_depth as usize,
+        ring_batches: options.shards.queue_depth as usize,
+        read_buffer_bytes: options.shards.read_buffer_bytes as usize,
         clients,
         monitor,
         monitor_base_path: options.monitor.base_path.clone(),

@@ -26,13 +26,13 @@ pub fn run() -> u8 {
     let command = match cli::process_args().and_then(|args| cli::parse(&args)) {
         Ok(command) => command,
         Err(error) => {
-            show(&error.printout());
+            error.printout().show();
             return error.exit_code();
         }
     };
     let outcome = match command {
         Command::Print(printout) => {
-            show(&printout);
+            printout.show();
             Ok(())
         }
         Command::Signal(text) => signal_command::run(&text).map_err(Into::into),
@@ -46,9 +46,4 @@ pub fn run() -> u8 {
             error.exit_code()
         }
     }
-}
-
-fn show(printout: &cli::Printout) {
-    print!("{}", printout.stdout);
-    eprint!("{}", printout.stderr);
 }

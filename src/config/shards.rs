@@ -25,7 +25,7 @@ pub struct ShardOptions {
     pub io_memory_bytes: u64,
     /// `ring_depth`: entries of a shard's io_uring, 256; a power of two.
     pub ring_depth: u32,
-    /// `queue_depth`: batches that wait between two shards, 1024.
+    /// `queue_depth`: batches that wait between two shards, 8.
     pub queue_depth: u32,
     /// `read_buffer` in bytes: what a shard reads from sockets with, 64 KiB.
     pub read_buffer_bytes: u64,
@@ -43,7 +43,7 @@ impl Default for ShardOptions {
             spin_max: Duration::from_micros(50),
             io_memory_bytes: 1024 * 1024,
             ring_depth: 256,
-            queue_depth: 1024,
+            queue_depth: 8,
             read_buffer_bytes: 64 * 1024,
             turn_max: Duration::from_micros(250),
         }

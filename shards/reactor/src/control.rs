@@ -11,7 +11,6 @@ use broker::monitor::{GatherNeeds, ShardSnapshot};
 use crossbeam_channel::{Receiver, Sender};
 use shard::Command;
 
-use crate::bus::Waker;
 use crate::tls::TlsContext;
 
 /// A message to one shard.
@@ -78,7 +77,8 @@ pub struct Shared {
 #[derive(Debug)]
 pub(crate) struct Door {
     pub(crate) sender: Sender<Control>,
-    pub(crate) waker: Waker,
+    /// Counted up to end the shard's sleep.
+    pub(crate) bell: OwnedFd,
 }
 
 impl Shared {
@@ -125,8 +125,16 @@ impl Shared {
     pub fn send(&self, shard: usize, control: Control) -> bool {
         let Some(door) = self.doors.get(shard) else { return false };
         let sent = door.sender.send(control).is_ok();
-        door.waker.wake();
+        self.ring_bell(shard);
         sent
+    }
+
+    /// Ends a shard's sleep, or its next one.
+    pub(crate) fn ring_bell(&self, shard: usize) {
+        if let Some(door) = self.doors.get(shard) {
+            // The counter cannot overflow: the shard resets it whenever it sleeps.
+            let _ = rustix::io::write(&door.bell, &1_u64.to_ne_bytes());
+        }
     }
 
     /// Sends a message to every shard.

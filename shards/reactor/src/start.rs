@@ -12,7 +12,7 @@ use shard::{Effects, Now, Shard};
 use slab::Slab;
 
 use crate::accept::Listeners;
-use crate::bus::{self, BusEnd, Sleeper};
+use crate::bus::{Bus, BusEnd};
 use crate::clock::Clock;
 use crate::control::{Control, ControlReceiver, Door, Shared};
 use crate::entropy;
@@ -20,11 +20,8 @@ use crate::gather::{FactsSource, Gathering};
 use crate::runtime::{ExecutorOptions, ShardThread, WakeCounter, spawn_shard};
 use crate::spin::{SpinMode, Spinner};
 use crate::tls::TlsContext;
-use crate::turn::{HelperSubmit, READ_BYTES, Reactor};
+use crate::turn::{HelperSubmit, Reactor};
 use crate::uring::Ring;
-
-/// Batches in the ring from one shard to another.
-const RING_BATCHES: usize = 8;
 
 /// Everything the shards are started with.
 pub struct Plan {
@@ -38,6 +35,10 @@ pub struct Plan {
     pub io_memory_bytes: usize,
     /// Entries of each of the executor's rings.
     pub ring_depth: usize,
+    /// Batches in the ring from one shard to another.
+    pub ring_batches: usize,
+    /// Size of a shard's read buffer, bytes.
+    pub read_buffer_bytes: usize,
     /// Where clients connect; bound and listening, in non-blocking mode.
     pub clients: Option<TcpListener>,
     /// Where monitoring is asked; bound and listening, in non-blocking mode.
@@ -88,7 +89,6 @@ struct Seed {
     settings: Arc<Settings>,
     random: u64,
     bus: BusEnd<Batch>,
-    sleeper: Sleeper,
     wake: OwnedFd,
     ring_wake: OwnedFd,
     control: ControlReceiver,
@@ -99,6 +99,7 @@ struct Seed {
     facts: FactsSource,
     base_path: String,
     spin: SpinMode,
+    read_buffer_bytes: usize,
     clock: Clock,
     debug: bool,
     trace: bool,
@@ -120,10 +121,9 @@ impl Seed {
             generation: 0,
             ready: std::collections::VecDeque::new(),
             events: Vec::new(),
-            read_buffer: vec![0; READ_BYTES],
+            read_buffer: vec![0; self.read_buffer_bytes],
             plain_buffer: Vec::new(),
             bus: self.bus,
-            sleeper: self.sleeper,
             control: self.control,
             shared: self.shared,
             listeners: self.listeners,
@@ -150,34 +150,28 @@ pub fn start(plan: Plan) -> io::Result<Running> {
     let shards = plan.cpus.len();
     let clock = Clock::start();
     let mut wakes = Vec::new();
-    let mut sleepers = Vec::new();
-    let mut wakers = Vec::new();
     let mut doors = Vec::new();
     let mut receivers = Vec::new();
     for _ in 0..shards {
         let wake = eventfd(0, EventfdFlags::CLOEXEC)?;
-        let (sleeper, waker) = bus::sleeper(wake.try_clone()?);
         let (sender, receiver) = crossbeam_channel::unbounded::<Control>();
+        doors.push(Door { sender, bell: wake.try_clone()? });
         wakes.push(wake);
-        sleepers.push(sleeper);
-        wakers.push(waker.clone());
-        doors.push(Door { sender, waker });
         receivers.push(receiver);
     }
-    let ends = bus::bus::<Batch>(&wakers, RING_BATCHES);
+    let ends = Bus::new::<Batch>(shards, plan.ring_batches);
     let shared = Arc::new(Shared::new(doors));
     let clients = plan.clients.map(Arc::new);
     let monitor = plan.monitor.map(Arc::new);
     let mut threads = Vec::new();
-    let parts = ends.into_iter().zip(sleepers).zip(wakes).zip(receivers).zip(&plan.cpus);
-    for (id, ((((bus, sleeper), wake), control), cpu)) in parts.enumerate() {
+    let parts = ends.into_iter().zip(wakes).zip(receivers).zip(&plan.cpus);
+    for (id, (((bus, wake), control), cpu)) in parts.enumerate() {
         let seed = Seed {
             id,
             shards,
             settings: Arc::clone(&plan.settings),
             random: entropy::seed_u64().map_err(io::Error::other)?,
             bus,
-            sleeper,
             ring_wake: wake.try_clone()?,
             wake,
             control,
@@ -192,6 +186,7 @@ pub fn start(plan: Plan) -> io::Result<Running> {
             facts: Arc::clone(&plan.facts),
             base_path: plan.monitor_base_path.clone(),
             spin: plan.spin,
+            read_buffer_bytes: plan.read_buffer_bytes,
             clock,
             debug: plan.debug,
             trace: plan.trace,

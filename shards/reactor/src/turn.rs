@@ -17,7 +17,7 @@ use shard::{Effects, HelperJob, Level, Now, Progress, Shard};
 use slab::Slab;
 
 use crate::accept::Listeners;
-use crate::bus::{BusEnd, Sleeper};
+use crate::bus::{BusEnd, SendRefused};
 use crate::clock::Clock;
 use crate::conn::{Role, Sock};
 use crate::control::{Control, ControlReceiver, Shared};
@@ -28,8 +28,6 @@ use crate::spin::Spinner;
 use crate::tls::TlsContext;
 use crate::uring::{Event, Ring};
 
-/// Size of the shard's one read buffer, bytes.
-pub(crate) const READ_BYTES: usize = 64 << 10;
 /// Sockets read in one turn.
 const READS_PER_TURN_MAX: usize = 64;
 /// Batches applied in one turn.
@@ -56,7 +54,6 @@ pub(crate) struct Reactor {
     pub(crate) read_buffer: Vec<u8>,
     pub(crate) plain_buffer: Vec<u8>,
     pub(crate) bus: BusEnd<Batch>,
-    pub(crate) sleeper: Sleeper,
     pub(crate) control: ControlReceiver,
     pub(crate) shared: Arc<Shared>,
     pub(crate) listeners: Listeners,
@@ -110,8 +107,7 @@ impl Reactor {
         let has_work = !events.is_empty()
             || has_control
             || batch.is_some()
-            || !self.ready.is_empty()
-            || self.shard.broker.mesh().has_backlog();
+            || !self.ready.is_empty();
         if !has_work && !self.is_due() {
             self.events = events;
             return Ok(false);
@@ -126,12 +122,14 @@ impl Reactor {
             self.handle_controls();
         }
         for _ in 0..BATCHES_PER_TURN_MAX {
-            let Some((_, parcel)) = batch.take() else { break };
+            let Some((from, parcel)) = batch.take() else { break };
+            self.bus.wake_starved(from, || self.shared.ring_bell(from));
             self.shard.broker.handle_batch(parcel, self.now, &mut self.fx);
             self.flush_when_full();
             batch = self.bus.try_recv();
         }
-        if let Some((_, parcel)) = batch.take() {
+        if let Some((from, parcel)) = batch.take() {
+            self.bus.wake_starved(from, || self.shared.ring_bell(from));
             self.shard.broker.handle_batch(parcel, self.now, &mut self.fx);
         }
         self.handle_due();
@@ -276,14 +274,19 @@ impl Reactor {
         for peer in mesh.peer_ids() {
             let mut sent = false;
             while let Some(batch) = mesh.pop(peer) {
-                if let Err(batch) = self.bus.try_send(usize::from(peer), batch) {
-                    mesh.unpop(peer, batch);
-                    break;
+                match self.bus.try_send(usize::from(peer), batch) {
+                    Ok(()) => sent = true,
+                    Err(SendRefused::Full(batch)) => {
+                        mesh.unpop(peer, batch);
+                        break;
+                    }
+                    // A shard that has ended, at shutdown, needs nothing more.
+                    Err(SendRefused::Gone(_)) => {}
                 }
-                sent = true;
             }
             if sent {
-                self.bus.wake(usize::from(peer));
+                let peer = usize::from(peer);
+                self.bus.wake(peer, || self.shared.ring_bell(peer));
             }
         }
     }
@@ -330,21 +333,20 @@ impl Reactor {
 
     /// Sleeps until something happens or a deadline comes.
     async fn sleep(&mut self) -> io::Result<()> {
-        self.sleeper.prepare();
         self.ring.set_wakes(true);
         self.ring.enter()?;
-        let awake = self.ring.has_events()
-            || !self.control.is_empty()
-            || !self.bus.is_empty()
-            || !self.ready.is_empty();
-        if !awake {
+        let idle = self.bus.prepare_sleep()
+            && !self.ring.has_events()
+            && self.control.is_empty()
+            && self.ready.is_empty();
+        if idle {
             let deadline = self.shard.broker.next_deadline_ns().unwrap_or(u64::MAX);
             self.arm_timer(deadline.min(self.sock_deadline_ns))?;
             self.turns.sleeps += 1;
             self.wake.wait().await?;
         }
         self.ring.set_wakes(false);
-        self.sleeper.rise();
+        self.bus.finish_sleep();
         self.spinner.note_woken(self.clock.mono_ns());
         Ok(())
     }

@@ -94,8 +94,8 @@ impl TlsSession {
     /// (handshake, tickets, alerts, early writes) to `cipher_out`.
     ///
     /// No plain byte appears before the peer has passed every check of the configuration.
-    /// On an error `cipher_out` still has to be sent, as it carries the alert; after an error
-    /// the session only fails again.
+    /// On an error `cipher_out` still has to be sent, as it carries the alert, and what was
+    /// appended to `plain_out` is genuine; after an error the session only fails again.
     ///
     /// # Errors
     /// See [`TlsError`]; each ends the connection.
@@ -119,7 +119,8 @@ impl TlsSession {
         })
     }
 
-    /// The socket ended.
+    /// The socket ended. Many clients just close the socket, so a truncated session is no more
+    /// than a plain connection that ends: whole protocol lines received before it count.
     ///
     /// # Errors
     /// [`TlsError::Truncated`] unless the peer had said goodbye.

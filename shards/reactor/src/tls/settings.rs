@@ -72,7 +72,8 @@ pub struct TlsSettings {
     pub allow_non_tls: bool,
     /// `pinned_certs`: hexadecimal SHA-256 of the public keys that may connect.
     pub pinned_certs: Vec<String>,
-    /// `connection_rate_limit`: handshakes per second; 0 is no limit. Kept by the acceptor.
+    /// `connection_rate_limit`: connections per second; 0 is no limit. The acceptor keeps
+    /// it with a [`ConnectionRate`](super::ConnectionRate).
     pub connection_rate_limit: u64,
 }
 
