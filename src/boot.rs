@@ -286,7 +286,8 @@ fn look_around(options: &Options) -> Result<probe::Verdict, StartError> {
 
 fn listen(host: &str, port: config::Port) -> Result<Option<TcpListener>, StartError> {
     let Some(port) = port.bind() else { return Ok(None) };
-    let address = format!("{}:{port}", if host.contains(':') { format!("[{host}]") } else { host.into() });
+    let address =
+        format!("{}:{port}", if host.contains(':') { format!("[{host}]") } else { host.into() });
     let refused = |source: &std::io::Error| StartError::Listen {
         address: address.clone(),
         reason: format!("listen tcp {address}: bind: {}", os_text(source)),
@@ -339,11 +340,7 @@ fn tell_listener(identity: &mut Identity, options: &Options, clients: Option<&Tc
     tracing::info!("Server id is {}", identity.server_id);
 }
 
-fn bound_ports(
-    clients: Option<&TcpListener>,
-    monitor: Option<&TcpListener>,
-    tls: bool,
-) -> Ports {
+fn bound_ports(clients: Option<&TcpListener>, monitor: Option<&TcpListener>, tls: bool) -> Ports {
     let machine = portsfile::machine_addresses();
     let urls = |scheme: &str, listener: Option<&TcpListener>| {
         listener

@@ -205,11 +205,7 @@ impl Flags {
         LevelFlags {
             debug: if debug { Some(true) } else { self.debug },
             trace: if trace { Some(true) } else { self.trace },
-            trace_verbose: if verbose {
-                Some(true)
-            } else {
-                self.trace_verbose
-            },
+            trace_verbose: if verbose { Some(true) } else { self.trace_verbose },
         }
     }
 
@@ -222,10 +218,7 @@ impl Flags {
     /// The configuration file, when one is named.
     #[must_use]
     pub fn config_file(&self) -> Option<PathBuf> {
-        self.config
-            .as_deref()
-            .filter(|file| !file.is_empty())
-            .map(PathBuf::from)
+        self.config.as_deref().filter(|file| !file.is_empty()).map(PathBuf::from)
     }
 }
 
@@ -276,14 +269,10 @@ impl CliError {
     #[must_use]
     pub fn printout(&self) -> Printout {
         match self {
-            Self::Usage(fault) => Printout {
-                stdout: text::usage(),
-                stderr: format!("{fault}\n"),
-            },
-            Self::Refused(fault) => Printout {
-                stdout: String::new(),
-                stderr: format!("{}\n", fatal_text(fault)),
-            },
+            Self::Usage(fault) => Printout { stdout: text::usage(), stderr: format!("{fault}\n") },
+            Self::Refused(fault) => {
+                Printout { stdout: String::new(), stderr: format!("{}\n", fatal_text(fault)) }
+            }
         }
     }
 
@@ -356,10 +345,7 @@ pub fn process_args() -> Result<Vec<String>, CliError> {
 }
 
 fn to_stdout(stdout: String) -> Printout {
-    Printout {
-        stdout,
-        stderr: String::new(),
-    }
+    Printout { stdout, stderr: String::new() }
 }
 
 /// clap's refusal in the words Go would use, which name the flag as it was typed.
@@ -369,17 +355,11 @@ fn value_fault(error: &clap::Error, flags: &[argv::Flag]) -> String {
         _ => "",
     };
     // clap names the argument as `--port <PORT>`.
-    let long = context(ContextKind::InvalidArg)
-        .split([' ', '='])
-        .next()
-        .unwrap_or_default();
+    let long = context(ContextKind::InvalidArg).split([' ', '=']).next().unwrap_or_default();
     let long = long.trim_start_matches('-');
     let value = context(ContextKind::InvalidValue);
     let reason = std::error::Error::source(error).map(ToString::to_string);
-    match flags
-        .iter()
-        .find(|flag| flag.long == long && flag.value == value)
-    {
+    match flags.iter().find(|flag| flag.long == long && flag.value == value) {
         Some(flag) if error.kind() == ErrorKind::ValueValidation || value.is_empty() => {
             flag.bad_value(reason.as_deref().unwrap_or("parse error"))
         }

@@ -108,10 +108,7 @@ mod tests {
         let missing = std::fs::File::open("/nonexistent/x").unwrap_err();
         let said = path_error("open", Path::new("/nonexistent/x"), &missing);
         assert_eq!(said, "open /nonexistent/x: no such file or directory");
-        let directory = std::fs::OpenOptions::new()
-            .write(true)
-            .open("/")
-            .unwrap_err();
+        let directory = std::fs::OpenOptions::new().write(true).open("/").unwrap_err();
         assert_eq!(os_text(&directory), "is a directory");
         assert_eq!(os_text(&io::Error::other("Plain text")), "plain text");
         assert_eq!(os_text(&io::Error::other("")), "");
@@ -120,22 +117,13 @@ mod tests {
     #[test]
     fn the_report_carries_the_prefix_once() {
         let error = StartError::Config("a.conf:1:1: unknown field \"x\"\nb".into());
-        assert_eq!(
-            error.report(),
-            "nats-server: a.conf:1:1: unknown field \"x\"\nb"
-        );
+        assert_eq!(error.report(), "nats-server: a.conf:1:1: unknown field \"x\"\nb");
         assert_eq!(error.exit_code(), 1);
     }
 
     #[test]
     fn refused_listeners_name_the_address() {
-        let error = StartError::Listen {
-            address: "0.0.0.0:4222".into(),
-            reason: "in use".into(),
-        };
-        assert_eq!(
-            error.to_string(),
-            "Error listening on port: 0.0.0.0:4222, \"in use\""
-        );
+        let error = StartError::Listen { address: "0.0.0.0:4222".into(), reason: "in use".into() };
+        assert_eq!(error.to_string(), "Error listening on port: 0.0.0.0:4222, \"in use\"");
     }
 }

@@ -45,20 +45,13 @@ impl HelperPool {
         let running = Arc::new(AtomicUsize::new(0));
         for at in 0..threads.max(1) {
             let (waiting, running) = (waiting.clone(), Arc::clone(&running));
-            std::thread::Builder::new()
-                .name(format!("helper-{at}"))
-                .spawn(move || {
-                    // Without the right to change it the priority stays: no harm done.
-                    let _ =
-                        rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
-                    help(&waiting, &running);
-                })?;
+            std::thread::Builder::new().name(format!("helper-{at}")).spawn(move || {
+                // Without the right to change it the priority stays: no harm done.
+                let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+                help(&waiting, &running);
+            })?;
         }
-        Ok(Self {
-            jobs,
-            waiting,
-            running,
-        })
+        Ok(Self { jobs, waiting, running })
     }
 
     /// Queues a job. Never blocks. A job that panics is lost, its thread is not.
@@ -135,9 +128,8 @@ mod tests {
             let done: VerifyDone = Box::new(move |matched| sender.send((at, matched)).unwrap());
             pool.verify_bcrypt(password.into(), hash, done).unwrap();
         }
-        let mut got: Vec<(i32, bool)> = (0..4)
-            .map(|_| answers.recv_timeout(WAIT_MAX).unwrap())
-            .collect();
+        let mut got: Vec<(i32, bool)> =
+            (0..4).map(|_| answers.recv_timeout(WAIT_MAX).unwrap()).collect();
         got.sort_unstable();
         assert_eq!(got, [(0, true), (1, false), (2, false), (3, true)]);
     }
@@ -180,8 +172,7 @@ mod tests {
     fn a_panicking_job_does_not_take_its_thread_along() {
         let pool = HelperPool::new(1, 4).unwrap();
         let (sender, answers) = unbounded();
-        pool.submit(|| std::panic::resume_unwind(Box::new("on purpose")))
-            .unwrap();
+        pool.submit(|| std::panic::resume_unwind(Box::new("on purpose"))).unwrap();
         pool.submit(move || sender.send(1).unwrap()).unwrap();
         assert_eq!(answers.recv_timeout(WAIT_MAX), Ok(1));
     }

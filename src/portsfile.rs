@@ -88,10 +88,7 @@ impl Drop for PortsFile {
 /// process in a syslog: a server installed as `nats-server` calls itself that.
 #[must_use]
 pub fn program_name() -> String {
-    let called = std::env::args_os()
-        .next()
-        .map(PathBuf::from)
-        .unwrap_or_default();
+    let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
     match called.file_name() {
         Some(name) => name.to_string_lossy().into_owned(),
         None => "shearwater".to_owned(),

@@ -71,10 +71,7 @@ impl Verdict {
     #[must_use]
     pub fn fatal(&self) -> Option<&str> {
         let fatal = |finding: &&Finding| finding.severity == Severity::Fatal;
-        self.findings
-            .iter()
-            .find(fatal)
-            .map(|finding| finding.text.as_str())
+        self.findings.iter().find(fatal).map(|finding| finding.text.as_str())
     }
 
     /// Logs every finding but the fatal ones, which are the caller's to report as it ends.
@@ -196,10 +193,7 @@ fn judge_memlock(facts: &Facts, needs: &Needs, shards: u64, verdict: &mut Verdic
 }
 
 fn judge_files(facts: &Facts, needs: &Needs, shards: u64, verdict: &mut Verdict) {
-    let own = needs
-        .files_per_shard
-        .saturating_mul(shards)
-        .saturating_add(needs.files_of_process);
+    let own = needs.files_per_shard.saturating_mul(shards).saturating_add(needs.files_of_process);
     let room = facts.files_max.saturating_sub(own);
     let wanted = needs.connections_max.unwrap_or(room);
     verdict.connections_max = wanted.min(room);
@@ -231,12 +225,8 @@ fn judge_cpus(facts: &Facts, needs: &Needs, verdict: &mut Verdict) {
     let cpus = match &needs.cpus {
         None => allowed.to_vec(),
         Some(list) => {
-            let absent: CpuList = list
-                .cpus()
-                .iter()
-                .copied()
-                .filter(|cpu| !allowed.contains(cpu))
-                .collect();
+            let absent: CpuList =
+                list.cpus().iter().copied().filter(|cpu| !allowed.contains(cpu)).collect();
             if !absent.cpus().is_empty() {
                 return verdict.add(
                     Severity::Fatal,
@@ -293,11 +283,7 @@ fn judge_quota(facts: &Facts, verdict: &mut Verdict) {
 }
 
 fn judge_nodes(facts: &Facts, verdict: &mut Verdict) {
-    let used = |node: &&CpuList| {
-        node.cpus()
-            .iter()
-            .any(|cpu| verdict.shard_cpus.contains(cpu))
-    };
+    let used = |node: &&CpuList| node.cpus().iter().any(|cpu| verdict.shard_cpus.contains(cpu));
     let nodes: Vec<&CpuList> = facts.nodes.iter().filter(used).collect();
     if let (true, Some(first)) = (nodes.len() > 1, nodes.first()) {
         let text = format!(

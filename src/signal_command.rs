@@ -81,10 +81,7 @@ pub enum SignalError {
 }
 
 fn lines(pids: &[i32]) -> String {
-    pids.iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("\n")
+    pids.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// The parts of the machine that the command needs. Tests put their own in its place.
@@ -123,11 +120,7 @@ fn run_on(machine: &impl Machine, text: &str) -> Result<(), SignalError> {
             refused.push(format!("signal {name:?} {pid}: {}", os_text(&error)));
         }
     }
-    if refused.is_empty() {
-        Ok(())
-    } else {
-        Err(SignalError::Refused(refused))
-    }
+    if refused.is_empty() { Ok(()) } else { Err(SignalError::Refused(refused)) }
 }
 
 fn send(machine: &impl Machine, pid: i32, signal: ServerSignal) -> io::Result<()> {
@@ -149,10 +142,7 @@ fn resolve(machine: &impl Machine, target: &str) -> Result<Vec<i32>, SignalError
     if running.is_empty() {
         return Err(SignalError::NoneRunning);
     }
-    Ok(running
-        .into_iter()
-        .filter(|pid| pid.to_string().starts_with(prefix))
-        .collect())
+    Ok(running.into_iter().filter(|pid| pid.to_string().starts_with(prefix)).collect())
 }
 
 fn only_server(machine: &impl Machine) -> Result<Vec<i32>, SignalError> {
@@ -253,11 +243,7 @@ mod tests {
 
     fn outcome(running: &[i32], text: &str) -> Result<Vec<(i32, Signal)>, String> {
         let alive = [running, &[12]].concat();
-        let fake = Fake {
-            running: running.into(),
-            alive,
-            sent: RefCell::default(),
-        };
+        let fake = Fake { running: running.into(), alive, sent: RefCell::default() };
         run_on(&fake, text).map_err(|error| error.to_string())?;
         Ok(fake.sent.into_inner())
     }
@@ -295,10 +281,7 @@ mod tests {
         assert_eq!(refusal(&[], "bogus"), none);
         assert_eq!(refusal(&[], "="), none);
         assert_eq!(refusal(&[], "bogus=99*"), none);
-        assert_eq!(
-            refusal(&[5, 6], "bogus"),
-            "multiple nats-server processes running:\n5\n6"
-        );
+        assert_eq!(refusal(&[5, 6], "bogus"), "multiple nats-server processes running:\n5\n6");
         assert_eq!(refusal(&[5], "bogus"), "unknown signal \"bogus\"");
         assert_eq!(refusal(&[], "=5"), "unknown signal \"\"");
         assert_eq!(refusal(&[], "Reload=1"), "unknown signal \"Reload\"");
@@ -317,10 +300,7 @@ mod tests {
 
     #[test]
     fn names_are_read_from_the_kernels_line() {
-        assert_eq!(
-            name_of_stat("1 (nats-server) S 0").as_deref(),
-            Some("nats-server")
-        );
+        assert_eq!(name_of_stat("1 (nats-server) S 0").as_deref(), Some("nats-server"));
         assert_eq!(name_of_stat("1 (a) b) R 0").as_deref(), Some("a) b"));
         assert_eq!(name_of_stat("1 (nats-server) Z 0"), None);
         assert_eq!(name_of_stat("nonsense"), None);
@@ -330,15 +310,9 @@ mod tests {
 
     #[test]
     fn a_real_process_gets_its_signal() {
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
-            .spawn()
-            .unwrap();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         run(&format!("stop={}", child.id())).unwrap();
         let status = child.wait().unwrap();
-        assert_eq!(
-            std::os::unix::process::ExitStatusExt::signal(&status),
-            Some(9)
-        );
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
     }
 }

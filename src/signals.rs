@@ -72,21 +72,16 @@ impl SignalThread {
     pub fn start(receiver: Sender<ProcessSignal>) -> io::Result<Self> {
         let mut signals = Signals::new([SIGHUP, SIGUSR1, SIGUSR2, SIGTERM, SIGINT])?;
         let handle = signals.handle();
-        let thread = std::thread::Builder::new()
-            .name("signals".into())
-            .spawn(move || {
-                for signal in signals.forever().filter_map(ProcessSignal::from_number) {
-                    tracing::info!("Trapped {:?} signal", signal.name());
-                    if receiver.send(signal).is_err() {
-                        // Nobody is left to obey.
-                        return;
-                    }
+        let thread = std::thread::Builder::new().name("signals".into()).spawn(move || {
+            for signal in signals.forever().filter_map(ProcessSignal::from_number) {
+                tracing::info!("Trapped {:?} signal", signal.name());
+                if receiver.send(signal).is_err() {
+                    // Nobody is left to obey.
+                    return;
                 }
-            })?;
-        Ok(Self {
-            handle,
-            thread: Some(thread),
-        })
+            }
+        })?;
+        Ok(Self { handle, thread: Some(thread) })
     }
 }
 

@@ -99,16 +99,15 @@ impl Steering {
 
     fn try_reload(&mut self) -> Result<(), String> {
         if self.options.config_file.is_none() {
-            return Err("can only reload config when a file was provided using -c or --config".into());
+            return Err(
+                "can only reload config when a file was provided using -c or --config".into()
+            );
         }
         let loaded = boot::load(&self.flags).map_err(|errors| errors.to_string())?;
         let changes = config::reload::diff(&self.options, &loaded.options)?;
         let tls = boot::build_tls(&loaded.options).map_err(|error| error.to_string())?;
-        let settings = translate::shard_settings(
-            &loaded.options,
-            self.identity.clone(),
-            &mut self.accounts,
-        )?;
+        let settings =
+            translate::shard_settings(&loaded.options, self.identity.clone(), &mut self.accounts)?;
         let log = translate::log_settings(&loaded.options);
         self.log.reconfigure(&log).map_err(|error| error.to_string())?;
         self.log.set_levels(log.levels);

@@ -13,10 +13,10 @@ use reactor::tls::{HandshakeFirst, IdentityFiles, TlsSettings, TlsVersion};
 
 use crate::cli::{self, Flags};
 use crate::config as options;
-use crate::config::{ConnectionType, Options, Permissions, SubjectRule};
 use crate::config::FlagOverrides;
 use crate::config::Secret;
 use crate::config::Spin;
+use crate::config::{ConnectionType, Options, Permissions, SubjectRule};
 use crate::logging::{LogLevels, LogSettings, LogTarget, LogTime};
 
 /// The version of NATS whose behaviour is served; clients switch features on by it.

@@ -121,15 +121,9 @@ impl Flag {
     pub(super) fn bad_value(&self, reason: &str) -> String {
         match self.kind {
             Switch => {
-                format!(
-                    "invalid boolean value {:?} for -{}: {reason}",
-                    self.value, self.spelled
-                )
+                format!("invalid boolean value {:?} for -{}: {reason}", self.value, self.spelled)
             }
-            Value => format!(
-                "invalid value {:?} for flag -{}: {reason}",
-                self.value, self.spelled
-            ),
+            Value => format!("invalid value {:?} for flag -{}: {reason}", self.value, self.spelled),
         }
     }
 }
@@ -197,14 +191,7 @@ fn take_flag(arg: &str, body: &str, args: &[String], at: usize) -> Result<Flag, 
             None => return Err(format!("flag needs an argument: -{name}")),
         },
     };
-    Ok(Flag {
-        spelled: name.to_owned(),
-        long,
-        value,
-        value_at,
-        inline: inline.is_some(),
-        kind,
-    })
+    Ok(Flag { spelled: name.to_owned(), long, value, value_at, inline: inline.is_some(), kind })
 }
 
 /// The arguments with the values of `--user`, `--pass`, `--auth`, `--routes` and `--cluster`
@@ -235,11 +222,7 @@ mod tests {
     }
 
     fn clap_arguments(text: &str) -> Vec<String> {
-        split(&args(text))
-            .flags
-            .iter()
-            .map(Flag::clap_argument)
-            .collect()
+        split(&args(text)).flags.iter().map(Flag::clap_argument).collect()
     }
 
     #[test]
@@ -261,10 +244,7 @@ mod tests {
 
     #[test]
     fn a_value_may_look_like_a_flag() {
-        assert_eq!(
-            clap_arguments("-p -1 -c -D").join(" "),
-            "--port=-1 --config=-D"
-        );
+        assert_eq!(clap_arguments("-p -1 -c -D").join(" "), "--port=-1 --config=-D");
         assert_eq!(clap_arguments("--cluster=nats://a:b@h:1?x=y").join(" "), {
             "--cluster=nats://a:b@h:1?x=y"
         });
@@ -282,10 +262,7 @@ mod tests {
     fn faults_keep_the_flags_before_them() {
         let argv = split(&args("-p x --bogus=1 -D"));
         assert_eq!(argv.flags.len(), 1);
-        assert_eq!(
-            argv.fault.as_deref(),
-            Some("flag provided but not defined: -bogus")
-        );
+        assert_eq!(argv.fault.as_deref(), Some("flag provided but not defined: -bogus"));
         let fault = |text: &str| split(&args(text)).fault.unwrap_or_default();
         assert_eq!(fault("---p"), "bad flag syntax: ---p");
         assert_eq!(fault("-=x"), "bad flag syntax: -=x");
@@ -303,22 +280,13 @@ mod tests {
              --cluster_listen [REDACTED] -n a"
         });
         // A value that itself holds `=` is hidden whole.
-        assert_eq!(
-            redacted(&args("--pass pass=word")).join(" "),
-            "--pass [REDACTED]"
-        );
+        assert_eq!(redacted(&args("--pass pass=word")).join(" "), "--pass [REDACTED]");
     }
 
     #[test]
     fn spellings_are_unique() {
         for (at, (name, ..)) in SPELLINGS.iter().enumerate() {
-            assert!(
-                SPELLINGS
-                    .iter()
-                    .skip(at + 1)
-                    .all(|(other, ..)| other != name),
-                "{name}"
-            );
+            assert!(SPELLINGS.iter().skip(at + 1).all(|(other, ..)| other != name), "{name}");
         }
     }
 }

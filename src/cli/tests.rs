@@ -21,13 +21,7 @@ fn outcome(args: &[String]) -> Option<(u8, String, String)> {
         Ok(_) => return None,
         Err(error) => (error.exit_code(), error.printout()),
     };
-    let first = |text: &str| {
-        text.trim_start()
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let first = |text: &str| text.trim_start().lines().next().unwrap_or_default().to_owned();
     Some((code, first(&printout.stdout), first(&printout.stderr)))
 }
 
@@ -36,119 +30,39 @@ fn outcome(args: &[String]) -> Option<(u8, String, String)> {
 const RECORDED: &[(&str, u8, char, &str)] = &[
     ("--bogus", 0, 'U', "flag provided but not defined: -bogus"),
     ("-bogus=3", 0, 'U', "flag provided but not defined: -bogus"),
-    (
-        "-VERSION version",
-        0,
-        'U',
-        "flag provided but not defined: -VERSION",
-    ),
+    ("-VERSION version", 0, 'U', "flag provided but not defined: -VERSION"),
     ("--p", 0, 'U', "flag needs an argument: -p"),
     ("-c", 0, 'U', "flag needs an argument: -c"),
     ("-sl", 0, 'U', "flag needs an argument: -sl"),
-    (
-        "-p abc",
-        0,
-        'U',
-        "invalid value \"abc\" for flag -p: parse error",
-    ),
-    (
-        "--port=abc",
-        0,
-        'U',
-        "invalid value \"abc\" for flag -port: parse error",
-    ),
+    ("-p abc", 0, 'U', "invalid value \"abc\" for flag -p: parse error"),
+    ("--port=abc", 0, 'U', "invalid value \"abc\" for flag -port: parse error"),
     ("-p=", 0, 'U', "invalid value \"\" for flag -p: parse error"),
-    (
-        "-p 08 -v",
-        0,
-        'U',
-        "invalid value \"08\" for flag -p: parse error",
-    ),
-    (
-        "-p 1__0 -v",
-        0,
-        'U',
-        "invalid value \"1__0\" for flag -p: parse error",
-    ),
-    (
-        "-profile x",
-        0,
-        'U',
-        "invalid value \"x\" for flag -profile: parse error",
-    ),
-    (
-        "-log_size_limit 1k",
-        0,
-        'U',
-        "invalid value \"1k\" for flag -log_size_limit: parse error",
-    ),
+    ("-p 08 -v", 0, 'U', "invalid value \"08\" for flag -p: parse error"),
+    ("-p 1__0 -v", 0, 'U', "invalid value \"1__0\" for flag -p: parse error"),
+    ("-profile x", 0, 'U', "invalid value \"x\" for flag -profile: parse error"),
+    ("-log_size_limit 1k", 0, 'U', "invalid value \"1k\" for flag -log_size_limit: parse error"),
     (
         "-p 99999999999999999999 -v",
         0,
         'U',
         "invalid value \"99999999999999999999\" for flag -p: value out of range",
     ),
-    (
-        "-D=maybe",
-        0,
-        'U',
-        "invalid boolean value \"maybe\" for -D: parse error",
-    ),
-    (
-        "-D=",
-        0,
-        'U',
-        "invalid boolean value \"\" for -D: parse error",
-    ),
-    (
-        "-D=yes",
-        0,
-        'U',
-        "invalid boolean value \"yes\" for -D: parse error",
-    ),
-    (
-        "-v=",
-        0,
-        'U',
-        "invalid boolean value \"\" for -v: parse error",
-    ),
+    ("-D=maybe", 0, 'U', "invalid boolean value \"maybe\" for -D: parse error"),
+    ("-D=", 0, 'U', "invalid boolean value \"\" for -D: parse error"),
+    ("-D=yes", 0, 'U', "invalid boolean value \"yes\" for -D: parse error"),
+    ("-v=", 0, 'U', "invalid boolean value \"\" for -v: parse error"),
     ("-=x", 0, 'U', "bad flag syntax: -=x"),
     ("---p", 0, 'U', "bad flag syntax: ---p"),
     ("-h -bogus", 0, 'U', "flag provided but not defined: -bogus"),
     ("-v -bogus", 0, 'U', "flag provided but not defined: -bogus"),
     ("foo", 1, '-', "nats-server: unrecognized command: \"foo\""),
     ("-", 1, '-', "nats-server: unrecognized command: \"-\""),
-    (
-        "-- foo",
-        1,
-        '-',
-        "nats-server: unrecognized command: \"foo\"",
-    ),
+    ("-- foo", 1, '-', "nats-server: unrecognized command: \"foo\""),
     ("-- -v", 1, '-', "nats-server: unrecognized command: \"-v\""),
-    (
-        "-D foo",
-        1,
-        '-',
-        "nats-server: unrecognized command: \"foo\"",
-    ),
-    (
-        "foo version",
-        1,
-        '-',
-        "nats-server: unrecognized command: \"foo\"",
-    ),
-    (
-        "-t foo",
-        1,
-        '-',
-        "nats-server: unrecognized command: \"foo\"",
-    ),
-    (
-        "-sl stop=99999999 foo",
-        1,
-        '-',
-        "nats-server: unrecognized command: \"foo\"",
-    ),
+    ("-D foo", 1, '-', "nats-server: unrecognized command: \"foo\""),
+    ("foo version", 1, '-', "nats-server: unrecognized command: \"foo\""),
+    ("-t foo", 1, '-', "nats-server: unrecognized command: \"foo\""),
+    ("-sl stop=99999999 foo", 1, '-', "nats-server: unrecognized command: \"foo\""),
     (
         "-t",
         1,
@@ -204,11 +118,7 @@ fn streams_and_exit_codes_are_nats_servers() {
         assert!(stdout.starts_with(expected), "{line}: {stdout}");
         assert_eq!(stdout.is_empty(), *kind == '-', "{line}: {stdout}");
         // Our own version stands on standard error beside nats-server's.
-        let said = if *kind == 'V' {
-            ""
-        } else {
-            got_stderr.as_str()
-        };
+        let said = if *kind == 'V' { "" } else { got_stderr.as_str() };
         assert_eq!(said, *stderr, "{line}");
     }
     assert_eq!(
@@ -219,36 +129,19 @@ fn streams_and_exit_codes_are_nats_servers() {
 
 #[test]
 fn the_version_output_is_exactly_nats_servers() {
-    let Ok(Command::Print(printout)) = parse(&args("-v")) else {
-        panic!("prints")
-    };
+    let Ok(Command::Print(printout)) = parse(&args("-v")) else { panic!("prints") };
     assert_eq!(printout.stdout, "nats-server: v2.15.1\n");
-    assert_eq!(
-        printout.stderr,
-        format!("shearwater: v{SHEARWATER_VERSION}\n")
-    );
+    assert_eq!(printout.stderr, format!("shearwater: v{SHEARWATER_VERSION}\n"));
 }
 
 #[test]
 fn an_earlier_fault_wins() {
     let fault = |text: &str| parse(&args(text)).unwrap_err().to_string();
-    assert_eq!(
-        fault("-p abc -bogus"),
-        "invalid value \"abc\" for flag -p: parse error"
-    );
-    assert_eq!(
-        fault("-m 1 -p=x -m y"),
-        "invalid value \"x\" for flag -p: parse error"
-    );
-    assert_eq!(
-        fault("-D=x -c"),
-        "invalid boolean value \"x\" for -D: parse error"
-    );
+    assert_eq!(fault("-p abc -bogus"), "invalid value \"abc\" for flag -p: parse error");
+    assert_eq!(fault("-m 1 -p=x -m y"), "invalid value \"x\" for flag -p: parse error");
+    assert_eq!(fault("-D=x -c"), "invalid boolean value \"x\" for -D: parse error");
     // The faulty one of two spellings is named.
-    assert_eq!(
-        fault("-p 1 --port y"),
-        "invalid value \"y\" for flag -port: parse error"
-    );
+    assert_eq!(fault("-p 1 --port y"), "invalid value \"y\" for flag -port: parse error");
 }
 
 #[test]
@@ -265,10 +158,7 @@ fn every_spelling_reaches_its_field() {
     assert_eq!(flags.store_dir, Some("d".into()));
     assert_eq!(flags.ports_file_dir, Some("q".into()));
     assert_eq!(serve("--net h").host, serve("-addr=h").host);
-    assert_eq!(
-        serve("--server_name s").server_name,
-        serve("--name=s").server_name
-    );
+    assert_eq!(serve("--server_name s").server_name, serve("--name=s").server_name);
     let flags = serve(
         "--user u --pass p --auth t --tls --tlsverify --tlscert c --tlskey k --tlscacert a \
          --routes nats://a,nats://b --cluster nats://c --cluster_name n --no_advertise \
@@ -282,10 +172,7 @@ fn every_spelling_reaches_its_field() {
     assert_eq!(flags.tlscert, Some("c".into()));
     assert_eq!(flags.tlskey, Some("k".into()));
     assert_eq!(flags.tlscacert, Some("a".into()));
-    assert_eq!(
-        flags.route_urls().collect::<Vec<_>>(),
-        ["nats://a", "nats://b"]
-    );
+    assert_eq!(flags.route_urls().collect::<Vec<_>>(), ["nats://a", "nats://b"]);
     assert_eq!(flags.cluster.as_ref().map(Secret::as_str), Some("nats://c"));
     assert_eq!(flags.cluster_name.as_deref(), Some("n"));
     assert_eq!(flags.no_advertise, Some(true));
@@ -293,37 +180,24 @@ fn every_spelling_reaches_its_field() {
     assert_eq!((flags.connect_retries, flags.profile), (Some(3), Some(4)));
     assert_eq!(flags.jetstream, Some(true));
     assert_eq!(flags.client_advertise.as_deref(), Some("y"));
-    assert_eq!(
-        (flags.log_size_limit, flags.max_traced_msg_len),
-        (Some(5), Some(6))
-    );
+    assert_eq!((flags.log_size_limit, flags.max_traced_msg_len), (Some(5), Some(6)));
     assert_eq!((flags.syslog, flags.logtime, flags.logtime_utc), {
         (Some(true), Some(false), Some(true))
     });
-    assert_eq!(
-        serve("--cluster_listen x").cluster,
-        serve("--cluster x").cluster
-    );
+    assert_eq!(serve("--cluster_listen x").cluster, serve("--cluster x").cluster);
 }
 
 #[test]
 fn the_last_of_several_wins() {
     assert_eq!(serve("-p 1 --port 2 -p=3").port, Some(3));
     assert_eq!(serve("-D --debug=false").debug, Some(false));
-    assert_eq!(
-        serve("--cluster a --cluster_listen=").cluster,
-        Some(Secret::new(""))
-    );
+    assert_eq!(serve("--cluster a --cluster_listen=").cluster, Some(Secret::new("")));
 }
 
 #[test]
 fn levels_fold() {
     let levels = |text: &str| {
-        let LevelFlags {
-            debug,
-            trace,
-            trace_verbose,
-        } = serve(text).log_levels();
+        let LevelFlags { debug, trace, trace_verbose } = serve(text).log_levels();
         (debug, trace, trace_verbose)
     };
     assert_eq!(levels(""), (None, None, None));
@@ -339,24 +213,16 @@ fn levels_fold() {
 fn our_flags_are_read() {
     let flags = serve("--shards 4 --cpus 0-3,8 -spin=always");
     assert_eq!(flags.shards, Some(4));
-    assert_eq!(
-        flags.cpus.as_ref().map(CpuList::cpus),
-        Some(&[0, 1, 2, 3, 8][..])
-    );
+    assert_eq!(flags.cpus.as_ref().map(CpuList::cpus), Some(&[0, 1, 2, 3, 8][..]));
     assert_eq!(flags.spin, Some(SpinMode::Always));
     let fault = parse(&args("--cpus 3-1")).unwrap_err().to_string();
-    assert!(
-        fault.starts_with("invalid value \"3-1\" for flag -cpus: "),
-        "{fault}"
-    );
+    assert!(fault.starts_with("invalid value \"3-1\" for flag -cpus: "), "{fault}");
 }
 
 #[test]
 fn commands_are_told_apart() {
-    assert!(
-        matches!(parse(&args("-sl reload=1 -t")), Ok(Command::Signal(text))
-        if text == "reload=1")
-    );
+    assert!(matches!(parse(&args("-sl reload=1 -t")), Ok(Command::Signal(text))
+        if text == "reload=1"));
     assert!(matches!(parse(&args("-t -c x")), Ok(Command::Check(_))));
     assert!(matches!(parse(&args("-sl=")), Ok(Command::Serve(_))));
     assert!(matches!(parse(&[]), Ok(Command::Serve(flags)) if *flags == Flags::default()));
@@ -364,37 +230,20 @@ fn commands_are_told_apart() {
 
 #[test]
 fn secrets_do_not_show_in_debug_text() {
-    let shown = format!(
-        "{:?}",
-        serve("--pass hush1 --auth hush2 --routes nats://a:hush3@h")
-    );
+    let shown = format!("{:?}", serve("--pass hush1 --auth hush2 --routes nats://a:hush3@h"));
     assert!(!shown.contains("hush"), "{shown}");
 }
 
 #[test]
 fn the_usage_names_every_spelling() {
     let usage = text::usage();
-    for heading in [
-        "Server",
-        "Logging",
-        "JetStream",
-        "Authorization",
-        "TLS",
-        "Cluster",
-        "Profiling",
-        "Common",
-    ] {
-        assert!(
-            usage.contains(&format!("\n{heading} Options:\n")),
-            "{heading}"
-        );
+    for heading in
+        ["Server", "Logging", "JetStream", "Authorization", "TLS", "Cluster", "Profiling", "Common"]
+    {
+        assert!(usage.contains(&format!("\n{heading} Options:\n")), "{heading}");
     }
     for (name, ..) in argv::SPELLINGS {
-        let dashes = if name.len() > 2 && *name != "DVV" {
-            "--"
-        } else {
-            "-"
-        };
+        let dashes = if name.len() > 2 && *name != "DVV" { "--" } else { "-" };
         let spelled = format!("{dashes}{name}");
         assert!(
             usage.split([' ', ',', '\n']).any(|word| word == spelled),

@@ -138,11 +138,7 @@ impl CpuList {
     /// above 1023.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut cpus = Vec::new();
-        for part in text
-            .split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-        {
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
             let read = |number: &str| match number.trim().parse::<usize>() {
                 Ok(cpu) if cpu <= CPU_MAX => Ok(cpu),
@@ -180,11 +176,7 @@ impl fmt::Display for CpuList {
         let mut rest = self.0.as_slice();
         let mut comma = "";
         while let Some((&first, _)) = rest.split_first() {
-            let run = rest
-                .iter()
-                .zip(first..)
-                .take_while(|(cpu, next)| *cpu == next)
-                .count();
+            let run = rest.iter().zip(first..).take_while(|(cpu, next)| *cpu == next).count();
             match run {
                 1 => write!(f, "{comma}{first}")?,
                 _ => write!(f, "{comma}{first}-{}", first + run - 1)?,
@@ -199,11 +191,7 @@ impl fmt::Display for CpuList {
 /// Reads `--cpus`, which must name at least one CPU.
 pub(super) fn cpu_list(text: &str) -> Result<CpuList, String> {
     let list = CpuList::parse(text)?;
-    if list.cpus().is_empty() {
-        Err("names no CPU".to_owned())
-    } else {
-        Ok(list)
-    }
+    if list.cpus().is_empty() { Err("names no CPU".to_owned()) } else { Ok(list) }
 }
 
 #[cfg(test)]
@@ -230,15 +218,11 @@ mod tests {
         ] {
             assert_eq!(go_int(text), Ok(value), "{text}");
         }
-        for text in [
-            "", "abc", "08", "1__0", "_1", "1_", " 5", "5 ", "1k", "0x", "-", "--1", "٣",
-        ] {
+        for text in ["", "abc", "08", "1__0", "_1", "1_", " 5", "5 ", "1k", "0x", "-", "--1", "٣"]
+        {
             assert_eq!(go_int(text).unwrap_err(), "parse error", "{text}");
         }
-        assert_eq!(
-            go_int("9223372036854775808").unwrap_err(),
-            "value out of range"
-        );
+        assert_eq!(go_int("9223372036854775808").unwrap_err(), "value out of range");
     }
 
     #[test]
@@ -252,13 +236,9 @@ mod tests {
 
     #[test]
     fn cpu_lists_round_trip() {
-        for (text, shown) in [
-            ("0-3,8", "0-3,8"),
-            ("3,1,2,1", "1-3"),
-            ("5", "5"),
-            (" 0 , 2 ", "0,2"),
-            ("", ""),
-        ] {
+        for (text, shown) in
+            [("0-3,8", "0-3,8"), ("3,1,2,1", "1-3"), ("5", "5"), (" 0 , 2 ", "0,2"), ("", "")]
+        {
             assert_eq!(CpuList::parse(text).unwrap().to_string(), shown);
         }
         for text in ["a", "3-1", "1-", "-1", "1024", "0-99999999"] {

@@ -29,10 +29,7 @@ pub(super) fn read_accounts(r: &mut Reader, node: &Node) -> Accounts {
                 if out.accounts.iter().any(|account| account.name == name) {
                     r.error(item, format!("Duplicate Account Entry: {name}"));
                 } else if may_be_named(r, item, &name) {
-                    out.accounts.push(AccountOptions {
-                        name,
-                        ..AccountOptions::default()
-                    });
+                    out.accounts.push(AccountOptions { name, ..AccountOptions::default() });
                 }
             }
         }
@@ -56,10 +53,7 @@ pub(super) fn read_accounts(r: &mut Reader, node: &Node) -> Accounts {
         Value::Missing => {}
         other => {
             let is = other.type_name();
-            r.error(
-                node,
-                format!("Expected accounts to be an array or a map, got {is}"),
-            );
+            r.error(node, format!("Expected accounts to be an array or a map, got {is}"));
         }
     }
     out
@@ -74,10 +68,7 @@ fn may_be_named(r: &mut Reader, node: &Node, name: &str) -> bool {
 }
 
 fn read_account(r: &mut Reader, name: &str, map: &Map, out: &mut Accounts) {
-    let mut account = AccountOptions {
-        name: name.to_string(),
-        ..AccountOptions::default()
-    };
+    let mut account = AccountOptions { name: name.to_string(), ..AccountOptions::default() };
     let mut users: Option<Vec<UserOptions>> = None;
     let mut users_node = None;
     for (key, node) in map.in_order() {
@@ -118,8 +109,7 @@ fn read_account(r: &mut Reader, name: &str, map: &Map, out: &mut Accounts) {
         for mut user in users.unwrap_or_default() {
             user.account = account.name.clone();
             // Only the place is of use; the list itself need not be copied for each user.
-            out.users
-                .push((user, Node::new(Value::Missing, node.pos.clone())));
+            out.users.push((user, Node::new(Value::Missing, node.pos.clone())));
         }
     }
     out.accounts.push(account);
@@ -130,10 +120,7 @@ fn read_account_key(r: &mut Reader, node: &Node) -> Option<String> {
     if nkey::is_public(&key, KeyKind::Account) {
         return Some(key);
     }
-    r.error(
-        node,
-        format!("Not a valid public nkey for an account: {key:?}"),
-    );
+    r.error(node, format!("Not a valid public nkey for an account: {key:?}"));
     None
 }
 
@@ -149,10 +136,7 @@ fn read_limits(r: &mut Reader, node: &Node) -> AccountLimits {
             "max_payload" | "max_pay" => out.payload_bytes_max = read_limit(r, node),
             "max_leafnodes" | "max_leafs" => out.leafnodes_max = read_limit(r, node),
             _ if node.used => {}
-            _ => r.error(
-                node,
-                format!("Unknown field {key:?} parsing account limits"),
-            ),
+            _ => r.error(node, format!("Unknown field {key:?} parsing account limits")),
         }
     }
     out
@@ -179,16 +163,9 @@ fn check_shares(r: &mut Reader, node: &Node, accounts: &[AccountOptions]) {
                 wrong.push(format!("{name:?} account not defined for {kind} export"));
             }
         }
-        for import in account
-            .imports
-            .iter()
-            .filter(|import| !exists(&import.account))
-        {
+        for import in account.imports.iter().filter(|import| !exists(&import.account)) {
             let kind = kind_name(import.kind);
-            wrong.push(format!(
-                "{:?} account not defined for {kind} import",
-                import.account
-            ));
+            wrong.push(format!("{:?} account not defined for {kind} import", import.account));
         }
     }
     for text in wrong {
@@ -222,10 +199,7 @@ pub(super) fn join_users(r: &mut Reader, all: Vec<(UserOptions, Node)>) -> Vec<U
 pub(super) fn global_with(
     mappings: Vec<(String, Vec<super::exchange::MapDestination>)>,
 ) -> AccountOptions {
-    let mut account = AccountOptions {
-        name: GLOBAL.into(),
-        ..AccountOptions::default()
-    };
+    let mut account = AccountOptions { name: GLOBAL.into(), ..AccountOptions::default() };
     put(&mut account.mappings, Some(mappings));
     account
 }

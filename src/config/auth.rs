@@ -42,9 +42,7 @@ pub(super) fn read_authorization(r: &mut Reader, node: &Node) -> Option<Authoriz
                 out.default_permissions = read_permissions(r, node);
             }
             "auth_callout" | "auth_hook" => {
-                r.known("auth_callout", node, |r| {
-                    out.callout = read_callout(r, node)
-                });
+                r.known("auth_callout", node, |r| out.callout = read_callout(r, node));
             }
             "proxy_required" => out.proxy_required = read_proxy_required(r, node),
             _ => r.unknown(key, node),
@@ -82,10 +80,7 @@ pub(super) fn read_users(r: &mut Reader, node: &Node) -> Option<Vec<UserOptions>
         Value::Missing => return None,
         other => {
             let is = other.shown();
-            r.error(
-                node,
-                format!("Expected users field to be an array, got {is}"),
-            );
+            r.error(node, format!("Expected users field to be an array, got {is}"));
             return None;
         }
     };
@@ -96,10 +91,7 @@ pub(super) fn read_users(r: &mut Reader, node: &Node) -> Option<Vec<UserOptions>
             Value::Missing => {}
             other => {
                 let is = other.shown();
-                r.error(
-                    item,
-                    format!("Expected user entry to be a map/struct, got {is}"),
-                );
+                r.error(item, format!("Expected user entry to be a map/struct, got {is}"));
             }
         }
     }
@@ -155,10 +147,7 @@ fn read_user(r: &mut Reader, node: &Node, map: &Map) -> Option<UserOptions> {
 fn read_connection_types(r: &mut Reader, node: &Node) -> Vec<ConnectionType> {
     let mut types = Vec::new();
     let mut unknown = Vec::new();
-    for name in r
-        .texts(node, "allowed connection types")
-        .unwrap_or_default()
-    {
+    for name in r.texts(node, "allowed connection types").unwrap_or_default() {
         let name = name.to_ascii_uppercase();
         match name.as_str() {
             "STANDARD" => types.push(ConnectionType::Standard),
@@ -172,10 +161,7 @@ fn read_connection_types(r: &mut Reader, node: &Node) -> Vec<ConnectionType> {
         }
     }
     if !unknown.is_empty() {
-        r.error(
-            node,
-            format!("invalid connection types [{}]", unknown.join(" ")),
-        );
+        r.error(node, format!("invalid connection types [{}]", unknown.join(" ")));
     }
     types.sort_unstable();
     types.dedup();
@@ -185,16 +171,10 @@ fn read_connection_types(r: &mut Reader, node: &Node) -> Vec<ConnectionType> {
 fn read_callout(r: &mut Reader, node: &Node) -> Option<CalloutOptions> {
     let Value::Map(map) = &node.value else {
         let is = node.value.shown();
-        r.error(
-            node,
-            format!("Expected authorization callout to be a map/struct, got {is}"),
-        );
+        r.error(node, format!("Expected authorization callout to be a map/struct, got {is}"));
         return None;
     };
-    let mut out = CalloutOptions {
-        account: "$G".into(),
-        ..CalloutOptions::default()
-    };
+    let mut out = CalloutOptions { account: "$G".into(), ..CalloutOptions::default() };
     for (key, node) in map.in_order() {
         match key.to_ascii_lowercase().as_str() {
             "issuer" => {
@@ -223,23 +203,14 @@ fn read_callout(r: &mut Reader, node: &Node) -> Option<CalloutOptions> {
                 put(&mut out.allowed_accounts, r.texts(node, "allowed_accounts"));
             }
             _ if node.used => {}
-            _ => r.error(
-                node,
-                format!("Unknown field {key:?} parsing authorization callout"),
-            ),
+            _ => r.error(node, format!("Unknown field {key:?} parsing authorization callout")),
         }
     }
     if out.issuer.is_empty() {
-        r.error(
-            node,
-            "Authorization callouts require an issuer to be specified",
-        );
+        r.error(node, "Authorization callouts require an issuer to be specified");
     }
     if out.auth_users.is_empty() {
-        r.error(
-            node,
-            "Authorization callouts require authorized users to be specified",
-        );
+        r.error(node, "Authorization callouts require authorized users to be specified");
     }
     Some(out)
 }
@@ -252,28 +223,15 @@ pub(super) fn read_peer_auth(
 ) -> Option<(PeerAuth, Option<Permissions>)> {
     let auth = read_authorization(r, node)?;
     if auth.users.is_some() {
-        r.error(
-            node,
-            format!("{name} authorization does not allow multiple users"),
-        );
+        r.error(node, format!("{name} authorization does not allow multiple users"));
     }
     if !auth.token.is_empty() {
-        r.error(
-            node,
-            format!("{name} authorization does not support tokens"),
-        );
+        r.error(node, format!("{name} authorization does not support tokens"));
     }
     if auth.callout.is_some() {
-        r.error(
-            node,
-            format!("{name} authorization does not support callouts"),
-        );
+        r.error(node, format!("{name} authorization does not support callouts"));
     }
-    let peer = PeerAuth {
-        user: auth.user,
-        password: auth.password,
-        timeout: auth.timeout,
-    };
+    let peer = PeerAuth { user: auth.user, password: auth.password, timeout: auth.timeout };
     Some((peer, auth.default_permissions))
 }
 

@@ -16,11 +16,7 @@ pub fn check(options: &Options, places: &Places) -> Vec<Finding> {
 /// As [`check`]; when the options are partial because the file has errors, rules about names that
 /// are defined elsewhere are left out.
 pub(super) fn check_known(options: &Options, places: &Places, is_partial: bool) -> Vec<Finding> {
-    let mut c = Checker {
-        places,
-        is_partial,
-        findings: Vec::new(),
-    };
+    let mut c = Checker { places, is_partial, findings: Vec::new() };
     c.limits(options);
     c.login(options);
     c.monitoring(options);
@@ -69,11 +65,7 @@ impl Checker<'_> {
             &["max_payload", "max_pending"],
             format!("max_payload ({payload}) cannot be higher than max_pending ({pending})"),
         );
-        self.refuse(
-            o.server_name.contains(' '),
-            &[],
-            "server name cannot contain spaces",
-        );
+        self.refuse(o.server_name.contains(' '), &[], "server name cannot contain spaces");
         let advertise = &o.client_advertise;
         self.refuse(
             !advertise.is_empty() && !is_host_port(advertise),
@@ -105,10 +97,8 @@ impl Checker<'_> {
             &["system_account"],
             "error resolving system account: account missing",
         );
-        let has_no_cert = o
-            .tls
-            .as_ref()
-            .is_some_and(|tls| tls.cert_file.is_none() && tls.certs.is_empty());
+        let has_no_cert =
+            o.tls.as_ref().is_some_and(|tls| tls.cert_file.is_none() && tls.certs.is_empty());
         self.refuse(
             has_no_cert && !self.is_partial,
             &["tls"],
@@ -171,11 +161,7 @@ impl Checker<'_> {
             "pool_size cannot be negative if pinned accounts are specified",
         );
         for (index, name) in cluster.pinned_accounts.iter().enumerate() {
-            let is_twin = cluster
-                .pinned_accounts
-                .iter()
-                .take(index)
-                .any(|other| other == name);
+            let is_twin = cluster.pinned_accounts.iter().take(index).any(|other| other == name);
             self.refuse(
                 is_twin,
                 &["cluster.accounts"],
@@ -186,18 +172,11 @@ impl Checker<'_> {
             );
         }
         let has_gateway = !gateway.name.is_empty() || !gateway.listen.port.is_off();
-        self.refuse(
-            has_gateway && gateway.name.is_empty(),
-            &["gateway"],
-            "gateway has no name",
-        );
+        self.refuse(has_gateway && gateway.name.is_empty(), &["gateway"], "gateway has no name");
         self.refuse(
             has_gateway && !gateway.name.is_empty() && gateway.listen.port.is_off(),
             &["gateway.name"],
-            format!(
-                "gateway {:?} has no port specified (select -1 for random port)",
-                gateway.name
-            ),
+            format!("gateway {:?} has no port specified (select -1 for random port)", gateway.name),
         );
         self.refuse(
             has_gateway && !o.leafnodes.listen.port.is_off() && o.system_account.is_empty(),
@@ -225,12 +204,7 @@ impl Checker<'_> {
                 format!("cannot find local account {name:?} specified in leafnode authorization");
             self.refuse(true, &["leafnodes.authorization"], text);
         }
-        for remote in o
-            .leafnodes
-            .remotes
-            .iter()
-            .filter(|remote| !exists(&remote.account))
-        {
+        for remote in o.leafnodes.remotes.iter().filter(|remote| !exists(&remote.account)) {
             let name = &remote.account;
             let text = format!("cannot find local account {name:?} specified in leafnode remote");
             self.refuse(true, &["leafnodes.remotes"], text);
@@ -244,28 +218,21 @@ impl Checker<'_> {
             let text = "websocket requires TLS configuration";
             self.refuse(ws.tls.is_none() && !ws.no_tls, &["websocket"], text);
             self.no_auth_user(o, &ws.no_auth_user, "websocket.no_auth_user");
-            for (is_set, what) in [
-                (!ws.auth.user.is_empty(), "username"),
-                (!ws.auth.token.is_empty(), "token"),
-            ] {
+            for (is_set, what) in
+                [(!ws.auth.user.is_empty(), "username"), (!ws.auth.token.is_empty(), "token")]
+            {
                 let text = format!(
                     "websocket authentication {what} not compatible with presence of users/nkeys"
                 );
                 self.refuse(has_users && is_set, &["websocket"], text);
             }
             for origin in &ws.allowed_origins {
-                let is_url = origin
-                    .strip_prefix("http://")
-                    .or(origin.strip_prefix("https://"));
+                let is_url = origin.strip_prefix("http://").or(origin.strip_prefix("https://"));
                 let text = format!(
                     "unable to parse allowed origin {origin:?}: allowed origins must be absolute \
                      URLs with http or https scheme"
                 );
-                self.refuse(
-                    is_url.is_none_or(str::is_empty),
-                    &["websocket.allowed_origins"],
-                    text,
-                );
+                self.refuse(is_url.is_none_or(str::is_empty), &["websocket.allowed_origins"], text);
             }
             let text = format!(
                 "trusted operators or trusted keys configuration is required for JWT \
@@ -282,10 +249,9 @@ impl Checker<'_> {
                 "mqtt requires server name to be explicitly set",
             );
             self.no_auth_user(o, &mqtt.no_auth_user, "mqtt.no_auth_user");
-            for (is_set, what) in [
-                (!mqtt.auth.user.is_empty(), "username"),
-                (!mqtt.auth.token.is_empty(), "token"),
-            ] {
+            for (is_set, what) in
+                [(!mqtt.auth.user.is_empty(), "username"), (!mqtt.auth.token.is_empty(), "token")]
+            {
                 let text = format!("mqtt {what} not compatible with presence of users/nkeys");
                 self.refuse(has_users && is_set, &["mqtt"], text);
             }
@@ -318,10 +284,7 @@ impl Checker<'_> {
                  {account:?}"
             );
             self.refuse(!known && !self.is_partial, &["default_js_domain"], text);
-            let has_own = o
-                .accounts
-                .iter()
-                .any(|a| a.name == *account && a.jetstream.is_some());
+            let has_own = o.accounts.iter().any(|a| a.name == *account && a.jetstream.is_some());
             let text = format!(
                 "default_js_domain contains account name {account:?} with enabled JetStream"
             );

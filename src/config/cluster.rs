@@ -57,16 +57,10 @@ pub(super) fn read_cluster(r: &mut Reader, node: &Node, out: &mut ClusterOptions
                 r.place("cluster.accounts", node);
                 put(&mut out.pinned_accounts, r.texts(node, "accounts"));
             }
-            "compression" => put(
-                &mut out.compression,
-                read_compression(r, key, node, "s2_fast"),
-            ),
+            "compression" => put(&mut out.compression, read_compression(r, key, node, "s2_fast")),
             "ping_interval" => {
                 out.ping_interval = r.duration(node, key);
-                if out
-                    .ping_interval
-                    .is_some_and(|interval| interval > PING_INTERVAL_MAX)
-                {
+                if out.ping_interval.is_some_and(|interval| interval > PING_INTERVAL_MAX) {
                     let text = "Cluster 'ping_interval' will reset to 30s which is the max for \
                                 routes";
                     r.warning(node, text);
@@ -100,12 +94,7 @@ fn read_route_permissions(r: &mut Reader, node: &Node) -> Option<Permissions> {
         return None;
     }
     let exports = permissions.subscribe.iter().flat_map(|rules| {
-        rules
-            .allow
-            .iter()
-            .flatten()
-            .chain(&rules.deny)
-            .filter(|rule| rule.queue.is_some())
+        rules.allow.iter().flatten().chain(&rules.deny).filter(|rule| rule.queue.is_some())
     });
     let queued: Vec<String> = exports.map(|rule| rule.subject.clone()).collect();
     for subject in queued {
@@ -146,10 +135,7 @@ pub(super) fn read_compression(
         Value::Missing => return None,
         other => {
             let is = other.type_name();
-            r.error(
-                node,
-                format!("field {key:?} should be a boolean or a structure, got {is}"),
-            );
+            r.error(node, format!("field {key:?} should be a boolean or a structure, got {is}"));
             return None;
         }
     }
@@ -193,10 +179,7 @@ fn read_thresholds(r: &mut Reader, node: &Node) -> Vec<Duration> {
         r.error(node, "RTT threshold values should be in ascending order");
     }
     if out.len() > 4 {
-        r.error(
-            node,
-            "compression mode \"s2_auto\" should have no more than 4 RTT thresholds",
-        );
+        r.error(node, "compression mode \"s2_auto\" should have no more than 4 RTT thresholds");
     }
     out
 }

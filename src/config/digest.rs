@@ -11,10 +11,7 @@ pub fn digest(map: &Map) -> String {
     let mut text = String::new();
     write_map(map, &mut text);
     text.push('\n');
-    format!(
-        "sha256:{}",
-        HEXLOWER.encode(&Sha256::digest(text.as_bytes()))
-    )
+    format!("sha256:{}", HEXLOWER.encode(&Sha256::digest(text.as_bytes())))
 }
 
 /// The JSON text that is hashed, without the line feed; also of use to show a parsed file.

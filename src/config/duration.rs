@@ -45,15 +45,8 @@ pub(super) fn parse_ns(text: &str) -> Result<i64, String> {
         let Some((_, scale)) = UNITS.iter().find(|(name, _)| *name == unit) else {
             return Err(format!("time: unknown unit {unit:?} in duration {text:?}"));
         };
-        let whole = if number.is_empty() {
-            Ok(0)
-        } else {
-            number.parse::<u64>()
-        };
-        let whole = whole
-            .ok()
-            .and_then(|n| n.checked_mul(*scale))
-            .ok_or_else(invalid)?;
+        let whole = if number.is_empty() { Ok(0) } else { number.parse::<u64>() };
+        let whole = whole.ok().and_then(|n| n.checked_mul(*scale)).ok_or_else(invalid)?;
         total = total
             .checked_add(whole)
             .and_then(|t| t.checked_add(fraction_ns(fraction, *scale)))

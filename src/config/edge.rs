@@ -91,10 +91,7 @@ fn read_ack_pending(r: &mut Reader, node: &Node) -> Option<u16> {
         Value::Int(number) => {
             let pending = u16::try_from(number).ok();
             if pending.is_none() {
-                r.error(
-                    node,
-                    format!("invalid value {number}, should in [0..65535] range"),
-                );
+                r.error(node, format!("invalid value {number}, should in [0..65535] range"));
             }
             pending.filter(|pending| *pending != 0)
         }

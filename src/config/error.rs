@@ -21,11 +21,7 @@ pub struct Pos {
 impl Pos {
     /// A place in `file`.
     pub fn new(file: &Arc<str>, line: u32, column: u32) -> Self {
-        Self {
-            file: Arc::clone(file),
-            line,
-            column,
-        }
+        Self { file: Arc::clone(file), line, column }
     }
 }
 
@@ -62,38 +58,22 @@ pub struct Finding {
 impl Finding {
     /// An error at a place.
     pub fn error(pos: &Pos, text: impl Into<String>) -> Self {
-        Self {
-            pos: Some(pos.clone()),
-            kind: Kind::Error,
-            text: text.into(),
-            placed_last: false,
-        }
+        Self { pos: Some(pos.clone()), kind: Kind::Error, text: text.into(), placed_last: false }
     }
 
     /// An error that belongs to no place in a file.
     pub fn bare(text: impl Into<String>) -> Self {
-        Self {
-            pos: None,
-            kind: Kind::Error,
-            text: text.into(),
-            placed_last: false,
-        }
+        Self { pos: None, kind: Kind::Error, text: text.into(), placed_last: false }
     }
 
     /// A warning at a place.
     pub fn warning(pos: &Pos, text: impl Into<String>) -> Self {
-        Self {
-            kind: Kind::Warning,
-            ..Self::error(pos, text)
-        }
+        Self { kind: Kind::Warning, ..Self::error(pos, text) }
     }
 
     /// A grammar error: nats-server's text comes first, since tools match it, the place after it.
     pub(super) fn grammar(pos: &Pos, text: impl Into<String>) -> Self {
-        Self {
-            placed_last: true,
-            ..Self::error(pos, text)
-        }
+        Self { placed_last: true, ..Self::error(pos, text) }
     }
 }
 
@@ -121,10 +101,7 @@ pub struct ConfigErrors {
 impl ConfigErrors {
     /// A single error.
     pub fn one(finding: Finding) -> Self {
-        Self {
-            errors: vec![finding],
-            warnings: Vec::new(),
-        }
+        Self { errors: vec![finding], warnings: Vec::new() }
     }
 }
 
@@ -151,10 +128,6 @@ pub(super) fn io_text(verb: &str, path: &str, err: &std::io::Error) -> String {
         Some(first) => first.to_lowercase().chain(chars).collect::<String>(),
         None => String::new(),
     };
-    let verb = if err.kind() == std::io::ErrorKind::IsADirectory {
-        "read"
-    } else {
-        verb
-    };
+    let verb = if err.kind() == std::io::ErrorKind::IsADirectory { "read" } else { verb };
     format!("{verb} {path}: {lowered}")
 }

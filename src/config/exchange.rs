@@ -98,13 +98,8 @@ pub struct MsgTrace {
 
 /// Reads a list of exports.
 pub(super) fn read_exports(r: &mut Reader, node: &Node) -> Vec<Export> {
-    let items = r
-        .list(node, "Exports should be an array")
-        .unwrap_or_default();
-    items
-        .iter()
-        .filter_map(|item| read_export(r, item))
-        .collect()
+    let items = r.list(node, "Exports should be an array").unwrap_or_default();
+    items.iter().filter_map(|item| read_export(r, item)).collect()
 }
 
 fn read_export(r: &mut Reader, node: &Node) -> Option<Export> {
@@ -149,10 +144,7 @@ fn read_export(r: &mut Reader, node: &Node) -> Option<Export> {
         }
     }
     if let (Some(_), Some(service)) = (map.get("stream"), map.get("service")) {
-        let text = format!(
-            "Detected service {:?} but already saw a stream",
-            out.subject
-        );
+        let text = format!("Detected service {:?} but already saw a stream", out.subject);
         r.error(service, text);
     }
     if out.kind == ShareKind::Stream {
@@ -162,10 +154,7 @@ fn read_export(r: &mut Reader, node: &Node) -> Option<Export> {
     }
     let is_valid = subject_is_valid(&out.subject);
     if !is_valid {
-        r.error(
-            node,
-            format!("export subject {:?} is not a valid subject", out.subject),
-        );
+        r.error(node, format!("export subject {:?} is not a valid subject", out.subject));
     }
     is_valid.then_some(out)
 }
@@ -186,26 +175,17 @@ fn read_response_type(r: &mut Reader, node: &Node) -> Option<ResponseType> {
 fn read_latency(r: &mut Reader, node: &Node) -> Option<Latency> {
     let map = match &node.value {
         Value::Text(subject) => {
-            return Some(Latency {
-                subject: subject.clone(),
-                sampling: 100,
-            });
+            return Some(Latency { subject: subject.clone(), sampling: 100 });
         }
         Value::Map(map) => map,
         Value::Missing => return None,
         other => {
             let is = other.type_name();
-            r.error(
-                node,
-                format!("Expected latency entry to be a map/struct or string, got {is}"),
-            );
+            r.error(node, format!("Expected latency entry to be a map/struct or string, got {is}"));
             return None;
         }
     };
-    let mut out = Latency {
-        subject: String::new(),
-        sampling: 100,
-    };
+    let mut out = Latency { subject: String::new(), sampling: 100 };
     for (key, node) in map.in_order() {
         match key.to_ascii_lowercase().as_str() {
             "subject" => put(&mut out.subject, r.text(node)),
@@ -240,9 +220,7 @@ fn percent(node: &Node) -> Option<u8> {
 
 /// Reads a list of imports.
 pub(super) fn read_imports(r: &mut Reader, node: &Node) -> Vec<Import> {
-    let items = r
-        .list(node, "Imports should be an array")
-        .unwrap_or_default();
+    let items = r.list(node, "Imports should be an array").unwrap_or_default();
     let mut out: Vec<Import> = Vec::with_capacity(items.len());
     for item in items {
         let Some(import) = read_import(r, item) else {
@@ -318,10 +296,7 @@ fn check_import(r: &mut Reader, node: &Node, map: &Map, import: &Import, trace: 
         r.error(trace, "Detected allow_trace directive on a non-stream");
     }
     if import.kind == ShareKind::Stream && !import.prefix.is_empty() && !import.to.is_empty() {
-        r.error(
-            node,
-            "Stream import can not have a 'prefix' and a 'to' property",
-        );
+        r.error(node, "Stream import can not have a 'prefix' and a 'to' property");
     }
 }
 
@@ -355,16 +330,11 @@ pub(super) fn read_mappings(r: &mut Reader, node: &Node) -> Vec<(String, Vec<Map
         }
         let destinations = match &node.value {
             Value::Text(to) => {
-                vec![MapDestination {
-                    subject: to.clone(),
-                    weight: 100,
-                    cluster: String::new(),
-                }]
+                vec![MapDestination { subject: to.clone(), weight: 100, cluster: String::new() }]
             }
-            Value::List(items) => items
-                .iter()
-                .filter_map(|item| read_destination(r, item))
-                .collect(),
+            Value::List(items) => {
+                items.iter().filter_map(|item| read_destination(r, item)).collect()
+            }
             Value::Missing => continue,
             _ => read_destination(r, node).into_iter().collect(),
         };
@@ -376,9 +346,7 @@ pub(super) fn read_mappings(r: &mut Reader, node: &Node) -> Vec<(String, Vec<Map
 
 fn check_weights(r: &mut Reader, node: &Node, subject: &str, destinations: &[MapDestination]) {
     for destination in destinations {
-        let same = destinations
-            .iter()
-            .filter(|d| d.cluster == destination.cluster);
+        let same = destinations.iter().filter(|d| d.cluster == destination.cluster);
         if same.map(|d| u32::from(d.weight)).sum::<u32>() > 100 {
             let text =
                 format!("Error adding mapping for {subject:?} : total weight needs to be <= 100");
@@ -410,10 +378,7 @@ fn read_destination(r: &mut Reader, node: &Node) -> Option<MapDestination> {
                 }
             }
             "cluster" => put(&mut out.cluster, r.text(node)),
-            _ => r.error(
-                node,
-                format!("Unknown field {key:?} for mapping destination"),
-            ),
+            _ => r.error(node, format!("Unknown field {key:?} for mapping destination")),
         }
     }
     if !has_weight {
@@ -426,10 +391,7 @@ fn read_destination(r: &mut Reader, node: &Node) -> Option<MapDestination> {
 
 /// Reads `msg_trace`: a subject, or a map with `dest` and `sampling`.
 pub(super) fn read_msg_trace(r: &mut Reader, key: &str, node: &Node) -> Option<MsgTrace> {
-    let mut out = MsgTrace {
-        dest: String::new(),
-        sampling: 100,
-    };
+    let mut out = MsgTrace { dest: String::new(), sampling: 100 };
     match &node.value {
         Value::Text(_) => put(&mut out.dest, read_trace_dest(r, node)),
         Value::Map(map) => {
@@ -451,10 +413,7 @@ pub(super) fn read_msg_trace(r: &mut Reader, key: &str, node: &Node) -> Option<M
                 }
             }
             if out.dest.is_empty() {
-                r.warning(
-                    node,
-                    "Trace destination sampling ignored since no destination was set",
-                );
+                r.warning(node, "Trace destination sampling ignored since no destination was set");
                 return None;
             }
         }

@@ -35,12 +35,7 @@ pub fn config(bytes: &[u8]) {
         (Ok(first), Ok(second)) => {
             assert_eq!(first.digest, second.digest);
             assert_eq!(first.options, second.options);
-            assert!(
-                first
-                    .warnings
-                    .iter()
-                    .all(|finding| finding.kind != Kind::Error)
-            );
+            assert!(first.warnings.iter().all(|finding| finding.kind != Kind::Error));
         }
         (Err(first), Err(second)) => {
             assert_eq!(first, second);
@@ -53,9 +48,6 @@ pub fn config(bytes: &[u8]) {
         }
         _ => {}
     }
-    let flags = FlagOverrides {
-        config: Some("fuzz.conf".into()),
-        ..FlagOverrides::default()
-    };
+    let flags = FlagOverrides { config: Some("fuzz.conf".into()), ..FlagOverrides::default() };
     let _ = configure(&flags, &source);
 }

@@ -22,10 +22,7 @@ pub(super) fn read_gateway(r: &mut Reader, node: &Node, out: &mut GatewayOptions
             "port" => put(&mut out.listen.port, r.port(node)),
             "host" | "net" => put(&mut out.listen.host, r.text(node)),
             "authorization" => {
-                put(
-                    &mut out.auth,
-                    read_peer_auth(r, node, "Gateway").map(|(auth, _)| auth),
-                );
+                put(&mut out.auth, read_peer_auth(r, node, "Gateway").map(|(auth, _)| auth));
             }
             "tls" => out.tls = read_tls(r, node, Side::Peer),
             "advertise" => put(&mut out.advertise, r.text(node)),
@@ -43,17 +40,12 @@ pub(super) fn read_gateway(r: &mut Reader, node: &Node, out: &mut GatewayOptions
 }
 
 fn read_remotes(r: &mut Reader, node: &Node) -> Vec<RemoteGateway> {
-    let items = r
-        .list(node, "Expected gateways field to be an array")
-        .unwrap_or_default();
+    let items = r.list(node, "Expected gateways field to be an array").unwrap_or_default();
     let mut out = Vec::with_capacity(items.len());
     for item in items {
         let Value::Map(map) = &item.value else {
             let shown = item.value.shown();
-            r.error(
-                item,
-                format!("Expected gateway entry to be a map/struct, got {shown}"),
-            );
+            r.error(item, format!("Expected gateway entry to be a map/struct, got {shown}"));
             continue;
         };
         let mut gateway = RemoteGateway::default();
@@ -70,10 +62,7 @@ fn read_remotes(r: &mut Reader, node: &Node) -> Vec<RemoteGateway> {
             }
         }
         if gateway.name.is_empty() {
-            r.error(
-                item,
-                format!("gateway in the list {} has no name", out.len()),
-            );
+            r.error(item, format!("gateway in the list {} has no name", out.len()));
         } else if gateway.urls.is_empty() {
             r.error(item, format!("gateway {:?} has no URL", gateway.name));
         }

@@ -20,10 +20,7 @@ pub(super) fn read_jetstream(r: &mut Reader, node: &Node, out: &mut JetStreamOpt
         Value::Missing => return,
         other => {
             let is = other.type_name();
-            r.error(
-                node,
-                format!("Expected map, bool or string to define JetStream, got {is}"),
-            );
+            r.error(node, format!("Expected map, bool or string to define JetStream, got {is}"));
             return;
         }
     };
@@ -89,10 +86,7 @@ fn read_store_key(
         "cipher" => put(&mut out.cipher, read_cipher(r, node)),
         "extension_hint" => {
             r.place("jetstream.extension_hint", node);
-            put(
-                &mut out.extension_hint,
-                r.text(node).map(|hint| hint.to_ascii_lowercase()),
-            );
+            put(&mut out.extension_hint, r.text(node).map(|hint| hint.to_ascii_lowercase()));
         }
         "unique_tag" => {
             let tag = r.text(node).map(|tag| tag.trim().to_ascii_lowercase());
@@ -114,16 +108,10 @@ fn read_limit_key(
 ) -> bool {
     match lower {
         "max_memory_store" | "max_mem_store" | "max_mem" => {
-            put(
-                &mut out.memory_bytes_max,
-                r.storage_size(node, "max_mem_store"),
-            );
+            put(&mut out.memory_bytes_max, r.storage_size(node, "max_mem_store"));
         }
         "max_file_store" | "max_file" => {
-            put(
-                &mut out.file_bytes_max,
-                r.storage_size(node, "max_file_store"),
-            );
+            put(&mut out.file_bytes_max, r.storage_size(node, "max_file_store"));
         }
         "max_outstanding_catchup" => {
             put(&mut out.catchup_bytes_max, r.storage_size(node, lower));
@@ -136,17 +124,11 @@ fn read_limit_key(
         "request_queue_limit" => put(&mut out.request_queue_max, read_size(r, key, node)),
         "info_queue_limit" => put(&mut out.info_queue_max, read_size(r, key, node)),
         "meta_compact" => {
-            put(
-                &mut out.meta_compact,
-                read_absolute(r, key, node, Some(node.value.clone())),
-            );
+            put(&mut out.meta_compact, read_absolute(r, key, node, Some(node.value.clone())));
         }
         "meta_compact_size" => {
             let size = r.storage_size(node, lower).map(Value::Int);
-            put(
-                &mut out.meta_compact_bytes,
-                read_absolute(r, key, node, size),
-            );
+            put(&mut out.meta_compact_bytes, read_absolute(r, key, node, size));
         }
         "meta_compact_sync" => put(&mut out.meta_compact_sync, r.flag(node)),
         "max_concurrent_io" => match node.value {
@@ -172,10 +154,7 @@ fn read_size(r: &mut Reader, key: &str, node: &Node) -> Option<i64> {
         Value::Missing => None,
         _ => {
             let shown = node.value.shown();
-            r.error(
-                node,
-                format!("Expected a parseable size for {key:?}, got {shown}"),
-            );
+            r.error(node, format!("Expected a parseable size for {key:?}, got {shown}"));
             None
         }
     }
@@ -183,17 +162,10 @@ fn read_size(r: &mut Reader, key: &str, node: &Node) -> Option<i64> {
 
 fn read_absolute(r: &mut Reader, key: &str, node: &Node, size: Option<Value>) -> Option<u64> {
     let size = size?;
-    let number = if let Value::Int(i) = size {
-        u64::try_from(i).ok()
-    } else {
-        None
-    };
+    let number = if let Value::Int(i) = size { u64::try_from(i).ok() } else { None };
     if number.is_none() && size != Value::Missing {
         let shown = size.shown();
-        r.error(
-            node,
-            format!("Expected an absolute size for {key:?}, got {shown}"),
-        );
+        r.error(node, format!("Expected an absolute size for {key:?}, got {shown}"));
     }
     number
 }
@@ -269,10 +241,7 @@ pub(super) fn read_account_jetstream(r: &mut Reader, node: &Node) -> Option<Acco
         Value::Missing => return None,
         other => {
             let is = other.type_name();
-            r.error(
-                node,
-                format!("Expected map, bool or string to define JetStream, got {is}"),
-            );
+            r.error(node, format!("Expected map, bool or string to define JetStream, got {is}"));
             return None;
         }
     };
@@ -310,10 +279,7 @@ fn read_bool(r: &mut Reader, key: &str, node: &Node) -> Option<bool> {
         Value::Missing => None,
         _ => {
             let shown = node.value.shown();
-            r.error(
-                node,
-                format!("Expected a parseable bool for {key:?}, got {shown}"),
-            );
+            r.error(node, format!("Expected a parseable bool for {key:?}, got {shown}"));
             None
         }
     }

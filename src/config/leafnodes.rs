@@ -27,20 +27,14 @@ pub(super) fn read_leafnodes(r: &mut Reader, node: &Node, out: &mut LeafNodeOpti
                 out.remotes = read_remotes(r, node);
             }
             "reconnect" | "reconnect_delay" | "reconnect_interval" => {
-                put(
-                    &mut out.reconnect,
-                    r.duration(node, "reconnect").filter(|d| !d.is_zero()),
-                );
+                put(&mut out.reconnect, r.duration(node, "reconnect").filter(|d| !d.is_zero()));
             }
             "dial_timeout" => put(&mut out.dial_timeout, r.duration(node, key)),
             "tls" => out.tls = read_tls(r, node, Side::Client),
             "leafnode_advertise" | "advertise" => put(&mut out.advertise, r.text(node)),
             "no_advertise" => put(&mut out.no_advertise, r.flag(node)),
             "min_version" | "minimum_version" => put(&mut out.min_version, read_version(r, node)),
-            "compression" => put(
-                &mut out.compression,
-                read_compression(r, key, node, "s2_auto"),
-            ),
+            "compression" => put(&mut out.compression, read_compression(r, key, node, "s2_auto")),
             "isolate_leafnode_interest" | "isolate" => put(&mut out.isolate, r.flag(node)),
             "write_deadline" => out.write_deadline = r.duration(node, key),
             "write_timeout" => put(&mut out.write_timeout, r.write_timeout(node)),
@@ -84,10 +78,7 @@ fn read_auth(r: &mut Reader, node: &Node) -> Option<LeafAuth> {
                 }
             }
             "timeout" => {
-                put(
-                    &mut out.timeout,
-                    r.auth_timeout(key, node, "leafnode authorization"),
-                );
+                put(&mut out.timeout, r.auth_timeout(key, node, "leafnode authorization"));
             }
             "users" => out.users = read_users(r, node),
             "account" => put(&mut out.account, r.text(node)),
@@ -104,12 +95,7 @@ fn read_auth(r: &mut Reader, node: &Node) -> Option<LeafAuth> {
         }
     }
     for (index, user) in out.users.iter().enumerate() {
-        if out
-            .users
-            .iter()
-            .take(index)
-            .any(|other| other.name == user.name)
-        {
+        if out.users.iter().take(index).any(|other| other.name == user.name) {
             let name = &user.name;
             let text = format!("duplicate user {name:?} detected in leafnode authorization");
             r.error(node, text);
@@ -119,9 +105,7 @@ fn read_auth(r: &mut Reader, node: &Node) -> Option<LeafAuth> {
 }
 
 fn read_users(r: &mut Reader, node: &Node) -> Vec<LeafUser> {
-    let items = r
-        .list(node, "Expected users field to be an array")
-        .unwrap_or_default();
+    let items = r.list(node, "Expected users field to be an array").unwrap_or_default();
     let mut out = Vec::with_capacity(items.len());
     for item in items {
         let Some(map) = r.map(item, "Expected user entry to be a map/struct") else {
@@ -143,9 +127,7 @@ fn read_users(r: &mut Reader, node: &Node) -> Vec<LeafUser> {
 }
 
 fn read_remotes(r: &mut Reader, node: &Node) -> Vec<RemoteLeaf> {
-    let items = r
-        .list(node, "Expected remotes field to be an array")
-        .unwrap_or_default();
+    let items = r.list(node, "Expected remotes field to be an array").unwrap_or_default();
     let mut out: Vec<RemoteLeaf> = Vec::with_capacity(items.len());
     for item in items {
         let Value::Map(map) = &item.value else {
@@ -160,11 +142,7 @@ fn read_remotes(r: &mut Reader, node: &Node) -> Vec<RemoteLeaf> {
                 == (&remote.urls, &remote.account, &remote.credentials)
         });
         if twin {
-            let url = remote
-                .urls
-                .first()
-                .map(|url| redacted(url))
-                .unwrap_or_default();
+            let url = remote.urls.first().map(|url| redacted(url)).unwrap_or_default();
             r.error(item, format!("duplicate remote {url}"));
         } else {
             out.push(remote);
@@ -184,10 +162,7 @@ fn read_remote(r: &mut Reader, node: &Node, map: &Map) -> RemoteLeaf {
         }
     }
     if !out.credentials.is_empty() && !out.seed.is_empty() {
-        r.error(
-            node,
-            "Remote leafnode can not have both creds and nkey defined",
-        );
+        r.error(node, "Remote leafnode can not have both creds and nkey defined");
     }
     check_urls(r, node, &out);
     out
@@ -226,10 +201,7 @@ fn read_remote_link(
             put(&mut out.ws_compression, r.flag(node));
         }
         "ws_no_masking" | "websocket_no_masking" => put(&mut out.ws_no_masking, r.flag(node)),
-        "compression" => put(
-            &mut out.compression,
-            read_compression(r, key, node, "s2_auto"),
-        ),
+        "compression" => put(&mut out.compression, read_compression(r, key, node, "s2_auto")),
         "first_info_timeout" => out.first_info_timeout = r.duration(node, key),
         "dial_timeout" => out.dial_timeout = r.duration(node, key),
         "disabled" => put(&mut out.disabled, r.flag(node)),
@@ -294,17 +266,11 @@ fn read_proxy(r: &mut Reader, node: &Node, out: &mut RemoteLeaf) {
         Some(("http" | "https", _)) => r.error(node, "proxy URL must specify a host"),
         other => {
             let scheme = other.map_or("", |(scheme, _)| scheme);
-            r.error(
-                node,
-                format!("proxy URL scheme must be http or https, got: {scheme}"),
-            );
+            r.error(node, format!("proxy URL scheme must be http or https, got: {scheme}"));
         }
     }
     if out.proxy_user.is_empty() != out.proxy_password.is_empty() {
-        r.error(
-            node,
-            "proxy username and password must both be specified or both be empty",
-        );
+        r.error(node, "proxy username and password must both be specified or both be empty");
     }
 }
 

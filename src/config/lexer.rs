@@ -56,13 +56,7 @@ fn to_text(bytes: &[u8]) -> String {
 
 impl<'a> Lexer<'a> {
     pub(super) fn new(text: &'a [u8], file: &Arc<str>) -> Self {
-        Self {
-            text,
-            at: 0,
-            line: 1,
-            line_start: 0,
-            file: Arc::clone(file),
-        }
+        Self { text, at: 0, line: 1, line_start: 0, file: Arc::clone(file) }
     }
 
     /// The next byte, without taking it.
@@ -100,11 +94,7 @@ impl<'a> Lexer<'a> {
     }
 
     fn place(&self, line: u32, offset: usize, line_start: usize) -> Pos {
-        Pos::new(
-            &self.file,
-            line,
-            u32::try_from(offset.saturating_sub(line_start)).unwrap_or(0),
-        )
+        Pos::new(&self.file, line, u32::try_from(offset.saturating_sub(line_start)).unwrap_or(0))
     }
 
     /// The place of a scalar inside an array that began on the line of `start` and whose text,
@@ -122,9 +112,7 @@ impl<'a> Lexer<'a> {
     /// A grammar error that complains about the next character.
     pub(super) fn unexpected(&mut self, before: &str, after: &str) -> Finding {
         let rest = self.text.get(self.at..).unwrap_or_default();
-        let shown = match to_text(rest.get(..4.min(rest.len())).unwrap_or_default())
-            .chars()
-            .next()
+        let shown = match to_text(rest.get(..4.min(rest.len())).unwrap_or_default()).chars().next()
         {
             None => "EOF".to_string(),
             Some('\n') => "\\n".to_string(),
@@ -403,10 +391,9 @@ impl<'a> Lexer<'a> {
     fn fraction(&mut self, start: usize) -> Result<(Scalar, Pos), Finding> {
         self.take();
         if !self.peek().is_some_and(|c| c.is_ascii_digit()) {
-            return Err(self.unexpected(
-                "Floats must have a digit after the '.', but got '",
-                "' instead.",
-            ));
+            return Err(
+                self.unexpected("Floats must have a digit after the '.', but got '", "' instead.")
+            );
         }
         self.take_digits();
         if self.peek() == Some(b'.') {
@@ -433,16 +420,12 @@ impl<'a> Lexer<'a> {
         for want in b"-00-00T00:00:00Z" {
             let is_digit = self.peek().is_some_and(|c| c.is_ascii_digit());
             if *want == b'0' && !is_digit {
-                return Err(self.unexpected(
-                    "Expected digit in ISO8601 datetime, but found '",
-                    "' instead.",
-                ));
+                return Err(self
+                    .unexpected("Expected digit in ISO8601 datetime, but found '", "' instead."));
             }
             if *want != b'0' && self.peek() != Some(*want) {
-                let before = format!(
-                    "Expected '{}' in ISO8601 datetime, but found '",
-                    char::from(*want)
-                );
+                let before =
+                    format!("Expected '{}' in ISO8601 datetime, but found '", char::from(*want));
                 return Err(self.unexpected(&before, "' instead."));
             }
             self.take();
@@ -479,10 +462,7 @@ impl<'a> Lexer<'a> {
             return Ok((Scalar::Value(Value::Text(to_text(&bytes))), pos));
         }
         let text = to_text(&bytes);
-        let name_pos = Pos {
-            column: pos.column + 1,
-            ..pos.clone()
-        };
+        let name_pos = Pos { column: pos.column + 1, ..pos.clone() };
         let scalar = match text.to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" => Scalar::Value(Value::Bool(true)),
             "false" | "no" | "off" => Scalar::Value(Value::Bool(false)),
@@ -530,17 +510,12 @@ impl<'a> Lexer<'a> {
 }
 
 fn is_suffix(c: u8) -> bool {
-    matches!(
-        c.to_ascii_lowercase(),
-        b'k' | b'm' | b'g' | b't' | b'p' | b'e'
-    )
+    matches!(c.to_ascii_lowercase(), b'k' | b'm' | b'g' | b't' | b'p' | b'e')
 }
 
 /// An integer with its suffix multiplied in: `k` is 1000, `kb`, `ki` and `kib` are 1024.
 fn size(text: &str) -> Result<i64, String> {
-    let split = text
-        .find(|c: char| !c.is_ascii_digit() && c != '-')
-        .unwrap_or(text.len());
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '-').unwrap_or(text.len());
     let (digits, suffix) = text.split_at(split);
     let out_of_range = || format!("integer '{text}' is out of the range");
     let number: i64 = digits.parse().map_err(|_| out_of_range())?;
@@ -555,22 +530,13 @@ fn size(text: &str) -> Result<i64, String> {
         _ => return Err(format!("expected integer, but got '{text}'")),
     };
     let factor = (0..power).try_fold(1i64, |product, _| product.checked_mul(base));
-    factor
-        .and_then(|f| number.checked_mul(f))
-        .ok_or_else(out_of_range)
+    factor.and_then(|f| number.checked_mul(f)).ok_or_else(out_of_range)
 }
 
 /// Whether a text of the form `2016-05-04T18:53:41Z` names a day that exists.
 fn is_date(text: &str) -> bool {
     let part = |from: usize, to: usize| text.get(from..to).and_then(|s| s.parse::<u32>().ok());
-    let parts = (
-        part(0, 4),
-        part(5, 7),
-        part(8, 10),
-        part(11, 13),
-        part(14, 16),
-        part(17, 19),
-    );
+    let parts = (part(0, 4), part(5, 7), part(8, 10), part(11, 13), part(14, 16), part(17, 19));
     let (Some(year), Some(month), Some(day), Some(hour), Some(minute), Some(second)) = parts else {
         return false;
     };

@@ -111,14 +111,7 @@ impl Source for System {
 /// Every grammar error, missing variable and unreadable include.
 pub fn parse_text(text: &[u8], file: &str, source: &dyn Source) -> Result<Map, ConfigErrors> {
     let (map, errors) = parser::parse(text, file, source);
-    if errors.is_empty() {
-        Ok(map)
-    } else {
-        Err(ConfigErrors {
-            errors,
-            warnings: Vec::new(),
-        })
-    }
+    if errors.is_empty() { Ok(map) } else { Err(ConfigErrors { errors, warnings: Vec::new() }) }
 }
 
 /// A configuration file that can be used.
@@ -152,10 +145,7 @@ pub fn load_text(text: &[u8], path: &str, source: &dyn Source) -> Result<Loaded,
     if errors.is_empty() {
         return Ok(loaded);
     }
-    Err(ConfigErrors {
-        errors,
-        warnings: loaded.warnings,
-    })
+    Err(ConfigErrors { errors, warnings: loaded.warnings })
 }
 
 fn read(path: &str, source: &dyn Source) -> Result<Vec<u8>, ConfigErrors> {
@@ -184,24 +174,13 @@ fn judge(text: &[u8], path: &str, source: &dyn Source) -> (Loaded, Vec<Finding>)
     findings.append(&mut reader.findings);
     if is_readable && map.is_empty() {
         let text = format!("{path}: config has no values or is empty");
-        findings.push(Finding {
-            kind: Kind::Warning,
-            ..Finding::bare(text)
-        });
+        findings.push(Finding { kind: Kind::Warning, ..Finding::bare(text) });
     }
     findings.sort_by(|a, b| a.pos.cmp(&b.pos));
     findings.dedup();
     let is_error = |finding: &Finding| finding.kind == Kind::Error;
     let (errors, warnings) = findings.into_iter().partition(is_error);
-    (
-        Loaded {
-            options,
-            warnings,
-            digest: digest(&map),
-            places: reader.places,
-        },
-        errors,
-    )
+    (Loaded { options, warnings, digest: digest(&map), places: reader.places }, errors)
 }
 
 /// Notes what the TLS files hold. The first that can not be read is returned with the reason.
@@ -230,15 +209,8 @@ fn stamp(options: &mut Options, source: &dyn Source) -> Option<Finding> {
 /// As [`load`], or warnings alone.
 pub fn check_only(path: &str, source: &dyn Source) -> Result<Loaded, ConfigErrors> {
     let loaded = load(path, source)?;
-    if loaded
-        .warnings
-        .iter()
-        .any(|finding| finding.kind == Kind::Warning)
-    {
-        return Err(ConfigErrors {
-            errors: Vec::new(),
-            warnings: loaded.warnings,
-        });
+    if loaded.warnings.iter().any(|finding| finding.kind == Kind::Warning) {
+        return Err(ConfigErrors { errors: Vec::new(), warnings: loaded.warnings });
     }
     Ok(loaded)
 }
@@ -265,12 +237,7 @@ pub fn configure(flags: &FlagOverrides, source: &dyn Source) -> Result<Configure
         Some(path) => judge(&read(path, source)?, path, source),
         None => (Loaded::default(), Vec::new()),
     };
-    let Loaded {
-        mut options,
-        mut warnings,
-        digest,
-        places,
-    } = loaded;
+    let Loaded { mut options, mut warnings, digest, places } = loaded;
     // What the file got wrong may be just what another key refers to.
     let is_partial = !errors.is_empty();
     for finding in overlay(&mut options, flags) {
@@ -287,9 +254,5 @@ pub fn configure(flags: &FlagOverrides, source: &dyn Source) -> Result<Configure
     if !errors.is_empty() {
         return Err(ConfigErrors { errors, warnings });
     }
-    Ok(Configured {
-        options,
-        warnings,
-        digest: file.map(|_| digest),
-    })
+    Ok(Configured { options, warnings, digest: file.map(|_| digest) })
 }

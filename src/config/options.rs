@@ -101,10 +101,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             config_file: None,
-            listen: Listen {
-                host: "0.0.0.0".into(),
-                port: Port::Fixed(4222),
-            },
+            listen: Listen { host: "0.0.0.0".into(), port: Port::Fixed(4222) },
             client_advertise: String::new(),
             server_name: String::new(),
             server_tags: Vec::new(),
@@ -287,12 +284,7 @@ pub struct MonitorOptions {
 
 impl Default for MonitorOptions {
     fn default() -> Self {
-        Self {
-            host: String::new(),
-            http: Port::Off,
-            https: Port::Off,
-            base_path: "/".into(),
-        }
+        Self { host: String::new(), http: Port::Off, https: Port::Off, base_path: "/".into() }
     }
 }
 
@@ -447,10 +439,7 @@ pub struct ResponseRule {
 
 impl Default for ResponseRule {
     fn default() -> Self {
-        Self {
-            responses_max: Some(1),
-            expires: Some(Duration::from_secs(120)),
-        }
+        Self { responses_max: Some(1), expires: Some(Duration::from_secs(120)) }
     }
 }
 

@@ -61,10 +61,7 @@ impl Default for ClusterOptions {
             permissions: None,
             pool_size: 3,
             pinned_accounts: Vec::new(),
-            compression: Compression {
-                mode: "accept".into(),
-                rtt_thresholds: Vec::new(),
-            },
+            compression: Compression { mode: "accept".into(), rtt_thresholds: Vec::new() },
             ping_interval: None,
             pings_out_max: 0,
             write_deadline: None,
@@ -171,10 +168,7 @@ impl Default for LeafNodeOptions {
             advertise: String::new(),
             no_advertise: false,
             min_version: String::new(),
-            compression: Compression {
-                mode: "s2_auto".into(),
-                rtt_thresholds: Vec::new(),
-            },
+            compression: Compression { mode: "s2_auto".into(), rtt_thresholds: Vec::new() },
             isolate: false,
             reconnect: Duration::from_secs(1),
             dial_timeout: Duration::from_secs(1),

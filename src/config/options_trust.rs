@@ -117,15 +117,8 @@ pub struct TlsOptions {
 impl TlsOptions {
     /// The files that are named: certificates, keys and the CA.
     pub fn files(&self) -> impl Iterator<Item = &str> {
-        let pairs = self
-            .certs
-            .iter()
-            .flat_map(|pair| [&pair.cert_file, &pair.key_file]);
-        let single = self
-            .cert_file
-            .iter()
-            .chain(&self.key_file)
-            .chain(&self.ca_file);
+        let pairs = self.certs.iter().flat_map(|pair| [&pair.cert_file, &pair.key_file]);
+        let single = self.cert_file.iter().chain(&self.key_file).chain(&self.ca_file);
         pairs.chain(single).map(String::as_str)
     }
 }

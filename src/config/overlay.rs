@@ -124,10 +124,7 @@ fn set_some(field: &mut Option<String>, flag: Option<&String>) {
 fn not_served(is_asked: bool, path: &str, flag: &str, findings: &mut Vec<Finding>) {
     if is_asked && served(path) != Served::Yes {
         let text = format!("{flag:?} is not served yet and has no effect");
-        findings.push(Finding {
-            kind: Kind::NotServed,
-            ..Finding::bare(text)
-        });
+        findings.push(Finding { kind: Kind::NotServed, ..Finding::bare(text) });
     }
 }
 
@@ -151,24 +148,14 @@ fn overlay_listeners(o: &mut Options, flags: &FlagOverrides, findings: &mut Vec<
     }
     if let Some(number) = port(flags.port, "--port", findings) {
         // 0 stands for the usual port, as without the flag.
-        o.listen.port = if number.is_off() {
-            Port::Fixed(4222)
-        } else {
-            number
-        };
+        o.listen.port = if number.is_off() { Port::Fixed(4222) } else { number };
     }
     set(&mut o.client_advertise, flags.client_advertise.as_ref());
     set(&mut o.server_name, flags.server_name.as_ref());
     set_some(&mut o.pid_file, flags.pid_file.as_ref());
     set_some(&mut o.ports_file_dir, flags.ports_file_dir.as_ref());
-    super::reader::put(
-        &mut o.monitor.http,
-        port(flags.http_port, "--http_port", findings),
-    );
-    super::reader::put(
-        &mut o.monitor.https,
-        port(flags.https_port, "--https_port", findings),
-    );
+    super::reader::put(&mut o.monitor.http, port(flags.http_port, "--http_port", findings));
+    super::reader::put(&mut o.monitor.https, port(flags.https_port, "--https_port", findings));
     if let Some(number) = port(flags.profile, "--profile", findings) {
         o.profile_port = number;
         not_served(!number.is_off(), "prof_port", "--profile", findings);
@@ -213,10 +200,7 @@ fn overlay_login(o: &mut Options, flags: &FlagOverrides, findings: &mut Vec<Find
         ];
         for (flag, _) in given.into_iter().filter(|(_, is_given)| *is_given) {
             let text = format!("{flag} has no effect, since the configuration file has users");
-            findings.push(Finding {
-                kind: Kind::Warning,
-                ..Finding::bare(text)
-            });
+            findings.push(Finding { kind: Kind::Warning, ..Finding::bare(text) });
         }
         return;
     }
@@ -245,20 +229,13 @@ fn overlay_tls(o: &mut Options, flags: &FlagOverrides, findings: &mut Vec<Findin
         key_file: given(&flags.tls_key),
         ca_file: given(&flags.tls_ca_cert),
         verify: flags.tls_verify.unwrap_or(false),
-        timeout: o
-            .tls
-            .as_ref()
-            .map_or(TlsOptions::default().timeout, |tls| tls.timeout),
+        timeout: o.tls.as_ref().map_or(TlsOptions::default().timeout, |tls| tls.timeout),
         ..TlsOptions::default()
     };
     if tls.cert_file.is_none() {
-        findings.push(Finding::bare(
-            "TLS Server certificate must be present and valid",
-        ));
+        findings.push(Finding::bare("TLS Server certificate must be present and valid"));
     } else if tls.key_file.is_none() {
-        findings.push(Finding::bare(
-            "TLS Server private key must be present and valid",
-        ));
+        findings.push(Finding::bare("TLS Server private key must be present and valid"));
     } else {
         o.tls = Some(tls);
     }
@@ -285,10 +262,7 @@ fn overlay_cluster(o: &mut Options, flags: &FlagOverrides, findings: &mut Vec<Fi
         },
     }
     if let Some(routes) = &flags.routes {
-        let routes = routes
-            .split(',')
-            .map(str::trim)
-            .filter(|route| !route.is_empty());
+        let routes = routes.split(',').map(str::trim).filter(|route| !route.is_empty());
         cluster.routes = routes.map(str::to_string).collect();
         let has_cluster = !cluster.listen.port.is_off() || !cluster.listen.host.is_empty();
         if !cluster.routes.is_empty() && !has_cluster {
@@ -322,14 +296,7 @@ fn parse_cluster_url(url: &str) -> Result<(Listen, String, Secret), String> {
         Some(Some((user, password))) => (user.to_string(), Secret::new(password)),
         Some(None) => return Err("expected cluster password to be set".to_string()),
     };
-    Ok((
-        Listen {
-            host: host.to_string(),
-            port,
-        },
-        user,
-        password,
-    ))
+    Ok((Listen { host: host.to_string(), port }, user, password))
 }
 
 #[cfg(test)]
@@ -352,13 +319,7 @@ mod tests {
             ..FlagOverrides::default()
         };
         let (options, findings) = laid("port: 5000\ndebug: true\nhost: localhost\n", &flags);
-        assert_eq!(
-            options.listen,
-            Listen {
-                host: "localhost".into(),
-                port: Port::Random
-            }
-        );
+        assert_eq!(options.listen, Listen { host: "localhost".into(), port: Port::Random });
         assert!(!options.log.debug);
         assert_eq!(options.log.file.as_deref(), Some("x.log"));
         assert_eq!(findings, [""; 0]);
@@ -366,38 +327,20 @@ mod tests {
 
     #[test]
     fn joined_debug_and_trace_flags_set_what_they_join() {
-        let flags = FlagOverrides {
-            debug_trace_verbose: Some(true),
-            ..FlagOverrides::default()
-        };
+        let flags = FlagOverrides { debug_trace_verbose: Some(true), ..FlagOverrides::default() };
         let (options, _) = laid("port: 5000\n", &flags);
         assert!(options.log.debug && options.log.trace && options.log.trace_verbose);
     }
 
     #[test]
     fn tls_flags_need_a_certificate_and_a_key() {
-        let asked = FlagOverrides {
-            tls: Some(true),
-            ..FlagOverrides::default()
-        };
+        let asked = FlagOverrides { tls: Some(true), ..FlagOverrides::default() };
         let (_, findings) = laid("port: 1\n", &asked);
-        assert_eq!(
-            findings,
-            ["TLS Server certificate must be present and valid"]
-        );
-        let cert = FlagOverrides {
-            tls_cert: Some("c".into()),
-            ..FlagOverrides::default()
-        };
+        assert_eq!(findings, ["TLS Server certificate must be present and valid"]);
+        let cert = FlagOverrides { tls_cert: Some("c".into()), ..FlagOverrides::default() };
         let (_, findings) = laid("port: 1\n", &cert);
-        assert_eq!(
-            findings,
-            ["TLS Server private key must be present and valid"]
-        );
-        let off = FlagOverrides {
-            tls: Some(false),
-            ..cert
-        };
+        assert_eq!(findings, ["TLS Server private key must be present and valid"]);
+        let off = FlagOverrides { tls: Some(false), ..cert };
         let (options, findings) = laid("tls { timeout: 3 }\n", &off);
         assert_eq!((options.tls, findings), (None, Vec::new()));
     }
@@ -405,10 +348,7 @@ mod tests {
     #[test]
     fn routes_need_a_cluster() {
         let routes = Some("nats://a:1, nats://b:2".to_string());
-        let flags = FlagOverrides {
-            routes,
-            ..FlagOverrides::default()
-        };
+        let flags = FlagOverrides { routes, ..FlagOverrides::default() };
         let (_, findings) = laid("port: 1\n", &flags);
         let text = "solicited routes require cluster capabilities, e.g. --cluster";
         assert_eq!(findings, [text]);
@@ -429,10 +369,7 @@ mod tests {
             ("nats://h:x", "address h:x: invalid port \"x\""),
         ] {
             let cluster = Some(url.to_string());
-            let flags = FlagOverrides {
-                cluster,
-                ..FlagOverrides::default()
-            };
+            let flags = FlagOverrides { cluster, ..FlagOverrides::default() };
             assert_eq!(laid("port: 1\n", &flags).1, [text]);
         }
     }

@@ -121,11 +121,7 @@ impl<'a, 's> Parser<'a, 's> {
                 Some(b'/') => return Err(self.lexer.error("Unexpected EOF.")),
                 Some(b'{') => {
                     self.lexer.take();
-                    around.push(if level == Level::Top {
-                        level
-                    } else {
-                        Level::AfterBrace
-                    });
+                    around.push(if level == Level::Top { level } else { Level::AfterBrace });
                     self.check_depth(around.len())?;
                     level = Level::Braces;
                 }
@@ -235,9 +231,7 @@ impl<'a, 's> Parser<'a, 's> {
         if depth <= DEPTH_MAX {
             return Ok(());
         }
-        Err(self
-            .lexer
-            .error(&format!("Nested deeper than {DEPTH_MAX} levels")))
+        Err(self.lexer.error(&format!("Nested deeper than {DEPTH_MAX} levels")))
     }
 
     fn count(&mut self, values: usize) -> Result<(), Finding> {
@@ -395,11 +389,7 @@ impl<'a, 's> Parser<'a, 's> {
         if name.starts_with("2a$") {
             return Ok(Node::new(Value::Text(format!("${name}")), pos));
         }
-        let defined = self
-            .scopes
-            .iter_mut()
-            .rev()
-            .find_map(|map| map.get_mut(name));
+        let defined = self.scopes.iter_mut().rev().find_map(|map| map.get_mut(name));
         if let Some(node) = defined {
             node.used = true;
             let value = node.value.clone();
@@ -435,12 +425,8 @@ impl<'a, 's> Parser<'a, 's> {
         };
         self.load.open_variables.push(name.to_string());
         let before = self.load.findings.len();
-        let read = Parser::run(
-            format!("pk={text}").as_bytes(),
-            &Arc::from(""),
-            self.depth,
-            self.load,
-        );
+        let read =
+            Parser::run(format!("pk={text}").as_bytes(), &Arc::from(""), self.depth, self.load);
         self.load.open_variables.pop();
         let map = read.map_err(|finding| finding.text)?;
         if let Some(finding) = self.load.findings.drain(before..).next() {
@@ -486,9 +472,7 @@ impl<'a, 's> Parser<'a, 's> {
             return Err(format!("{shown} includes itself"));
         }
         if self.load.open_files.len() >= INCLUDE_DEPTH_MAX {
-            return Err(format!(
-                "more than {INCLUDE_DEPTH_MAX} files include one another"
-            ));
+            return Err(format!("more than {INCLUDE_DEPTH_MAX} files include one another"));
         }
         self.load.open_files.push(path);
         let map = Parser::run(&text, &Arc::from(shown.as_str()), self.depth, self.load);
@@ -501,9 +485,7 @@ impl<'a, 's> Parser<'a, 's> {
 fn joined(directory: &Path, name: &str) -> PathBuf {
     let mut parts: Vec<Component<'_>> = Vec::new();
     let name = Path::new(name);
-    let inside = name
-        .components()
-        .filter(|c| !directory_is_empty(directory, c));
+    let inside = name.components().filter(|c| !directory_is_empty(directory, c));
     for part in directory.components().chain(inside) {
         match (part, parts.last()) {
             (Component::CurDir, _) => {}

@@ -29,10 +29,7 @@ pub(super) fn read_permissions(r: &mut Reader, node: &Node) -> Option<Permission
     let Value::Map(map) = &node.value else {
         if node.value != Value::Missing {
             let is = node.value.shown();
-            r.error(
-                node,
-                format!("Expected permissions to be a map/struct, got {is}"),
-            );
+            r.error(node, format!("Expected permissions to be a map/struct, got {is}"));
         }
         return None;
     };
@@ -60,10 +57,7 @@ pub(super) fn read_permissions(r: &mut Reader, node: &Node) -> Option<Permission
 fn read_rules(r: &mut Reader, node: &Node, queues: bool) -> Option<SubjectRules> {
     let Value::Map(map) = &node.value else {
         let allow = read_subjects(r, node, queues)?;
-        return Some(SubjectRules {
-            allow: not_empty(allow),
-            deny: Vec::new(),
-        });
+        return Some(SubjectRules { allow: not_empty(allow), deny: Vec::new() });
     };
     let mut out = SubjectRules::default();
     for (key, node) in map.in_order() {
@@ -109,10 +103,7 @@ pub(super) fn read_subjects(r: &mut Reader, node: &Node, queues: bool) -> Option
                 Err(text) => r.error(item, text),
             },
             Value::Missing => {}
-            _ => r.error(
-                item,
-                "Subject in permissions array cannot be cast to string",
-            ),
+            _ => r.error(item, "Subject in permissions array cannot be cast to string"),
         }
     }
     Some(rules)
@@ -120,10 +111,7 @@ pub(super) fn read_subjects(r: &mut Reader, node: &Node, queues: bool) -> Option
 
 fn read_rule(text: &str, queues: bool) -> Result<SubjectRule, String> {
     if subject_is_valid(text) {
-        return Ok(SubjectRule {
-            subject: text.to_string(),
-            queue: None,
-        });
+        return Ok(SubjectRule { subject: text.to_string(), queue: None });
     }
     let mut words = text.split_whitespace();
     let (Some(subject), Some(queue), None, true) =
@@ -137,10 +125,7 @@ fn read_rule(text: &str, queues: bool) -> Result<SubjectRule, String> {
     if !subject_is_valid(queue) {
         return Err(format!("queue {queue:?} is not a valid queue"));
     }
-    Ok(SubjectRule {
-        subject: subject.to_string(),
-        queue: Some(queue.to_string()),
-    })
+    Ok(SubjectRule { subject: subject.to_string(), queue: Some(queue.to_string()) })
 }
 
 /// `allow_responses`: a boolean, or a map with limits.
@@ -150,10 +135,7 @@ fn read_responses(r: &mut Reader, node: &Node) -> Option<ResponseRule> {
         Value::Map(map) => map,
         Value::Missing => return None,
         _ => {
-            r.error(
-                node,
-                "error parsing response permissions, expected a boolean or a map",
-            );
+            r.error(node, "error parsing response permissions, expected a boolean or a map");
             return None;
         }
     };

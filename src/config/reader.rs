@@ -68,10 +68,8 @@ impl Reader {
             Served::Yes => {}
             Served::NoEffect => {
                 let text = format!("{path:?} is not served yet and has no effect");
-                self.findings.push(Finding {
-                    kind: Kind::NotServed,
-                    ..Finding::error(&node.pos, text)
-                });
+                self.findings
+                    .push(Finding { kind: Kind::NotServed, ..Finding::error(&node.pos, text) });
                 self.inside_unserved = true;
             }
             Served::Refused(why) => {
@@ -88,10 +86,7 @@ impl Reader {
     pub(super) fn wrong_type(&mut self, node: &Node, want: &str) {
         if node.value != Value::Missing {
             let is = node.value.type_name();
-            self.error(
-                node,
-                format!("interface conversion: interface {{}} is {is}, not {want}"),
-            );
+            self.error(node, format!("interface conversion: interface {{}} is {is}, not {want}"));
         }
     }
 
@@ -108,8 +103,7 @@ impl Reader {
 
     /// A text that may be left out; an empty one counts as such.
     pub(super) fn some_text(&mut self, node: &Node) -> Option<Option<String>> {
-        self.text(node)
-            .map(|text| Some(text).filter(|t| !t.is_empty()))
+        self.text(node).map(|text| Some(text).filter(|t| !t.is_empty()))
     }
 
     /// A secret.
@@ -192,10 +186,7 @@ impl Reader {
             Value::Missing => None,
             other => {
                 let is = other.type_name();
-                self.error(
-                    node,
-                    format!("error parsing {field}: unsupported type {is}"),
-                );
+                self.error(node, format!("error parsing {field}: unsupported type {is}"));
                 None
             }
         }
@@ -232,11 +223,7 @@ impl Reader {
                 }
             },
             Value::Int(seconds) => {
-                self.misuse(
-                    node,
-                    field,
-                    &format!("{field} should be converted to a duration"),
-                );
+                self.misuse(node, field, &format!("{field} should be converted to a duration"));
                 seconds.saturating_mul(1_000_000_000)
             }
             _ => {
@@ -275,29 +262,20 @@ impl Reader {
             Value::Text(text) => match duration::parse_ns(text) {
                 Ok(ns) => ns as f64 / 1e9,
                 Err(err) => {
-                    self.error(
-                        node,
-                        format!("error parsing {block} config, 'timeout' {err}"),
-                    );
+                    self.error(node, format!("error parsing {block} config, 'timeout' {err}"));
                     return None;
                 }
             },
             Value::Missing => return None,
             _ => {
-                self.error(
-                    node,
-                    format!("error parsing {block} config, 'timeout' wrong type"),
-                );
+                self.error(node, format!("error parsing {block} config, 'timeout' wrong type"));
                 return None;
             }
         };
         match Duration::try_from_secs_f64(seconds) {
             Ok(timeout) => Some(Some(timeout).filter(|t| !t.is_zero())),
             Err(_) => {
-                self.error(
-                    node,
-                    format!("error parsing {block} config, 'timeout' out of range"),
-                );
+                self.error(node, format!("error parsing {block} config, 'timeout' out of range"));
                 None
             }
         }
@@ -344,10 +322,7 @@ impl Reader {
         match &node.value {
             Value::Int(_) => {
                 let port = self.port(node)?;
-                Some(Listen {
-                    host: String::new(),
-                    port,
-                })
+                Some(Listen { host: String::new(), port })
             }
             Value::Text(text) => {
                 let Some((host, port)) = split_host_port(text) else {
@@ -359,10 +334,7 @@ impl Reader {
                     return None;
                 };
                 let number = Node::new(Value::Int(number), node.pos.clone());
-                Some(Listen {
-                    host: host.to_string(),
-                    port: self.port(&number)?,
-                })
+                Some(Listen { host: host.to_string(), port: self.port(&number)? })
             }
             Value::Missing => None,
             other => {
@@ -445,16 +417,10 @@ impl Reader {
         let url = self.text(node)?.trim().to_string();
         let bad = url.bytes().any(|c| c.is_ascii_control() || c == b' ')
             || !url.split_once(':').is_none_or(|(scheme, _)| {
-                scheme
-                    .bytes()
-                    .next()
-                    .is_some_and(|c| c.is_ascii_alphabetic())
+                scheme.bytes().next().is_some_and(|c| c.is_ascii_alphabetic())
             });
         if bad {
-            self.error(
-                node,
-                format!("error parsing {kind} url [{:?}]", redacted(&url)),
-            );
+            self.error(node, format!("error parsing {kind} url [{:?}]", redacted(&url)));
             return None;
         }
         Some(url)

@@ -143,10 +143,7 @@ impl Change {
 /// # Errors
 /// The first field that can not change, as nats-server words it. Nothing must be applied then.
 pub fn diff(old: &Options, new: &Options) -> Result<Vec<Change>, String> {
-    let mut d = Diff {
-        changes: Vec::new(),
-        refusal: None,
-    };
+    let mut d = Diff { changes: Vec::new(), refusal: None };
     d.identity(old, new);
     d.log_flags(&old.log, &new.log);
     d.clients(old, new);
@@ -191,9 +188,7 @@ impl Diff {
     }
 
     fn refuse(&mut self, field: &str, old: impl std::fmt::Display, new: impl std::fmt::Display) {
-        self.refuse_with(format!(
-            "config reload not supported for {field}: old={old}, new={new}"
-        ));
+        self.refuse_with(format!("config reload not supported for {field}: old={old}, new={new}"));
     }
 
     fn refuse_with(&mut self, text: String) {
@@ -220,41 +215,21 @@ impl Diff {
     }
 
     fn clients(&mut self, old: &Options, new: &Options) {
-        self.fixed(
-            "NoSublistCache",
-            &old.no_sublist_cache,
-            &new.no_sublist_cache,
-        );
-        self.fixed(
-            "NoHeaderSupport",
-            &old.no_header_support,
-            &new.no_header_support,
-        );
+        self.fixed("NoSublistCache", &old.no_sublist_cache, &new.no_sublist_cache);
+        self.fixed("NoHeaderSupport", &old.no_header_support, &new.no_header_support);
         self.change(&old.log.time, &new.log.time, Change::Logtime(new.log.time));
-        self.change(
-            &old.log.time_utc,
-            &new.log.time_utc,
-            Change::LogtimeUtc(new.log.time_utc),
-        );
+        self.change(&old.log.time_utc, &new.log.time_utc, Change::LogtimeUtc(new.log.time_utc));
         let (was, now) = (&old.limits, &new.limits);
         let connections = Change::MaxConnections(now.connections_max);
         self.change(&was.connections_max, &now.connections_max, connections);
         self.fixed("MaxSubs", &was.subscriptions_max, &now.subscriptions_max);
-        self.fixed(
-            "MaxSubTokens",
-            &was.subject_tokens_max,
-            &now.subject_tokens_max,
-        );
+        self.fixed("MaxSubTokens", &was.subject_tokens_max, &now.subject_tokens_max);
     }
 
     fn login(&mut self, old: &Options, new: &Options) {
         let (was, now) = (&old.auth, &new.auth);
         let nkeys = |auth: &AuthOptions| {
-            auth.users
-                .iter()
-                .filter(|user| user.is_nkey)
-                .cloned()
-                .collect::<Vec<_>>()
+            auth.users.iter().filter(|user| user.is_nkey).cloned().collect::<Vec<_>>()
         };
         self.change(&nkeys(was), &nkeys(now), Change::NkeyUsers);
         self.changes.push(Change::Users);
@@ -265,8 +240,7 @@ impl Diff {
             if !now.no_auth_user.is_empty() || old_user_stays {
                 self.refuse("NoAuthUser", &was.no_auth_user, &now.no_auth_user);
             }
-            self.changes
-                .push(Change::NoAuthUser(now.no_auth_user.clone()));
+            self.changes.push(Change::NoAuthUser(now.no_auth_user.clone()));
         }
         if old.system_account != new.system_account {
             let was_default = old.system_account == "$SYS" && new.system_account.is_empty();
@@ -274,11 +248,7 @@ impl Diff {
                 self.refuse("SystemAccount", &old.system_account, &new.system_account);
             }
         }
-        self.fixed(
-            "NoSystemAccount",
-            &old.no_system_account,
-            &new.no_system_account,
-        );
+        self.fixed("NoSystemAccount", &old.no_system_account, &new.no_system_account);
         self.change(&was.user, &now.user, Change::Username);
         self.change(&was.password, &now.password, Change::Password);
         self.fixed("ProxyRequired", &was.proxy_required, &now.proxy_required);
@@ -293,31 +263,19 @@ impl Diff {
     fn pings(&mut self, old: &LimitOptions, new: &LimitOptions) {
         let interval = Change::PingInterval(new.ping_interval);
         self.change(&old.ping_interval, &new.ping_interval, interval);
-        self.change(
-            &old.pings_out_max,
-            &new.pings_out_max,
-            Change::PingMax(new.pings_out_max),
-        );
+        self.change(&old.pings_out_max, &new.pings_out_max, Change::PingMax(new.pings_out_max));
     }
 
     fn monitoring(&mut self, old: &Options, new: &Options) {
         let host = |o: &Options| {
             let own = &o.monitor.host;
-            if own.is_empty() {
-                o.listen.host.clone()
-            } else {
-                own.clone()
-            }
+            if own.is_empty() { o.listen.host.clone() } else { own.clone() }
         };
         self.fixed("HTTPHost", &host(old), &host(new));
         let (was, now) = (&old.monitor, &new.monitor);
         self.fixed("HTTPPort", &was.http, &now.http);
         let path = |path: &str| {
-            if path == "/" {
-                String::new()
-            } else {
-                path.to_string()
-            }
+            if path == "/" { String::new() } else { path.to_string() }
         };
         self.fixed("HTTPBasePath", &path(&was.base_path), &path(&now.base_path));
         self.fixed("HTTPSPort", &was.https, &now.https);
@@ -325,11 +283,7 @@ impl Diff {
 
     fn limits(&mut self, old: &LimitOptions, new: &LimitOptions) {
         let line = Change::MaxControlLine(new.control_line_bytes_max);
-        self.change(
-            &old.control_line_bytes_max,
-            &new.control_line_bytes_max,
-            line,
-        );
+        self.change(&old.control_line_bytes_max, &new.control_line_bytes_max, line);
         let payload = Change::MaxPayload(new.payload_bytes_max);
         self.change(&old.payload_bytes_max, &new.payload_bytes_max, payload);
         self.fixed("MaxPending", &old.pending_bytes_max, &new.pending_bytes_max);
@@ -337,19 +291,12 @@ impl Diff {
 
     fn cluster(&mut self, old: &Options, new: &Options) {
         let stall = Change::NoFastProducerStall(new.no_fast_producer_stall);
-        self.change(
-            &old.no_fast_producer_stall,
-            &new.no_fast_producer_stall,
-            stall,
-        );
+        self.change(&old.no_fast_producer_stall, &new.no_fast_producer_stall, stall);
         let (mut was, mut now) = (old.cluster.clone(), new.cluster.clone());
         self.fixed("cluster host", &was.listen.host, &now.listen.host);
         self.fixed("cluster port", &was.listen.port, &now.listen.port);
         self.fixed("cluster name", &was.name, &now.name);
-        let routes = (
-            std::mem::take(&mut was.routes),
-            std::mem::take(&mut now.routes),
-        );
+        let routes = (std::mem::take(&mut was.routes), std::mem::take(&mut now.routes));
         self.change(&was, &now, Change::Cluster);
         self.change(&routes.0, &routes.1, Change::Routes);
     }
@@ -407,36 +354,16 @@ impl Diff {
             self.refuse("JetStreamOldKey", &was.prev_key, &now.prev_key);
         }
         self.fixed("JetStreamUniqueTag", &was.unique_tag, &now.unique_tag);
-        self.fixed(
-            "JetStreamMaxCatchup",
-            &was.catchup_bytes_max,
-            &now.catchup_bytes_max,
-        );
+        self.fixed("JetStreamMaxCatchup", &was.catchup_bytes_max, &now.catchup_bytes_max);
         let (old_queue, new_queue) = (was.request_queue_max, now.request_queue_max);
         self.fixed("JetStreamRequestQueueLimit", &old_queue, &new_queue);
-        self.fixed(
-            "JetStreamInfoQueueLimit",
-            &was.info_queue_max,
-            &now.info_queue_max,
-        );
+        self.fixed("JetStreamInfoQueueLimit", &was.info_queue_max, &now.info_queue_max);
         let (old_ios, new_ios) = (was.concurrent_io_max, now.concurrent_io_max);
         self.fixed("JetStreamConcurrentIOs", &old_ios, &new_ios);
-        self.fixed(
-            "StreamMaxBufferedMsgs",
-            &was.buffered_msgs_max,
-            &now.buffered_msgs_max,
-        );
-        self.fixed(
-            "StreamMaxBufferedSize",
-            &was.buffered_bytes_max,
-            &now.buffered_bytes_max,
-        );
+        self.fixed("StreamMaxBufferedMsgs", &was.buffered_msgs_max, &now.buffered_msgs_max);
+        self.fixed("StreamMaxBufferedSize", &was.buffered_bytes_max, &now.buffered_bytes_max);
         let (old_sync, new_sync) = (was.sync_interval, now.sync_interval);
-        self.fixed(
-            "SyncInterval",
-            &go_duration(old_sync),
-            &go_duration(new_sync),
-        );
+        self.fixed("SyncInterval", &go_duration(old_sync), &go_duration(new_sync));
         self.fixed("SyncAlways", &was.sync_always, &now.sync_always);
         if (&was.limits, &was.tpm, was.cipher) != (&now.limits, &now.tpm, now.cipher) {
             self.refuse("JetStreamLimits", "...", "...");
@@ -462,11 +389,7 @@ impl Diff {
         self.fixed("ProfPort", &old.profile_port, &new.profile_port);
         let rate = Change::ProfBlockRate(new.profile_block_rate);
         self.change(&old.profile_block_rate, &new.profile_block_rate, rate);
-        self.change(
-            &old.pid_file,
-            &new.pid_file,
-            Change::PidFile(unset(&new.pid_file)),
-        );
+        self.change(&old.pid_file, &new.pid_file, Change::PidFile(unset(&new.pid_file)));
         let ports = Change::PortsFileDir(unset(&new.ports_file_dir));
         self.change(&old.ports_file_dir, &new.ports_file_dir, ports);
         let (was, now) = (&old.log, &new.log);
@@ -480,10 +403,8 @@ impl Diff {
 
     fn tls(&mut self, old: &Options, new: &Options) {
         let default = TlsOptions::default();
-        let (was, now) = (
-            old.tls.as_ref().unwrap_or(&default),
-            new.tls.as_ref().unwrap_or(&default),
-        );
+        let (was, now) =
+            (old.tls.as_ref().unwrap_or(&default), new.tls.as_ref().unwrap_or(&default));
         self.change(&was.timeout, &now.timeout, Change::TlsTimeout(now.timeout));
         self.fixed("TLSMap", &was.verify_and_map, &now.verify_and_map);
         let rest = |tls: &Option<TlsOptions>| {
@@ -496,11 +417,7 @@ impl Diff {
                 ..tls
             })
         };
-        self.change(
-            &rest(&old.tls),
-            &rest(&new.tls),
-            Change::Tls(new.tls.is_some()),
-        );
+        self.change(&rest(&old.tls), &rest(&new.tls), Change::Tls(new.tls.is_some()));
         let pinned = Change::TlsPinnedCerts(now.pinned_certs.len());
         self.change(&was.pinned_certs, &now.pinned_certs, pinned);
         self.fixed("TLSRateLimit", &was.rate_max, &now.rate_max);
@@ -524,25 +441,12 @@ impl Diff {
             WriteTimeout::Close => "close",
             WriteTimeout::Retry => "retry",
         };
-        self.fixed(
-            "WriteTimeout",
-            &policy(was.write_timeout),
-            &policy(now.write_timeout),
-        );
-        self.fixed(
-            "MaxClosedClients",
-            &was.closed_clients_max,
-            &now.closed_clients_max,
-        );
-        let ducks = (
-            go_duration(old.lame_duck_duration),
-            go_duration(new.lame_duck_duration),
-        );
+        self.fixed("WriteTimeout", &policy(was.write_timeout), &policy(now.write_timeout));
+        self.fixed("MaxClosedClients", &was.closed_clients_max, &now.closed_clients_max);
+        let ducks = (go_duration(old.lame_duck_duration), go_duration(new.lame_duck_duration));
         self.fixed("LameDuckDuration", &ducks.0, &ducks.1);
-        let graces = (
-            go_duration(old.lame_duck_grace_period),
-            go_duration(new.lame_duck_grace_period),
-        );
+        let graces =
+            (go_duration(old.lame_duck_grace_period), go_duration(new.lame_duck_grace_period));
         self.fixed("LameDuckGracePeriod", &graces.0, &graces.1);
         let traced = Change::MaxTracedMsgLen(new.log.traced_bytes_max);
         self.change(&old.log.traced_bytes_max, &new.log.traced_bytes_max, traced);
@@ -550,26 +454,15 @@ impl Diff {
             self.refuse("TrustedOperators", "...", "...");
         }
         let connects = Change::ConnectErrorReports(new.connect_error_reports);
-        self.change(
-            &old.connect_error_reports,
-            &new.connect_error_reports,
-            connects,
-        );
+        self.change(&old.connect_error_reports, &new.connect_error_reports, connects);
         let reconnects = Change::ReconnectErrorReports(new.reconnect_error_reports);
-        self.change(
-            &old.reconnect_error_reports,
-            &new.reconnect_error_reports,
-            reconnects,
-        );
+        self.change(&old.reconnect_error_reports, &new.reconnect_error_reports, reconnects);
         self.change(&old.server_tags, &new.server_tags, Change::Tags);
         self.change(&old.server_metadata, &new.server_metadata, Change::Metadata);
         if old.feature_flags != new.feature_flags {
             let shown = |o: &Options| {
-                let flags: Vec<String> = o
-                    .feature_flags
-                    .iter()
-                    .map(|(name, on)| format!("{name}:{on}"))
-                    .collect();
+                let flags: Vec<String> =
+                    o.feature_flags.iter().map(|(name, on)| format!("{name}:{on}")).collect();
                 format!("map[{}]", flags.join(" "))
             };
             self.refuse("FeatureFlags", shown(old), shown(new));
@@ -591,8 +484,5 @@ impl Diff {
 /// The accounts that were removed, whose clients are to be closed.
 pub fn removed_accounts<'o>(old: &'o Options, new: &Options) -> Vec<&'o AccountOptions> {
     let stays = |account: &&AccountOptions| new.accounts.iter().any(|a| a.name == account.name);
-    old.accounts
-        .iter()
-        .filter(|account| !stays(account))
-        .collect()
+    old.accounts.iter().filter(|account| !stays(account)).collect()
 }

@@ -25,11 +25,7 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() {
-            "[EMPTY]"
-        } else {
-            "[REDACTED]"
-        })
+        f.write_str(if self.0.is_empty() { "[EMPTY]" } else { "[REDACTED]" })
     }
 }
 

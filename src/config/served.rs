@@ -40,43 +40,16 @@ const NO_EFFECT: [&str; 21] = [
 /// Keys that protect something: without them the server would be more open than it was asked to
 /// be.
 const REFUSED: [(&str, &str); 10] = [
-    (
-        "operator",
-        "clients would be let in without the JWTs that it requires",
-    ),
-    (
-        "trusted_keys",
-        "clients would be let in without the JWTs that it requires",
-    ),
+    ("operator", "clients would be let in without the JWTs that it requires"),
+    ("trusted_keys", "clients would be let in without the JWTs that it requires"),
     ("resolver", "it says that accounts are defined by JWTs"),
-    (
-        "resolver_preload",
-        "it says that accounts are defined by JWTs",
-    ),
-    (
-        "resolver_pinned_accounts",
-        "it says that accounts are defined by JWTs",
-    ),
-    (
-        "auth_callout",
-        "clients would be let in without the service that is to decide",
-    ),
-    (
-        "tls.verify_and_map",
-        "clients would not be bound to the user of their certificate",
-    ),
-    (
-        "tls.pinned_certs",
-        "certificates that are not in the list would be accepted",
-    ),
-    (
-        "tls.ocsp_peer",
-        "certificates that were revoked would be accepted",
-    ),
-    (
-        "proxy_required",
-        "clients would be let in that do not come through a trusted proxy",
-    ),
+    ("resolver_preload", "it says that accounts are defined by JWTs"),
+    ("resolver_pinned_accounts", "it says that accounts are defined by JWTs"),
+    ("auth_callout", "clients would be let in without the service that is to decide"),
+    ("tls.verify_and_map", "clients would not be bound to the user of their certificate"),
+    ("certificates that are not in the list would be accepted",),
+    ("tls.ocsp_peer", "certificates that were revoked would be accepted"),
+    ("proxy_required", "clients would be let in that do not come through a trusted proxy"),
 ];
 
 /// Looks a key up by its path: `cluster`, `tls.pinned_certs`, `account.exports`.
@@ -84,9 +57,5 @@ pub(super) fn served(path: &str) -> Served {
     if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| *refused == path) {
         return Served::Refused(why);
     }
-    if NO_EFFECT.contains(&path) {
-        Served::NoEffect
-    } else {
-        Served::Yes
-    }
+    if NO_EFFECT.contains(&path) { Served::NoEffect } else { Served::Yes }
 }

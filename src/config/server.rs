@@ -119,14 +119,8 @@ fn read_identity_key(r: &mut Reader, lower: &str, node: &Node, out: &mut Options
             }
         }
         // Port 0 is not "off" here but the usual one, as in nats-server.
-        "port" => put(
-            &mut out.listen.port,
-            r.port(node).filter(|port| !port.is_off()),
-        ),
-        "host" | "net" => put(
-            &mut out.listen.host,
-            r.text(node).filter(|host| !host.is_empty()),
-        ),
+        "port" => put(&mut out.listen.port, r.port(node).filter(|port| !port.is_off())),
+        "host" | "net" => put(&mut out.listen.host, r.text(node).filter(|host| !host.is_empty())),
         "client_advertise" => {
             r.place("client_advertise", node);
             put(&mut out.client_advertise, r.text(node));
@@ -165,10 +159,7 @@ fn read_tags(r: &mut Reader, node: &Node) -> Option<Vec<String>> {
 fn read_feature_flags(r: &mut Reader, node: &Node, out: &mut Options) {
     let Value::Map(map) = &node.value else {
         let is = node.value.type_name();
-        r.error(
-            node,
-            format!("error parsing feature flags: unsupported type {is}"),
-        );
+        r.error(node, format!("error parsing feature flags: unsupported type {is}"));
         return;
     };
     for (name, node) in map.in_order() {
@@ -235,10 +226,7 @@ fn read_monitor_key(r: &mut Reader, lower: &str, node: &Node, out: &mut Options)
             r.place("https", node);
             put(&mut out.monitor.https, r.port(node));
         }
-        "http_base_path" => put(
-            &mut out.monitor.base_path,
-            r.text(node).map(|p| base_path(&p)),
-        ),
+        "http_base_path" => put(&mut out.monitor.base_path, r.text(node).map(|p| base_path(&p))),
         "prof_port" => {
             put(&mut out.profile_port, r.port(node));
             if !out.profile_port.is_off() {
@@ -246,9 +234,7 @@ fn read_monitor_key(r: &mut Reader, lower: &str, node: &Node, out: &mut Options)
             }
         }
         "prof_block_rate" => {
-            r.known(lower, node, |r| {
-                put(&mut out.profile_block_rate, r.int(node))
-            });
+            r.known(lower, node, |r| put(&mut out.profile_block_rate, r.int(node)));
         }
         _ => return false,
     }
@@ -281,16 +267,10 @@ fn read_limit_key(r: &mut Reader, lower: &str, key: &str, node: &Node, out: &mut
         }
         "max_pending" => {
             r.place("max_pending", node);
-            put(
-                &mut limits.pending_bytes_max,
-                r.count(node).filter(|n| *n != 0),
-            );
+            put(&mut limits.pending_bytes_max, r.count(node).filter(|n| *n != 0));
         }
         "max_connections" | "max_conn" => {
-            put(
-                &mut limits.connections_max,
-                r.int(node).map(|n| if n > 0 { n } else { -1 }),
-            );
+            put(&mut limits.connections_max, r.int(node).map(|n| if n > 0 { n } else { -1 }));
         }
         "max_subscriptions" | "max_subs" => put(&mut limits.subscriptions_max, r.count(node)),
         "max_sub_tokens" | "max_subscription_tokens" => match r.int(node) {
@@ -300,29 +280,17 @@ fn read_limit_key(r: &mut Reader, lower: &str, key: &str, node: &Node, out: &mut
             None => {}
         },
         "max_closed_clients" => {
-            put(
-                &mut limits.closed_clients_max,
-                r.count(node).filter(|n| *n != 0),
-            );
+            put(&mut limits.closed_clients_max, r.count(node).filter(|n| *n != 0));
         }
         "ping_interval" => {
-            put(
-                &mut limits.ping_interval,
-                r.duration(node, lower).filter(|d| !d.is_zero()),
-            );
+            put(&mut limits.ping_interval, r.duration(node, lower).filter(|d| !d.is_zero()));
         }
         "ping_max" => {
             let max = r.count(node).filter(|n| *n != 0);
-            put(
-                &mut limits.pings_out_max,
-                max.map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
-            );
+            put(&mut limits.pings_out_max, max.map(|n| u32::try_from(n).unwrap_or(u32::MAX)));
         }
         "write_deadline" => {
-            put(
-                &mut limits.write_deadline,
-                r.duration(node, lower).filter(|d| !d.is_zero()),
-            );
+            put(&mut limits.write_deadline, r.duration(node, lower).filter(|d| !d.is_zero()));
         }
         "write_timeout" => put(&mut limits.write_timeout, r.write_timeout(node)),
         _ => return false,
@@ -367,16 +335,10 @@ fn read_client_key(r: &mut Reader, lower: &str, node: &Node, out: &mut Options) 
         }
         "proxies" => r.known(lower, node, |r| out.trusted_proxies = read_proxies(r, node)),
         "connect_error_reports" => {
-            put(
-                &mut out.connect_error_reports,
-                r.int(node).filter(|n| *n != 0),
-            );
+            put(&mut out.connect_error_reports, r.int(node).filter(|n| *n != 0));
         }
         "reconnect_error_reports" => {
-            put(
-                &mut out.reconnect_error_reports,
-                r.int(node).filter(|n| *n != 0),
-            );
+            put(&mut out.reconnect_error_reports, r.int(node).filter(|n| *n != 0));
         }
         _ => return false,
     }
@@ -451,14 +413,7 @@ fn read_time_key(r: &mut Reader, lower: &str, node: &Node, out: &mut Options) ->
         return false;
     }
     let is_duration = lower == "lame_duck_duration";
-    r.place(
-        if is_duration {
-            "lame_duck_duration"
-        } else {
-            "lame_duck_grace_period"
-        },
-        node,
-    );
+    r.place(if is_duration { "lame_duck_duration" } else { "lame_duck_grace_period" }, node);
     let Some(text) = r.text(node) else {
         return true;
     };
@@ -473,10 +428,7 @@ fn read_time_key(r: &mut Reader, lower: &str, node: &Node, out: &mut Options) ->
     match span {
         Some(span) if is_duration && span >= LAME_DUCK_MIN => out.lame_duck_duration = span,
         Some(span) if !is_duration => {
-            put(
-                &mut out.lame_duck_grace_period,
-                Some(span).filter(|span| !span.is_zero()),
-            );
+            put(&mut out.lame_duck_grace_period, Some(span).filter(|span| !span.is_zero()));
         }
         _ if is_duration => {
             let shown = go_duration(Duration::from_nanos(ns.unsigned_abs()));

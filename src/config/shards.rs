@@ -29,8 +29,6 @@ pub struct ShardOptions {
     pub queue_depth: u32,
     /// `read_buffer` in bytes: what a shard reads from sockets with, 64 KiB.
     pub read_buffer_bytes: u64,
-    /// `turn_max`: the longest turn before other tasks of the shard run, 250 µs.
-    pub turn_max: Duration,
 }
 
 impl Default for ShardOptions {
@@ -45,7 +43,6 @@ impl Default for ShardOptions {
             ring_depth: 256,
             queue_depth: 8,
             read_buffer_bytes: 64 * 1024,
-            turn_max: Duration::from_micros(250),
         }
     }
 }
@@ -103,7 +100,6 @@ pub(super) fn read_shards(r: &mut Reader, node: &Node, out: &mut ShardOptions) {
             }
             "queue_depth" => put(&mut out.queue_depth, read_ranged(r, node, key, 2, 1 << 20)),
             "read_buffer" => put(&mut out.read_buffer_bytes, read_bytes(r, node, key)),
-            "turn_max" => put(&mut out.turn_max, r.duration_text(node, key)),
             _ => r.unknown(key, node),
         }
     }
@@ -112,10 +108,7 @@ pub(super) fn read_shards(r: &mut Reader, node: &Node, out: &mut ShardOptions) {
 fn read_ranged(r: &mut Reader, node: &Node, key: &str, min: i64, max: i64) -> Option<u32> {
     let number = r.int(node)?;
     if !(min..=max).contains(&number) {
-        r.error(
-            node,
-            format!("{key} must be between {min} and {max}, got {number}"),
-        );
+        r.error(node, format!("{key} must be between {min} and {max}, got {number}"));
         return None;
     }
     u32::try_from(number).ok()
@@ -125,10 +118,7 @@ fn read_ranged(r: &mut Reader, node: &Node, key: &str, min: i64, max: i64) -> Op
 fn read_bytes(r: &mut Reader, node: &Node, key: &str) -> Option<u64> {
     let bytes = r.int(node)?;
     if !(4096..=1 << 30).contains(&bytes) {
-        r.error(
-            node,
-            format!("{key} must be between 4KiB and 1GiB, got {bytes}"),
-        );
+        r.error(node, format!("{key} must be between 4KiB and 1GiB, got {bytes}"));
         return None;
     }
     u64::try_from(bytes).ok()
@@ -148,13 +138,7 @@ fn read_spin(r: &mut Reader, node: &Node) -> Option<Spin> {
                     let want = "spin must be off, adaptive, always or a duration";
                     r.error(node, format!("{want}, got {text:?}"));
                 }
-                ns.map(|ns| {
-                    if ns == 0 {
-                        Spin::Off
-                    } else {
-                        Spin::For(Duration::from_nanos(ns))
-                    }
-                })
+                ns.map(|ns| if ns == 0 { Spin::Off } else { Spin::For(Duration::from_nanos(ns)) })
             }
         },
         _ => {
@@ -197,11 +181,7 @@ fn read_cpus(r: &mut Reader, node: &Node) -> Option<Vec<u32>> {
 
 fn parse_cpus(text: &str) -> Option<Vec<u32>> {
     let mut out = Vec::new();
-    for part in text
-        .split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-    {
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let first: u32 = first.trim().parse().ok()?;
         let last: u32 = last.trim().parse().ok()?;

@@ -76,10 +76,7 @@ pub(super) fn read_tls(r: &mut Reader, node: &Node, side: Side) -> Option<TlsOpt
             || read_verify_key(r, &lower, node, side, &mut out)
             || read_choice_key(r, &lower, key, node, &mut out);
         if !known && !node.used {
-            r.error(
-                node,
-                format!("error parsing tls config, unknown field {key:?}"),
-            );
+            r.error(node, format!("error parsing tls config, unknown field {key:?}"));
         }
     }
     check_files(r, node, &out);
@@ -99,10 +96,7 @@ fn read_file_key(r: &mut Reader, key: &str, node: &Node, out: &mut TlsOptions) -
         | "cert_match"
         | "ca_certs_match"
         | "cert_match_skip_invalid" => {
-            r.error(
-                node,
-                format!("{key:?} is for the certificate store of Windows only"),
-            );
+            r.error(node, format!("{key:?} is for the certificate store of Windows only"));
         }
         _ => return false,
     }
@@ -114,10 +108,7 @@ fn read_filename(r: &mut Reader, node: &Node, key: &str) -> Option<Option<String
         Value::Text(path) => Some(Some(path.clone()).filter(|p| !p.is_empty())),
         Value::Missing => None,
         _ => {
-            r.error(
-                node,
-                format!("error parsing tls config, expected '{key}' to be filename"),
-            );
+            r.error(node, format!("error parsing tls config, expected '{key}' to be filename"));
             None
         }
     }
@@ -128,10 +119,7 @@ fn read_tls_flag(r: &mut Reader, node: &Node, key: &str) -> Option<bool> {
         Value::Bool(on) => Some(on),
         Value::Missing => None,
         _ => {
-            r.error(
-                node,
-                format!("error parsing tls config, expected '{key}' to be a boolean"),
-            );
+            r.error(node, format!("error parsing tls config, expected '{key}' to be a boolean"));
             None
         }
     }
@@ -159,10 +147,7 @@ fn read_verify_key(
             out.check_known_urls = read_tls_flag(r, node, key).unwrap_or(false);
             out.verify |= out.check_known_urls;
             if out.check_known_urls && side == Side::Client {
-                r.error(
-                    node,
-                    "verify_cert_and_check_known_urls not supported in this context",
-                );
+                r.error(node, "verify_cert_and_check_known_urls not supported in this context");
             }
         }
         "pinned_certs" => {
@@ -192,26 +177,19 @@ fn read_choice_key(
 ) -> bool {
     match lower {
         "allow_insecure_cipher_suites" => {
-            put(
-                &mut out.allow_insecure_cipher_suites,
-                read_tls_flag(r, node, lower),
-            );
+            put(&mut out.allow_insecure_cipher_suites, read_tls_flag(r, node, lower));
         }
         "cipher_suites" => out.cipher_suites = read_ciphers(r, node),
         "curve_preferences" => {
-            out.curve_preferences = read_names(r, node, lower, "curve preference", |name| {
-                CURVES.contains(&name)
-            });
+            out.curve_preferences =
+                read_names(r, node, lower, "curve preference", |name| CURVES.contains(&name));
         }
         "min_version" => put(&mut out.min_version, read_version(r, node)),
         "timeout" => put(&mut out.timeout, r.timeout(node, "tls").flatten()),
         "connection_rate_limit" => match node.value {
             Value::Int(rate) => out.rate_max = u64::try_from(rate).unwrap_or(0),
             Value::Missing => {}
-            _ => r.error(
-                node,
-                "error parsing tls config, 'connection_rate_limit' wrong type",
-            ),
+            _ => r.error(node, "error parsing tls config, 'connection_rate_limit' wrong type"),
         },
         "handshake_first" | "first" | "immediate" => {
             put(&mut out.handshake_first, read_handshake_first(r, key, node));
@@ -240,10 +218,7 @@ fn read_names(
         return Vec::new();
     };
     if items.is_empty() {
-        r.error(
-            node,
-            format!("error parsing tls config, '{key}' cannot be empty"),
-        );
+        r.error(node, format!("error parsing tls config, '{key}' cannot be empty"));
     }
     let mut out = Vec::with_capacity(items.len());
     for item in items {
@@ -279,10 +254,7 @@ fn read_handshake_first(r: &mut Reader, key: &str, node: &Node) -> Option<Handsh
         Value::Missing => return None,
         other => {
             let is = other.type_name();
-            r.error(
-                node,
-                format!("field {key:?} should be a boolean or a string, got {is}"),
-            );
+            r.error(node, format!("field {key:?} should be a boolean or a string, got {is}"));
             return None;
         }
     };
@@ -292,10 +264,7 @@ fn read_handshake_first(r: &mut Reader, key: &str, node: &Node) -> Option<Handsh
         "auto" | "auto_fallback" => return Some(HandshakeFirst::Within(AUTO_FALLBACK)),
         _ => {}
     }
-    match duration::parse_ns(text)
-        .ok()
-        .and_then(|ns| u64::try_from(ns).ok())
-    {
+    match duration::parse_ns(text).ok().and_then(|ns| u64::try_from(ns).ok()) {
         Some(0) => Some(HandshakeFirst::Yes),
         Some(ns) => Some(HandshakeFirst::Within(Duration::from_nanos(ns))),
         None => {
@@ -358,10 +327,7 @@ fn read_certs(r: &mut Reader, node: &Node) -> Vec<CertPair> {
                 "cert_file" => pair.cert_file.clone_from(path),
                 "key_file" => pair.key_file.clone_from(path),
                 _ => {
-                    r.error(
-                        node,
-                        format!("error parsing tls certs config, unknown field {key:?}"),
-                    );
+                    r.error(node, format!("error parsing tls certs config, unknown field {key:?}"));
                 }
             }
         }
@@ -391,10 +357,7 @@ fn check_files(r: &mut Reader, node: &Node, tls: &TlsOptions) {
         r.error(node, text);
     }
     let pair = "error parsing X509 certificate/key pair: ";
-    let pairs = tls
-        .certs
-        .iter()
-        .flat_map(|pair| [&pair.cert_file, &pair.key_file]);
+    let pairs = tls.certs.iter().flat_map(|pair| [&pair.cert_file, &pair.key_file]);
     for path in tls.cert_file.iter().chain(&tls.key_file).chain(pairs) {
         r.files.push((node.pos.clone(), path.clone(), pair));
     }
@@ -439,10 +402,7 @@ fn read_ocsp_peer(r: &mut Reader, node: &Node) -> Option<OcspPeer> {
         Value::Missing => return None,
         other => {
             let is = other.type_name();
-            r.error(
-                node,
-                format!("error parsing ocsp peer config: unsupported type {is}"),
-            );
+            r.error(node, format!("error parsing ocsp peer config: unsupported type {is}"));
             return None;
         }
     };
@@ -468,10 +428,7 @@ fn read_ocsp_peer(r: &mut Reader, node: &Node) -> Option<OcspPeer> {
 
 /// Reads `ocsp`: a boolean, or a map with `mode` and `url`.
 pub(super) fn read_ocsp(r: &mut Reader, node: &Node) -> Option<OcspOptions> {
-    let mut out = OcspOptions {
-        mode: "auto".into(),
-        url: None,
-    };
+    let mut out = OcspOptions { mode: "auto".into(), url: None };
     let map = match &node.value {
         Value::Bool(on) => {
             out.mode = if *on { "auto" } else { "never" }.into();
@@ -481,10 +438,7 @@ pub(super) fn read_ocsp(r: &mut Reader, node: &Node) -> Option<OcspOptions> {
         Value::Missing => return None,
         other => {
             let is = other.type_name();
-            r.error(
-                node,
-                format!("error parsing ocsp config: unsupported type {is}"),
-            );
+            r.error(node, format!("error parsing ocsp config: unsupported type {is}"));
             return None;
         }
     };
@@ -495,10 +449,7 @@ pub(super) fn read_ocsp(r: &mut Reader, node: &Node) -> Option<OcspOptions> {
                     out.mode = mode;
                 }
                 Some(_) => {
-                    r.error(
-                        node,
-                        "error parsing ocsp config: unsupported ocsp mode string",
-                    );
+                    r.error(node, "error parsing ocsp config: unsupported ocsp mode string");
                 }
                 None => {}
             },
@@ -523,10 +474,7 @@ pub(super) fn read_ocsp_cache(r: &mut Reader, node: &Node) -> OcspCacheOptions {
         Value::Missing => return out,
         other => {
             let is = other.type_name();
-            r.error(
-                node,
-                format!("error parsing ocsp cache config: unsupported type {is}"),
-            );
+            r.error(node, format!("error parsing ocsp cache config: unsupported type {is}"));
             return out;
         }
     };

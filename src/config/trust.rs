@@ -25,11 +25,7 @@ pub(super) fn read_trust_key(
         }
         "trusted" | "trusted_keys" => r.known("trusted_keys", node, |r| {
             put(&mut out.trusted_keys, r.texts(node, "trusted"));
-            for key in out
-                .trusted_keys
-                .iter()
-                .filter(|k| !nkey::is_public(k, KeyKind::Operator))
-            {
+            for key in out.trusted_keys.iter().filter(|k| !nkey::is_public(k, KeyKind::Operator)) {
                 let text = format!("trust key {key:?} required to be a valid public operator nkey");
                 r.error(node, text);
             }
@@ -45,10 +41,7 @@ pub(super) fn read_trust_key(
             put(&mut out.resolver_preload, r.text_map(node, text));
         }),
         "resolver_pinned_accounts" => r.known("resolver_pinned_accounts", node, |r| {
-            put(
-                &mut out.resolver_pinned_accounts,
-                r.texts(node, "resolver_pinned_accounts"),
-            );
+            put(&mut out.resolver_pinned_accounts, r.texts(node, "resolver_pinned_accounts"));
         }),
         "default_sentinel" => {
             r.place("default_sentinel", node);
@@ -66,10 +59,7 @@ fn read_resolver(r: &mut Reader, node: &Node) -> Option<Resolver> {
         Value::Missing => return None,
         other => {
             let is = other.type_name();
-            r.error(
-                node,
-                format!("error parsing operator resolver, wrong type {is}"),
-            );
+            r.error(node, format!("error parsing operator resolver, wrong type {is}"));
             return None;
         }
     };
@@ -126,10 +116,7 @@ fn read_resolver_map(r: &mut Reader, node: &Node, map: &Map) -> Option<Resolver>
             refuse(out.dir.is_empty(), no_dir);
             refuse(out.interval.is_some(), "CACHE does not accept sync");
             refuse(out.allow_delete, "CACHE does not accept allow_delete");
-            refuse(
-                map.get("hard_delete").is_some(),
-                "CACHE does not accept hard_delete",
-            );
+            refuse(map.get("hard_delete").is_some(), "CACHE does not accept hard_delete");
         }
         "FULL" => {
             out.full = true;

@@ -137,11 +137,7 @@ impl Map {
 impl Node {
     /// A value at a place, not used as a variable.
     pub fn new(value: Value, pos: Pos) -> Self {
-        Self {
-            value,
-            pos,
-            used: false,
-        }
+        Self { value, pos, used: false }
     }
 
     /// Rewrites the place of this value and of all in it; for values from the environment.
@@ -149,10 +145,7 @@ impl Node {
         self.pos = Pos::new(file, pos.line, pos.column);
         match &mut self.value {
             Value::List(items) => items.iter_mut().for_each(|n| n.place_all(file, pos)),
-            Value::Map(map) => map
-                .entries
-                .values_mut()
-                .for_each(|n| n.place_all(file, pos)),
+            Value::Map(map) => map.entries.values_mut().for_each(|n| n.place_all(file, pos)),
             _ => {}
         }
     }

@@ -82,10 +82,7 @@ impl LogFile {
         match self.begin_anew() {
             Ok(copy) => {
                 self.rotate_at_bytes = self.size_limit_bytes;
-                let text = format!(
-                    "Rotated log, backup saved as {:?}",
-                    copy.display().to_string()
-                );
+                let text = format!("Rotated log, backup saved as {:?}", copy.display().to_string());
                 self.notes.push((Label::Info, text));
                 self.purge();
             }
@@ -188,11 +185,7 @@ impl Sink for LogFile {
 }
 
 fn open_append(path: &Path) -> io::Result<(File, u64)> {
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(FILE_MODE)
-        .open(path)?;
+    let file = OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)?;
     let size_bytes = file.metadata()?.len();
     Ok((file, size_bytes))
 }
@@ -218,11 +211,7 @@ fn copies_of(path: &Path) -> io::Result<Vec<PathBuf>> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let base = path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    let base = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut copies = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -256,11 +245,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     fn append(file: &mut LogFile, text: &str) -> io::Result<()> {
-        let line = Line {
-            label: Label::Info,
-            at: UNIX_EPOCH,
-            text: text.into(),
-        };
+        let line = Line { label: Label::Info, at: UNIX_EPOCH, text: text.into() };
         file.append(&line, &mut Stamp::new(1, LogTime::Off, false))
     }
 
@@ -285,11 +270,7 @@ mod tests {
     fn it_rotates_after_the_line_that_crosses_the_limit() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.log");
-        for name in [
-            "x.log.2020.01.01",
-            "x.logfoo",
-            "x.log.2020.01.01.01.01.01.000000001",
-        ] {
+        for name in ["x.log.2020.01.01", "x.logfoo", "x.log.2020.01.01.01.01.01.000000001"] {
             fs::write(dir.path().join(name), "").unwrap();
         }
         let mut file = LogFile::open(&path, 30, 3).unwrap();
@@ -300,20 +281,11 @@ mod tests {
         // 17 bytes a line: two lines cross 30 bytes, so there were three rotations.
         let notes = file.take_notes();
         let texts: Vec<&str> = notes.iter().map(|(_, text)| text.as_str()).collect();
-        assert_eq!(
-            texts
-                .iter()
-                .filter(|text| text.starts_with("Rotated log"))
-                .count(),
-            3
-        );
+        assert_eq!(texts.iter().filter(|text| text.starts_with("Rotated log")).count(), 3);
         let mut copies = copies_of(&path).unwrap();
         copies.sort_unstable();
         assert_eq!(copies.len(), 2, "{copies:?}");
-        assert_eq!(
-            fs::read_to_string(&copies[1]).unwrap(),
-            "[1] [INF] line 4\n[1] [INF] line 5\n"
-        );
+        assert_eq!(fs::read_to_string(&copies[1]).unwrap(), "[1] [INF] line 4\n[1] [INF] line 5\n");
         assert_eq!(fs::read_to_string(&path).unwrap(), "");
         assert!(texts.contains(&"Purged log file \"x.log.2020.01.01.01.01.01.000000001\""));
         assert!(dir.path().join("x.log.2020.01.01").exists());
@@ -330,12 +302,7 @@ mod tests {
         append(&mut file, "first").unwrap();
         let notes = file.take_notes();
         assert_eq!(notes.len(), 1);
-        assert!(
-            notes[0]
-                .1
-                .starts_with("Unable to rotate the log: no such file"),
-            "{notes:?}"
-        );
+        assert!(notes[0].1.starts_with("Unable to rotate the log: no such file"), "{notes:?}");
         append(&mut file, "2").unwrap();
         assert!(file.take_notes().is_empty(), "no second attempt yet");
         assert!(file.reopen().unwrap());
@@ -347,10 +314,7 @@ mod tests {
     fn a_full_disk_is_an_error_and_not_the_end() {
         let mut file = LogFile::open(Path::new("/dev/full"), 0, 0).unwrap();
         append(&mut file, "x").unwrap();
-        assert_eq!(
-            file.commit().unwrap_err().kind(),
-            io::ErrorKind::StorageFull
-        );
+        assert_eq!(file.commit().unwrap_err().kind(), io::ErrorKind::StorageFull);
         file.commit().unwrap();
         append(&mut file, "y").unwrap();
         assert!(file.commit().is_err());
@@ -358,9 +322,7 @@ mod tests {
 
     #[test]
     fn copies_are_named_by_local_time() {
-        let at = "2026-11-24T08:20:17.076340868+05:30[+05:30]"
-            .parse::<Zoned>()
-            .unwrap();
+        let at = "2026-11-24T08:20:17.076340868+05:30[+05:30]".parse::<Zoned>().unwrap();
         assert_eq!(
             copy_name(Path::new("/a/x.log"), &at),
             Path::new("/a/x.log.2026.11.24.08.20.17.076340868")

@@ -93,11 +93,7 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut fields = FieldText {
-            out: Escaped(&mut writer),
-            begun: false,
-            result: Ok(()),
-        };
+        let mut fields = FieldText { out: Escaped(&mut writer), begun: false, result: Ok(()) };
         event.record(&mut fields);
         fields.result
     }
@@ -111,11 +107,7 @@ struct FieldText<'a, W: fmt::Write> {
 
 impl<W: fmt::Write> FieldText<'_, W> {
     fn put(&mut self, field: &Field, value: fmt::Arguments<'_>) {
-        let blank = if std::mem::replace(&mut self.begun, true) {
-            " "
-        } else {
-            ""
-        };
+        let blank = if std::mem::replace(&mut self.begun, true) { " " } else { "" };
         self.result = self.result.and_then(|()| match field.name() {
             "message" => write!(self.out, "{blank}{value}"),
             name => write!(self.out, "{blank}{name}={value}"),
@@ -173,13 +165,7 @@ impl Stamp {
             LogTime::Utc => Some(TimeZone::UTC),
             LogTime::Off => None,
         };
-        Self {
-            pid,
-            zone,
-            colours,
-            second: None,
-            seconds_text: String::new(),
-        }
+        Self { pid, zone, colours, second: None, seconds_text: String::new() }
     }
 
     /// Appends the whole line with its newline.
@@ -192,10 +178,7 @@ impl Stamp {
         }
         let letters = line.label.letters();
         if self.colours {
-            push_display(
-                out,
-                format_args!("[\x1b[{}m{letters}\x1b[0m] ", line.label.colour()),
-            );
+            push_display(out, format_args!("[\x1b[{}m{letters}\x1b[0m] ", line.label.colour()));
         } else {
             push_display(out, format_args!("[{letters}] "));
         }
@@ -243,30 +226,15 @@ mod tests {
     fn dressed(stamp: &mut Stamp, label: Label, micros: u64, text: &str) -> String {
         let at = UNIX_EPOCH + Duration::from_micros(micros);
         let mut out = Vec::new();
-        stamp.dress(
-            &Line {
-                label,
-                at,
-                text: text.into(),
-            },
-            &mut out,
-        );
+        stamp.dress(&Line { label, at, text: text.into() }, &mut out);
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn lines_look_like_nats_servers() {
         let mut utc = Stamp::new(7, LogTime::Utc, false);
-        let line = dressed(
-            &mut utc,
-            Label::Info,
-            1_795_310_198_596_189,
-            "Server is ready",
-        );
-        assert_eq!(
-            line,
-            "[7] 2026/11/22 01:16:38.596189 [INF] Server is ready\n"
-        );
+        let line = dressed(&mut utc, Label::Info, 1_795_310_198_596_189, "Server is ready");
+        assert_eq!(line, "[7] 2026/11/22 01:16:38.596189 [INF] Server is ready\n");
         let next = dressed(&mut utc, Label::Trace, 1_795_310_198_600_001, "x");
         assert_eq!(next, "[7] 2026/11/22 01:16:38.600001 [TRC] x\n");
         let later = dressed(&mut utc, Label::Fatal, 1_795_310_199_000_000, "x");
@@ -278,14 +246,8 @@ mod tests {
         let mut bare = Stamp::new(43, LogTime::Off, false);
         assert_eq!(dressed(&mut bare, Label::Debug, 0, "x"), "[43] [DBG] x\n");
         let mut colours = Stamp::new(43, LogTime::Off, true);
-        assert_eq!(
-            dressed(&mut colours, Label::Warn, 0, "x"),
-            "[43] [\x1b[0;93mWRN\x1b[0m] x\n"
-        );
-        assert_eq!(
-            dressed(&mut colours, Label::Error, 0, "x"),
-            "[43] [\x1b[31mERR\x1b[0m] x\n"
-        );
+        assert_eq!(dressed(&mut colours, Label::Warn, 0, "x"), "[43] [\x1b[0;93mWRN\x1b[0m] x\n");
+        assert_eq!(dressed(&mut colours, Label::Error, 0, "x"), "[43] [\x1b[31mERR\x1b[0m] x\n");
     }
 
     #[test]

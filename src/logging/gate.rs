@@ -12,14 +12,7 @@ pub const FATAL_TARGET: &str = "fatal";
 
 /// Crates whose events may be chatty in the log. From others (the runtime, TLS) only
 /// warnings and errors are of use to an operator.
-const OWN_CRATES: &[&str] = &[
-    "shearwater",
-    "reactor",
-    "shard",
-    "broker",
-    "wire",
-    FATAL_TARGET,
-];
+const OWN_CRATES: &[&str] = &["shearwater", "reactor", "shard", "broker", "wire", FATAL_TARGET];
 
 /// Lets an event pass by its level and target.
 #[derive(Debug)]
@@ -53,11 +46,7 @@ fn is_own(target: &str) -> bool {
 
 impl<S: Subscriber> Layer<S> for LevelGate {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if self.passes(metadata) {
-            Interest::always()
-        } else {
-            Interest::never()
-        }
+        if self.passes(metadata) { Interest::always() } else { Interest::never() }
     }
 
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {

@@ -107,11 +107,9 @@ impl LogTarget {
         syslog: bool,
     ) -> Self {
         match (file, remote_syslog) {
-            (Some(path), _) if !path.as_os_str().is_empty() => Self::File {
-                path: path.to_owned(),
-                size_limit_bytes,
-                files_max,
-            },
+            (Some(path), _) if !path.as_os_str().is_empty() => {
+                Self::File { path: path.to_owned(), size_limit_bytes, files_max }
+            }
             (_, Some(url)) if !url.is_empty() => Self::RemoteSyslog(url.to_owned()),
             _ if syslog => Self::Syslog,
             _ => Self::Stderr,
@@ -234,17 +232,9 @@ impl Logger {
             .map_err(LogError::Thread)?;
         let (gate, reload) = reload::Layer::new(LevelGate::new(settings.levels));
         let lines: tracing_subscriber::fmt::Layer<Gated, _, EventText, Queue> =
-            tracing_subscriber::fmt::layer()
-                .event_format(EventText)
-                .with_writer(queue.clone());
+            tracing_subscriber::fmt::layer().event_format(EventText).with_writer(queue.clone());
         let subscriber = tracing_subscriber::registry().with(gate).with(lines);
-        Ok((
-            subscriber,
-            LogHandle {
-                queue,
-                gate: Arc::new(reload),
-            },
-        ))
+        Ok((subscriber, LogHandle { queue, gate: Arc::new(reload) }))
     }
 }
 
@@ -284,11 +274,7 @@ impl LogHandle {
     pub fn reconfigure(&self, settings: &LogSettings) -> Result<(), LogError> {
         let sink = open(&settings.target)?;
         let stamp = stamp(settings);
-        self.ask(|answer| Command::Replace {
-            sink,
-            stamp,
-            answer,
-        })?;
+        self.ask(|answer| Command::Replace { sink, stamp, answer })?;
         self.set_levels(settings.levels);
         Ok(())
     }
@@ -316,20 +302,14 @@ impl LogHandle {
     ) -> Result<T, LogError> {
         let (answer, answers) = crossbeam_channel::bounded(1);
         self.queue.command(command(answer), timeout)?;
-        answers
-            .recv_timeout(timeout)
-            .map_err(|_| LogError::NoAnswer)
+        answers.recv_timeout(timeout).map_err(|_| LogError::NoAnswer)
     }
 }
 
 fn open(target: &LogTarget) -> Result<Box<dyn Sink>, LogError> {
     Ok(match target {
         LogTarget::Stderr => Box::new(writer::Stream::new(io::stderr())),
-        LogTarget::File {
-            path,
-            size_limit_bytes,
-            files_max,
-        } => Box::new(
+        LogTarget::File { path, size_limit_bytes, files_max } => Box::new(
             file::LogFile::open(path, *size_limit_bytes, *files_max)
                 .map_err(|error| LogError::File(path_error("open", path, &error)))?,
         ),

@@ -24,11 +24,7 @@ pub(super) enum Command {
     /// Open the file again; answers whether the target is a file, or why it failed.
     Reopen(Sender<Result<bool, String>>),
     /// Write what came before to the old sink, then use this one.
-    Replace {
-        sink: Box<dyn Sink>,
-        stamp: Stamp,
-        answer: Sender<()>,
-    },
+    Replace { sink: Box<dyn Sink>, stamp: Stamp, answer: Sender<()> },
     /// Write what came before, then answer.
     Flush(Sender<()>),
 }
@@ -77,23 +73,14 @@ pub(super) struct Queue {
 
 impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Queue")
-            .field("counters", &self.counters)
-            .finish_non_exhaustive()
+        f.debug_struct("Queue").field("counters", &self.counters).finish_non_exhaustive()
     }
 }
 
 impl Queue {
     pub(super) fn bounded(lines_max: usize, bytes_max: usize) -> (Self, Receiver<Item>) {
         let (items, receiver) = crossbeam_channel::bounded(lines_max.max(1));
-        (
-            Self {
-                items,
-                counters: Arc::default(),
-                bytes_max,
-            },
-            receiver,
-        )
+        (Self { items, counters: Arc::default(), bytes_max }, receiver)
     }
 
     pub(super) fn counters(&self) -> Arc<Counters> {
@@ -102,10 +89,7 @@ impl Queue {
 
     fn push(&self, line: Line) {
         let bytes = line.text.len();
-        let queued_bytes = self
-            .counters
-            .queued_bytes
-            .fetch_add(bytes, Ordering::Relaxed);
+        let queued_bytes = self.counters.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         let fits = queued_bytes.saturating_add(bytes) <= self.bytes_max;
         if !fits || self.items.try_send(Item::Line(line)).is_err() {
             self.counters.forget_queued(bytes);
@@ -120,9 +104,7 @@ impl Queue {
 
     /// Hands the writer a command behind the lines already queued.
     pub(super) fn command(&self, command: Command, timeout: Duration) -> Result<(), LogError> {
-        self.items
-            .send_timeout(Item::Command(command), timeout)
-            .map_err(|_| LogError::NoAnswer)
+        self.items.send_timeout(Item::Command(command), timeout).map_err(|_| LogError::NoAnswer)
     }
 }
 
@@ -130,17 +112,11 @@ impl<'a> MakeWriter<'a> for Queue {
     type Writer = LineWriter<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        LineWriter {
-            queue: self,
-            label: Label::Info,
-        }
+        LineWriter { queue: self, label: Label::Info }
     }
 
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Self::Writer {
-        LineWriter {
-            queue: self,
-            label: Label::of(metadata),
-        }
+        LineWriter { queue: self, label: Label::of(metadata) }
     }
 }
 

@@ -86,19 +86,9 @@ impl Syslog {
                 Peer::Unix(path) => format!("dial unix {}: {}", path.display(), os_text(&error)),
             })
         })?;
-        let host = rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned();
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let tag = crate::portsfile::program_name();
-        Ok(Self {
-            peer,
-            link: Some(link),
-            retry_at: None,
-            host,
-            tag,
-            pid: std::process::id(),
-        })
+        Ok(Self { peer, link: Some(link), retry_at: None, host, tag, pid: std::process::id() })
     }
 
     fn text_of(&self, line: &Line) -> String {
@@ -121,11 +111,7 @@ impl Syslog {
                 let time = at.strftime("%b %e %H:%M:%S");
                 format!("<{}>{time} {tag}[{pid}]: {text}\n", DAEMON | severity)
             }
-            _ => format!(
-                "<{severity}>{} {} {tag}[{pid}]: {text}\n",
-                rfc3339(&at),
-                self.host
-            ),
+            _ => format!("<{severity}>{} {} {tag}[{pid}]: {text}\n", rfc3339(&at), self.host),
         }
     }
 
@@ -185,11 +171,7 @@ impl Peer {
             Self::Local(paths) => first_of(paths, unix_link),
             Self::Unix(path) => unix_link(path),
             Self::Udp(address) => first_of(addresses(address)?, |address| {
-                let any = if address.is_ipv6() {
-                    "[::]:0"
-                } else {
-                    "0.0.0.0:0"
-                };
+                let any = if address.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
                 let socket = UdpSocket::bind(any)?;
                 socket.connect(address)?;
                 Ok(Link::Udp(socket))
@@ -216,9 +198,7 @@ impl Link {
 
 /// The longest beginning of `text` within `bytes_max` that ends between characters.
 fn cut(text: &str, bytes_max: usize) -> &str {
-    let end = (0..=bytes_max.min(text.len()))
-        .rev()
-        .find(|at| text.is_char_boundary(*at));
+    let end = (0..=bytes_max.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
     end.and_then(|end| text.get(..end)).unwrap_or_default()
 }
 
@@ -275,11 +255,7 @@ mod tests {
     use std::time::SystemTime;
 
     fn line(label: Label, text: &str) -> Line {
-        Line {
-            label,
-            at: SystemTime::now(),
-            text: text.into(),
-        }
+        Line { label, at: SystemTime::now(), text: text.into() }
     }
 
     fn append(syslog: &mut Syslog, label: Label, text: &str) -> io::Result<()> {
@@ -305,10 +281,7 @@ mod tests {
             let count = server.recv(&mut buffer).unwrap();
             let text = std::str::from_utf8(&buffer[..count]).unwrap();
             assert!(text.starts_with(priority), "{text}");
-            assert!(
-                text.ends_with(&format!("[{}]: hello  there\n", std::process::id())),
-                "{text}"
-            );
+            assert!(text.ends_with(&format!("[{}]: hello  there\n", std::process::id())), "{text}");
             assert_eq!(text[priority.len()..].find('T'), Some(10), "{text}");
         }
     }
@@ -322,11 +295,7 @@ mod tests {
         append(&mut syslog, Label::Info, "one").unwrap();
         let mut text = [0; 256];
         let count = first.read(&mut text).unwrap();
-        assert!(
-            std::str::from_utf8(&text[..count])
-                .unwrap()
-                .ends_with(": one\n")
-        );
+        assert!(std::str::from_utf8(&text[..count]).unwrap().ends_with(": one\n"));
         // Closing with unread bytes resets the connection, so that a later write fails.
         append(&mut syslog, Label::Info, "unread").unwrap();
         drop(first);
@@ -342,11 +311,7 @@ mod tests {
         let mut second = second.expect("a new connection");
         second.set_nonblocking(false).unwrap();
         let count = second.read(&mut text).unwrap();
-        assert!(
-            std::str::from_utf8(&text[..count])
-                .unwrap()
-                .contains(": two\n")
-        );
+        assert!(std::str::from_utf8(&text[..count]).unwrap().contains(": two\n"));
     }
 
     #[test]
@@ -375,10 +340,7 @@ mod tests {
         drop(server);
         std::fs::remove_file(&path).unwrap();
         assert!(append(&mut syslog, Label::Info, "lost").is_err());
-        assert!(
-            append(&mut syslog, Label::Info, "lost").is_err(),
-            "within the pause"
-        );
+        assert!(append(&mut syslog, Label::Info, "lost").is_err(), "within the pause");
         let server = UnixDatagram::bind(&path).unwrap();
         server.set_read_timeout(Some(WAIT_MAX)).unwrap();
         syslog.retry_at = Some(Instant::now());
@@ -392,10 +354,7 @@ mod tests {
             Ok(_) => panic!("{url} connects"),
             Err(error) => error.to_string(),
         };
-        assert_eq!(
-            refusal("bogus://x:1"),
-            "error invalid network type: \"bogus\""
-        );
+        assert_eq!(refusal("bogus://x:1"), "error invalid network type: \"bogus\"");
         assert_eq!(refusal("unix"), "error invalid network type: \"\"");
         assert_eq!(
             refusal("udp://127.0.0.1"),
@@ -414,13 +373,7 @@ mod tests {
     #[test]
     fn remote_time_names_its_zone() {
         let time = |text: &str| rfc3339(&text.parse::<Zoned>().unwrap());
-        assert_eq!(
-            time("2026-11-24T08:20:21+00:00[UTC]"),
-            "2026-11-24T08:20:21Z"
-        );
-        assert_eq!(
-            time("2026-11-24T08:20:21+05:30[+05:30]"),
-            "2026-11-24T08:20:21+05:30"
-        );
+        assert_eq!(time("2026-11-24T08:20:21+00:00[UTC]"), "2026-11-24T08:20:21Z");
+        assert_eq!(time("2026-11-24T08:20:21+05:30[+05:30]"), "2026-11-24T08:20:21+05:30");
     }
 }

@@ -21,10 +21,7 @@ impl Shared {
     /// The lines without their `[pid] ` and, as the tests switch it off, without time.
     fn lines(&self) -> Vec<String> {
         let prefix = format!("[{}] ", std::process::id());
-        self.text()
-            .lines()
-            .map(|line| line.strip_prefix(&prefix).unwrap().to_owned())
-            .collect()
+        self.text().lines().map(|line| line.strip_prefix(&prefix).unwrap().to_owned()).collect()
     }
 }
 
@@ -40,19 +37,13 @@ impl Write for Shared {
 }
 
 fn settings() -> LogSettings {
-    LogSettings {
-        time: LogTime::Off,
-        ..LogSettings::default()
-    }
+    LogSettings { time: LogTime::Off, ..LogSettings::default() }
 }
 
 /// Runs `log` with a log of its own and returns its lines.
 fn lines_of(levels: LogLevels, log: impl FnOnce(&LogHandle)) -> Vec<String> {
     let shared = Shared::default();
-    let settings = LogSettings {
-        levels,
-        ..settings()
-    };
+    let settings = LogSettings { levels, ..settings() };
     let (subscriber, handle) =
         Logger::build_on(Box::new(Stream::new(shared.clone())), &settings).unwrap();
     tracing::subscriber::with_default(subscriber, || log(&handle));
@@ -71,64 +62,33 @@ fn one_of_each() {
 
 #[test]
 fn levels_become_labels() {
-    let lines = lines_of(
-        LogLevels {
-            debug: true,
-            trace: true,
-        },
-        |_| one_of_each(),
-    );
-    assert_eq!(
-        lines,
-        [
-            "[INF] i",
-            "[WRN] w",
-            "[ERR] e",
-            "[DBG] d",
-            "[TRC] t",
-            "[FTL] f 1"
-        ]
-    );
+    let lines = lines_of(LogLevels { debug: true, trace: true }, |_| one_of_each());
+    assert_eq!(lines, ["[INF] i", "[WRN] w", "[ERR] e", "[DBG] d", "[TRC] t", "[FTL] f 1"]);
 }
 
 #[test]
 fn debug_and_trace_are_switched_apart_and_while_running() {
-    let lines = lines_of(
-        LogLevels {
-            debug: false,
-            trace: true,
-        },
-        |handle| {
-            tracing::debug!("no");
-            tracing::trace!("1");
-            handle.set_levels(LogLevels {
-                debug: true,
-                trace: false,
-            });
-            tracing::debug!("2");
-            tracing::trace!("no");
-            handle.set_levels(LogLevels::default());
-            tracing::debug!("no");
-            tracing::info!("3");
-        },
-    );
+    let lines = lines_of(LogLevels { debug: false, trace: true }, |handle| {
+        tracing::debug!("no");
+        tracing::trace!("1");
+        handle.set_levels(LogLevels { debug: true, trace: false });
+        tracing::debug!("2");
+        tracing::trace!("no");
+        handle.set_levels(LogLevels::default());
+        tracing::debug!("no");
+        tracing::info!("3");
+    });
     assert_eq!(lines, ["[TRC] 1", "[DBG] 2", "[INF] 3"]);
 }
 
 #[test]
 fn other_crates_are_heard_only_when_it_matters() {
-    let lines = lines_of(
-        LogLevels {
-            debug: true,
-            trace: true,
-        },
-        |_| {
-            tracing::info!(target: "glommio::executor", "no");
-            tracing::trace!(target: "glommio", "no");
-            tracing::warn!(target: "glommio", "heard");
-            tracing::trace!(target: "reactor::conn", "<<- [PING]");
-        },
-    );
+    let lines = lines_of(LogLevels { debug: true, trace: true }, |_| {
+        tracing::info!(target: "glommio::executor", "no");
+        tracing::trace!(target: "glommio", "no");
+        tracing::warn!(target: "glommio", "heard");
+        tracing::trace!(target: "reactor::conn", "<<- [PING]");
+    });
     assert_eq!(lines, ["[WRN] heard", "[TRC] <<- [PING]"]);
 }
 
@@ -174,13 +134,7 @@ fn a_full_queue_drops_and_says_how_many() {
             "[WRN] 2 log lines dropped: they came faster than the log is written",
         ]
     );
-    assert_eq!(
-        counters.stats(),
-        LogStats {
-            dropped_lines: 2,
-            lost_lines: 0
-        }
-    );
+    assert_eq!(counters.stats(), LogStats { dropped_lines: 2, lost_lines: 0 });
 }
 
 /// Fails while told to.
@@ -216,26 +170,17 @@ impl Sink for Faulty {
 fn a_full_disk_is_told_once_on_stderr_and_once_in_the_log() {
     let (queue, items) = Queue::bounded(100, 1000);
     let (shared, complaints) = (Shared::default(), Shared::default());
-    let sink = Faulty {
-        inner: Stream::new(Shared::default()),
-        failures_left: 2,
-    };
+    let sink = Faulty { inner: Stream::new(Shared::default()), failures_left: 2 };
     let counters = queue.counters();
     let writer = Writer::new(items, queue.counters(), Box::new(sink), stamp(&settings()))
         .complaining_to(Box::new(complaints.clone()));
     let thread = std::thread::spawn(move || writer.run());
     let line = |text: &str| {
-        Item::Line(Line {
-            label: Label::Info,
-            at: SystemTime::now(),
-            text: text.into(),
-        })
+        Item::Line(Line { label: Label::Info, at: SystemTime::now(), text: text.into() })
     };
     let flush = || {
         let (answer, answers) = crossbeam_channel::bounded(1);
-        queue
-            .command(Command::Flush(answer), ANSWER_TIMEOUT)
-            .unwrap();
+        queue.command(Command::Flush(answer), ANSWER_TIMEOUT).unwrap();
         answers.recv().unwrap();
     };
     for text in ["lost", "lost too"] {
@@ -244,31 +189,17 @@ fn a_full_disk_is_told_once_on_stderr_and_once_in_the_log() {
     }
     let said = complaints.text();
     assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(
-        said.starts_with("nats-server: cannot write the log to x.log: "),
-        "{said}"
-    );
+    assert!(said.starts_with("nats-server: cannot write the log to x.log: "), "{said}");
     assert!(said.ends_with("1 lines lost, still serving\n"), "{said}");
     assert_eq!(counters.stats().lost_lines, 2);
     // The disk has room again: the next lines arrive, with one about what is missing.
     let (answer, answers) = crossbeam_channel::bounded(1);
-    let sink: Box<dyn Sink> = Box::new(Faulty {
-        inner: Stream::new(shared.clone()),
-        failures_left: 0,
-    });
+    let sink: Box<dyn Sink> =
+        Box::new(Faulty { inner: Stream::new(shared.clone()), failures_left: 0 });
     let stamp = stamp(&settings());
     queue.send_for_test(line("unharmed"));
     flush();
-    queue
-        .command(
-            Command::Replace {
-                sink,
-                stamp,
-                answer,
-            },
-            ANSWER_TIMEOUT,
-        )
-        .unwrap();
+    queue.command(Command::Replace { sink, stamp, answer }, ANSWER_TIMEOUT).unwrap();
     answers.recv().unwrap();
     queue.send_for_test(line("written"));
     flush();
@@ -294,10 +225,7 @@ impl Write for Stuck {
 #[test]
 fn a_log_that_nobody_reads_holds_up_nobody() {
     let (release, stuck) = crossbeam_channel::bounded::<()>(0);
-    let settings = LogSettings {
-        queue_lines_max: 8,
-        ..settings()
-    };
+    let settings = LogSettings { queue_lines_max: 8, ..settings() };
     let sink = Box::new(Stream::new(Stuck(stuck)));
     let (subscriber, handle) = Logger::build_on(sink, &settings).unwrap();
     tracing::subscriber::with_default(subscriber, || {
@@ -319,11 +247,7 @@ fn recovery_is_told_in_the_log() {
     // A symbolic link to a device that is always full, then to a plain file.
     let path = dir.path().join("x.log");
     std::os::unix::fs::symlink("/dev/full", &path).unwrap();
-    let sink = open(&LogTarget::File {
-        path: path.clone(),
-        size_limit_bytes: 0,
-        files_max: 0,
-    });
+    let sink = open(&LogTarget::File { path: path.clone(), size_limit_bytes: 0, files_max: 0 });
     let complaints = Shared::default();
     let writer = Writer::new(items, queue.counters(), sink.unwrap(), stamp(&settings()))
         .complaining_to(Box::new(complaints.clone()));
@@ -334,24 +258,14 @@ fn recovery_is_told_in_the_log() {
         answers.recv().unwrap();
     };
     let line = |text: &str| {
-        Item::Line(Line {
-            label: Label::Info,
-            at: SystemTime::now(),
-            text: text.into(),
-        })
+        Item::Line(Line { label: Label::Info, at: SystemTime::now(), text: text.into() })
     };
     queue.send_for_test(line("lost"));
     ask(&Command::Flush);
-    assert!(
-        complaints.text().contains("no space left on device"),
-        "{}",
-        complaints.text()
-    );
+    assert!(complaints.text().contains("no space left on device"), "{}", complaints.text());
     std::fs::remove_file(&path).unwrap();
     let (answer, answers) = crossbeam_channel::bounded(1);
-    queue
-        .command(Command::Reopen(answer), ANSWER_TIMEOUT)
-        .unwrap();
+    queue.command(Command::Reopen(answer), ANSWER_TIMEOUT).unwrap();
     assert_eq!(answers.recv().unwrap(), Ok(true));
     queue.send_for_test(line("back"));
     ask(&Command::Flush);
@@ -366,16 +280,8 @@ fn recovery_is_told_in_the_log() {
 fn a_moved_file_is_opened_again_on_request() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.log");
-    let target = LogTarget::File {
-        path: path.clone(),
-        size_limit_bytes: 0,
-        files_max: 0,
-    };
-    let (subscriber, handle) = Logger::build(&LogSettings {
-        target,
-        ..settings()
-    })
-    .unwrap();
+    let target = LogTarget::File { path: path.clone(), size_limit_bytes: 0, files_max: 0 };
+    let (subscriber, handle) = Logger::build(&LogSettings { target, ..settings() }).unwrap();
     tracing::subscriber::with_default(subscriber, || {
         tracing::info!("old");
         assert!(handle.flush());
@@ -385,10 +291,7 @@ fn a_moved_file_is_opened_again_on_request() {
     });
     let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
     assert!(read("moved").ends_with("[INF] old\n"));
-    assert_eq!(
-        read("x.log"),
-        format!("[{}] [INF] File log re-opened\n", std::process::id())
-    );
+    assert_eq!(read("x.log"), format!("[{}] [INF] File log re-opened\n", std::process::id()));
 }
 
 #[test]
@@ -401,39 +304,18 @@ fn other_targets_ignore_reopening() {
 fn reconfiguring_moves_to_a_new_file_or_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str| LogSettings {
-        target: LogTarget::File {
-            path: dir.path().join(name),
-            size_limit_bytes: 0,
-            files_max: 0,
-        },
+        target: LogTarget::File { path: dir.path().join(name), size_limit_bytes: 0, files_max: 0 },
         ..settings()
     };
     let (subscriber, handle) = Logger::build(&file("a.log")).unwrap();
     tracing::subscriber::with_default(subscriber, || {
         tracing::info!("1");
-        let refusal = handle
-            .reconfigure(&file("none/b.log"))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            refusal.starts_with("error opening file: open /"),
-            "{refusal}"
-        );
-        assert!(
-            refusal.ends_with("none/b.log: no such file or directory"),
-            "{refusal}"
-        );
+        let refusal = handle.reconfigure(&file("none/b.log")).unwrap_err().to_string();
+        assert!(refusal.starts_with("error opening file: open /"), "{refusal}");
+        assert!(refusal.ends_with("none/b.log: no such file or directory"), "{refusal}");
         tracing::info!("2");
-        let levels = LogLevels {
-            debug: true,
-            trace: false,
-        };
-        handle
-            .reconfigure(&LogSettings {
-                levels,
-                ..file("b.log")
-            })
-            .unwrap();
+        let levels = LogLevels { debug: true, trace: false };
+        handle.reconfigure(&LogSettings { levels, ..file("b.log") }).unwrap();
         tracing::debug!("3");
         assert!(handle.flush());
     });
@@ -449,16 +331,9 @@ fn targets_are_chosen_in_nats_servers_order() {
     };
     assert!(matches!(
         choose(Some("f"), Some("udp://x"), true),
-        LogTarget::File {
-            size_limit_bytes: 5,
-            files_max: 6,
-            ..
-        }
+        LogTarget::File { size_limit_bytes: 5, files_max: 6, .. }
     ));
-    assert_eq!(
-        choose(None, Some("udp://x"), true),
-        LogTarget::RemoteSyslog("udp://x".into())
-    );
+    assert_eq!(choose(None, Some("udp://x"), true), LogTarget::RemoteSyslog("udp://x".into()));
     assert_eq!(choose(Some(""), Some(""), true), LogTarget::Syslog);
     assert_eq!(choose(None, None, false), LogTarget::Stderr);
 }

@@ -49,10 +49,7 @@ pub(super) struct Stream<W> {
 
 impl<W: Write + Send> Stream<W> {
     pub(super) fn new(out: W) -> Self {
-        Self {
-            out,
-            pending: Vec::new(),
-        }
+        Self { out, pending: Vec::new() }
     }
 }
 
@@ -63,10 +60,7 @@ impl<W: Write + Send> Sink for Stream<W> {
     }
 
     fn commit(&mut self) -> io::Result<()> {
-        let written = self
-            .out
-            .write_all(&self.pending)
-            .and_then(|()| self.out.flush());
+        let written = self.out.write_all(&self.pending).and_then(|()| self.out.flush());
         self.pending.clear();
         written
     }
@@ -161,11 +155,7 @@ impl Writer {
             Command::Reopen(answer) => {
                 let _ = answer.send(self.sink.reopen().map_err(|error| os_text(&error)));
             }
-            Command::Replace {
-                sink,
-                stamp,
-                answer,
-            } => {
+            Command::Replace { sink, stamp, answer } => {
                 self.sink = sink;
                 self.stamp = stamp;
                 self.trouble = Trouble::default();
@@ -194,11 +184,7 @@ impl Writer {
     }
 
     fn append_own(&mut self, label: Label, text: String) {
-        self.append(&Line {
-            label,
-            at: SystemTime::now(),
-            text,
-        });
+        self.append(&Line { label, at: SystemTime::now(), text });
     }
 
     fn commit(&mut self) {
@@ -227,10 +213,7 @@ impl Writer {
         let lost_lines = std::mem::take(&mut self.uncommitted_lines);
         self.counters.count_lost(lost_lines);
         self.trouble.lost_lines += lost_lines;
-        let due = self
-            .trouble
-            .complained_at
-            .is_none_or(|at| at.elapsed() >= COMPLAINT_INTERVAL);
+        let due = self.trouble.complained_at.is_none_or(|at| at.elapsed() >= COMPLAINT_INTERVAL);
         let Some(name) = self.sink.name().filter(|_| due) else {
             return;
         };

@@ -66,20 +66,13 @@ pub fn gather(ring: &io::Result<()>) -> Facts {
     let status = read("/proc/self/status");
     let files = raise(Resource::Nofile);
     let locked = raise(Resource::Memlock);
-    let release = rustix::system::uname()
-        .release()
-        .to_string_lossy()
-        .into_owned();
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
     Facts {
         kernel: kernel_version(&release),
         ring: RingCheck::of(ring),
         io_uring_disabled: number_in("/proc/sys/kernel/io_uring_disabled"),
         seccomp_filter: status_field(&status, "Seccomp") == Some("2"),
-        memlock_bytes: if may_lock_any(&status) {
-            None
-        } else {
-            locked.current
-        },
+        memlock_bytes: if may_lock_any(&status) { None } else { locked.current },
         files_max: files.current.unwrap_or(u64::MAX),
         cpus: allowed_cpus(),
         cpu_quota_milli: cpu_quota(&read("/proc/self/cgroup"), Path::new("/sys/fs/cgroup")),
@@ -91,10 +84,7 @@ pub fn gather(ring: &io::Result<()>) -> Facts {
 /// Raises a soft limit to the hard one and returns what is then in force.
 fn raise(resource: Resource) -> Rlimit {
     let limit = getrlimit(resource);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     match setrlimit(resource, raised) {
         Ok(()) => getrlimit(resource),
         Err(_) => limit,
@@ -117,10 +107,7 @@ fn kernel_version(release: &str) -> Option<(u32, u32)> {
 }
 
 fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-        .map(str::trim)
+    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
 fn may_lock_any(status: &str) -> bool {
@@ -161,12 +148,7 @@ fn numa_nodes(root: &Path) -> Vec<CpuList> {
     let mut nodes: Vec<(u32, CpuList)> = entries
         .filter_map(|entry| {
             let entry = entry.ok()?;
-            let number = entry
-                .file_name()
-                .to_str()?
-                .strip_prefix("node")?
-                .parse()
-                .ok()?;
+            let number = entry.file_name().to_str()?.strip_prefix("node")?.parse().ok()?;
             let cpus = CpuList::parse(&read(entry.path().join("cpulist"))).ok()?;
             (!cpus.cpus().is_empty()).then_some((number, cpus))
         })
@@ -216,10 +198,7 @@ mod tests {
             fs::write(root.path().join(name).join("cpulist"), cpus).unwrap();
         }
         fs::write(root.path().join("online"), "2,10").unwrap();
-        let nodes: Vec<String> = numa_nodes(root.path())
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let nodes: Vec<String> = numa_nodes(root.path()).iter().map(ToString::to_string).collect();
         assert_eq!(nodes, ["0-7", "8-11"]);
     }
 
@@ -230,10 +209,7 @@ mod tests {
         assert!(!facts.cpus.cpus().is_empty());
         assert!(facts.files_max > 0);
         // The soft limit was raised to the hard one.
-        assert_eq!(
-            getrlimit(Resource::Nofile).current,
-            getrlimit(Resource::Nofile).maximum
-        );
+        assert_eq!(getrlimit(Resource::Nofile).current, getrlimit(Resource::Nofile).maximum);
         let refused = Err(io::Error::from_raw_os_error(1));
         assert_eq!(RingCheck::of(&refused), RingCheck::Refused(1));
     }

@@ -36,9 +36,7 @@ fn needs() -> Needs {
 /// The only finding, which must be of this severity and hold these words.
 fn expect(facts: &Facts, needs: &Needs, severity: Severity, words: &[&str]) -> Verdict {
     let verdict = judge(facts, needs);
-    let [finding] = verdict.findings.as_slice() else {
-        panic!("{:?}", verdict.findings)
-    };
+    let [finding] = verdict.findings.as_slice() else { panic!("{:?}", verdict.findings) };
     assert_eq!(finding.severity, severity, "{}", finding.text);
     for word in words {
         assert!(finding.text.contains(word), "{word}: {}", finding.text);
@@ -58,23 +56,10 @@ fn a_good_machine_needs_no_words() {
 
 #[test]
 fn an_old_kernel_is_fatal() {
-    let old = Facts {
-        kernel: Some((5, 4)),
-        ..good()
-    };
+    let old = Facts { kernel: Some((5, 4)), ..good() };
     expect(&old, &needs(), Severity::Fatal, &["5.4", "5.8"]);
     // Without a readable version the ring's own check decides.
-    assert_eq!(
-        judge(
-            &Facts {
-                kernel: None,
-                ..good()
-            },
-            &needs()
-        )
-        .fatal(),
-        None
-    );
+    assert_eq!(judge(&Facts { kernel: None, ..good() }, &needs()).fatal(), None);
 }
 
 #[test]
@@ -101,139 +86,60 @@ fn a_refused_ring_says_who_refuses() {
 
 #[test]
 fn locked_memory_is_weighed_per_shard() {
-    let limited = |kib: u64| Facts {
-        memlock_bytes: Some(kib * 1024),
-        ..good()
-    };
-    expect(
-        &limited(1024),
-        &needs(),
-        Severity::Fatal,
-        &["1024 KiB", "4 shards", "40960 KiB"],
-    );
-    expect(
-        &limited(8192),
-        &needs(),
-        Severity::Warning,
-        &["8192 KiB", "unregistered"],
-    );
+    let limited = |kib: u64| Facts { memlock_bytes: Some(kib * 1024), ..good() };
+    expect(&limited(1024), &needs(), Severity::Fatal, &["1024 KiB", "4 shards", "40960 KiB"]);
+    expect(&limited(8192), &needs(), Severity::Warning, &["8192 KiB", "unregistered"]);
     assert_eq!(judge(&limited(40_960), &needs()).findings, []);
-    let one = Needs {
-        shards: Some(1),
-        ..needs()
-    };
+    let one = Needs { shards: Some(1), ..needs() };
     assert_eq!(judge(&limited(10_240), &one).findings, []);
 }
 
 #[test]
 fn open_files_bound_the_connections() {
-    let limited = |files_max| Facts {
-        files_max,
-        ..good()
-    };
-    let verdict = expect(
-        &limited(1024),
-        &needs(),
-        Severity::Warning,
-        &["832 of 65536", "65728"],
-    );
+    let limited = |files_max| Facts { files_max, ..good() };
+    let verdict = expect(&limited(1024), &needs(), Severity::Warning, &["832 of 65536", "65728"]);
     assert_eq!(verdict.connections_max, 832);
-    expect(
-        &limited(192),
-        &needs(),
-        Severity::Fatal,
-        &["192 open files", "65728"],
-    );
-    let any = Needs {
-        connections_max: None,
-        ..needs()
-    };
+    expect(&limited(192), &needs(), Severity::Fatal, &["192 open files", "65728"]);
+    let any = Needs { connections_max: None, ..needs() };
     let verdict = judge(&limited(1024), &any);
     assert_eq!((verdict.findings.len(), verdict.connections_max), (0, 832));
 }
 
 #[test]
 fn shards_go_where_they_may() {
-    let with = |shards, list: Option<&str>| Needs {
-        shards,
-        cpus: list.map(cpus),
-        ..needs()
-    };
+    let with = |shards, list: Option<&str>| Needs { shards, cpus: list.map(cpus), ..needs() };
     assert_eq!(judge(&good(), &with(Some(2), None)).shard_cpus, [0, 1]);
     assert_eq!(judge(&good(), &with(None, Some("1,3"))).shard_cpus, [1, 3]);
-    let verdict = expect(
-        &good(),
-        &with(Some(3), Some("2-3")),
-        Severity::Warning,
-        &["share 2"],
-    );
+    let verdict = expect(&good(), &with(Some(3), Some("2-3")), Severity::Warning, &["share 2"]);
     assert_eq!(verdict.shard_cpus, [2, 3, 2]);
-    let verdict = expect(
-        &good(),
-        &with(None, Some("2-5")),
-        Severity::Fatal,
-        &["CPU 4-5", "0-3"],
-    );
+    let verdict = expect(&good(), &with(None, Some("2-5")), Severity::Fatal, &["CPU 4-5", "0-3"]);
     assert!(verdict.shard_cpus.is_empty());
-    let none = Facts {
-        cpus: CpuList::default(),
-        ..good()
-    };
+    let none = Facts { cpus: CpuList::default(), ..good() };
     expect(&none, &needs(), Severity::Fatal, &["no CPU"]);
 }
 
 #[test]
 fn a_quota_below_the_shards_is_told() {
-    let quota = |milli| Facts {
-        cpu_quota_milli: Some(milli),
-        ..good()
-    };
-    expect(
-        &quota(1500),
-        &needs(),
-        Severity::Warning,
-        &["1.5 CPUs for 4", "--shards to 1"],
-    );
+    let quota = |milli| Facts { cpu_quota_milli: Some(milli), ..good() };
+    expect(&quota(1500), &needs(), Severity::Warning, &["1.5 CPUs for 4", "--shards to 1"]);
     assert_eq!(judge(&quota(4000), &needs()).findings, []);
 }
 
 #[test]
 fn several_nodes_and_a_short_backlog_are_noted() {
-    let nodes = Facts {
-        nodes: vec![cpus("0-1"), cpus("2-3"), cpus("4-7")],
-        ..good()
-    };
-    expect(
-        &nodes,
-        &needs(),
-        Severity::Note,
-        &["2 NUMA nodes", "--cpus 0-1"],
-    );
-    let one = Needs {
-        cpus: Some(cpus("2-3")),
-        ..needs()
-    };
+    let nodes = Facts { nodes: vec![cpus("0-1"), cpus("2-3"), cpus("4-7")], ..good() };
+    expect(&nodes, &needs(), Severity::Note, &["2 NUMA nodes", "--cpus 0-1"]);
+    let one = Needs { cpus: Some(cpus("2-3")), ..needs() };
     assert_eq!(judge(&nodes, &one).findings, []);
-    let short = Facts {
-        somaxconn: Some(128),
-        ..good()
-    };
-    expect(
-        &short,
-        &needs(),
-        Severity::Note,
-        &["128", "net.core.somaxconn"],
-    );
+    let short = Facts { somaxconn: Some(128), ..good() };
+    expect(&short, &needs(), Severity::Note, &["128", "net.core.somaxconn"]);
 }
 
 /// The names a rule of the shipped seccomp profile allows without looking at arguments.
 fn allowed_calls() -> Vec<String> {
     let text = include_str!("../../configs/seccomp-io_uring.json");
     let profile: serde_json::Value = serde_json::from_str(text).unwrap();
-    assert_eq!(
-        profile["defaultAction"], "SCMP_ACT_ERRNO",
-        "what is not named is denied"
-    );
+    assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO", "what is not named is denied");
     let rules = profile["syscalls"].as_array().unwrap();
     rules
         .iter()
@@ -246,24 +152,10 @@ fn allowed_calls() -> Vec<String> {
 #[test]
 fn the_shipped_profile_allows_what_the_probe_misses() {
     let allowed = allowed_calls();
-    for call in [
-        "io_uring_setup",
-        "io_uring_enter",
-        "io_uring_register",
-        "sched_setaffinity",
-    ] {
+    for call in ["io_uring_setup", "io_uring_enter", "io_uring_register", "sched_setaffinity"] {
         assert!(allowed.iter().any(|name| name == call), "{call}");
     }
-    for call in [
-        "bpf",
-        "mount",
-        "ptrace",
-        "unshare",
-        "setns",
-        "keyctl",
-        "init_module",
-        "clone3",
-    ] {
+    for call in ["bpf", "mount", "ptrace", "unshare", "setns", "keyctl", "init_module", "clone3"] {
         assert!(!allowed.iter().any(|name| name == call), "{call}");
     }
     let mut unique = allowed.clone();

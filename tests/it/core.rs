@@ -10,15 +10,11 @@ use crate::support::server::Options;
 use crate::support::{Conn, Server, settle, within};
 
 async fn connect(server: &Server) -> Client {
-    within("a connection", async_nats::connect(server.url()))
-        .await
-        .unwrap()
+    within("a connection", async_nats::connect(server.url())).await.unwrap()
 }
 
 async fn next(subscriber: &mut Subscriber) -> async_nats::Message {
-    within("a message", subscriber.next())
-        .await
-        .expect("the subscription is open")
+    within("a message", subscriber.next()).await.expect("the subscription is open")
 }
 
 async fn flush(client: &Client) {
@@ -27,10 +23,7 @@ async fn flush(client: &Client) {
 
 /// Nothing more comes: a marker published after all else is the next message.
 async fn expect_drained(publisher: &Client, subscriber: &mut Subscriber, subject: &str) {
-    publisher
-        .publish(String::from(subject), "marker".into())
-        .await
-        .unwrap();
+    publisher.publish(String::from(subject), "marker".into()).await.unwrap();
     assert_eq!(next(subscriber).await.payload, "marker");
 }
 
@@ -42,16 +35,10 @@ async fn publish_reaches_subscribers_on_other_connections() {
     let mut star = receiver.subscribe("greet.*").await.unwrap();
     let mut rest = receiver.subscribe("greet.>").await.unwrap();
     settle(&receiver, &publisher).await;
-    publisher
-        .publish("greet.joe", "hello".into())
-        .await
-        .unwrap();
+    publisher.publish("greet.joe", "hello".into()).await.unwrap();
     for subscriber in [&mut plain, &mut star, &mut rest] {
         let message = next(subscriber).await;
-        assert_eq!(
-            (message.subject.as_str(), &message.payload[..]),
-            ("greet.joe", &b"hello"[..])
-        );
+        assert_eq!((message.subject.as_str(), &message.payload[..]), ("greet.joe", &b"hello"[..]));
     }
 }
 
@@ -94,11 +81,7 @@ fn pong_after_publish_means_the_message_is_queued_for_its_receivers() {
                 conn.send("PING\r\n");
             }
             let before_pong = conn.lines_until("PONG");
-            assert_eq!(
-                before_pong.last(),
-                Some(&text),
-                "{offset} places from the publisher"
-            );
+            assert_eq!(before_pong.last(), Some(&text), "{offset} places from the publisher");
         }
     }
 }
@@ -111,23 +94,14 @@ async fn request_is_answered() {
     settle(&responder, &requester).await;
     let answering = tokio::spawn(async move {
         while let Some(request) = requests.next().await {
-            let number: u32 = std::str::from_utf8(&request.payload)
-                .unwrap()
-                .parse()
-                .unwrap();
+            let number: u32 = std::str::from_utf8(&request.payload).unwrap().parse().unwrap();
             let reply = request.reply.unwrap();
-            responder
-                .publish(reply, (number * 2).to_string().into())
-                .await
-                .unwrap();
+            responder.publish(reply, (number * 2).to_string().into()).await.unwrap();
         }
     });
     for number in 0..200_u32 {
         let request = requester.request("double", number.to_string().into());
-        assert_eq!(
-            within("a reply", request).await.unwrap().payload,
-            (number * 2).to_string()
-        );
+        assert_eq!(within("a reply", request).await.unwrap().payload, (number * 2).to_string());
     }
     answering.abort();
 }
@@ -136,9 +110,7 @@ async fn request_is_answered() {
 async fn request_without_responders_fails_at_once() {
     let server = Server::plain();
     let client = connect(&server).await;
-    let error = within("the 503", client.request("nobody", "".into()))
-        .await
-        .unwrap_err();
+    let error = within("the 503", client.request("nobody", "".into())).await.unwrap_err();
     assert_eq!(error.kind(), RequestErrorKind::NoResponders);
 }
 
@@ -149,10 +121,7 @@ async fn request_to_a_silent_subscriber_times_out() {
     let _subscriber = silent.subscribe("silence").await.unwrap();
     settle(&silent, &requester).await;
     let request = async_nats::Request::new().timeout(Some(Duration::from_millis(200)));
-    let error = requester
-        .send_request("silence", request)
-        .await
-        .unwrap_err();
+    let error = requester.send_request("silence", request).await.unwrap_err();
     assert_eq!(error.kind(), RequestErrorKind::TimedOut);
 }
 
@@ -166,10 +135,7 @@ async fn queue_groups_spread_over_members_and_shards() {
     let mut members = Vec::new();
     for member in 0..MEMBERS {
         let client = connect(&server).await;
-        let mut subscriber = client
-            .queue_subscribe("work", String::from("workers"))
-            .await
-            .unwrap();
+        let mut subscriber = client.queue_subscribe("work", String::from("workers")).await.unwrap();
         settle(&client, &publisher).await;
         let counted = counted.clone();
         tokio::spawn(async move {
@@ -180,10 +146,7 @@ async fn queue_groups_spread_over_members_and_shards() {
         members.push(client);
     }
     for number in 0..MESSAGES {
-        publisher
-            .publish("work", number.to_string().into())
-            .await
-            .unwrap();
+        publisher.publish("work", number.to_string().into()).await.unwrap();
     }
     flush(&publisher).await;
     let (mut by_member, mut seen) = (HashMap::new(), vec![false; MESSAGES]);
@@ -191,18 +154,12 @@ async fn queue_groups_spread_over_members_and_shards() {
         let (member, payload) = within("all messages", counts.recv()).await.unwrap();
         *by_member.entry(member).or_insert(0_usize) += 1;
         let number: usize = std::str::from_utf8(&payload).unwrap().parse().unwrap();
-        assert!(
-            !std::mem::replace(&mut seen[number], true),
-            "{number} came twice"
-        );
+        assert!(!std::mem::replace(&mut seen[number], true), "{number} came twice");
     }
     let fair = MESSAGES / MEMBERS;
     for member in 0..MEMBERS {
         let count = by_member.get(&member).copied().unwrap_or(0);
-        assert!(
-            (fair / 2..fair * 2).contains(&count),
-            "member {member} got {count} of {MESSAGES}"
-        );
+        assert!((fair / 2..fair * 2).contains(&count), "member {member} got {count} of {MESSAGES}");
     }
 }
 
@@ -252,10 +209,7 @@ async fn order_of_each_publisher_holds_across_shards() {
         tokio::spawn(async move {
             for number in 0..MESSAGES {
                 let subject = format!("order.{publisher}.{}", number % 3);
-                client
-                    .publish(subject, number.to_string().into())
-                    .await
-                    .unwrap();
+                client.publish(subject, number.to_string().into()).await.unwrap();
             }
             client.flush().await.unwrap();
         });
@@ -266,11 +220,7 @@ async fn order_of_each_publisher_holds_across_shards() {
             let message = next(subscriber).await;
             let publisher = message.subject.split('.').nth(1).unwrap();
             let publisher: usize = publisher.parse().unwrap();
-            assert_eq!(
-                message.payload,
-                wanted[publisher].to_string(),
-                "of {publisher}"
-            );
+            assert_eq!(message.payload, wanted[publisher].to_string(), "of {publisher}");
             wanted[publisher] += 1;
         }
     }
@@ -286,10 +236,7 @@ async fn headers_travel_with_the_message() {
     headers.append("X-Trace", "one");
     headers.append("X-Trace", "two");
     headers.insert("lower-case", "väl ue");
-    publisher
-        .publish_with_headers("h", headers.clone(), "body".into())
-        .await
-        .unwrap();
+    publisher.publish_with_headers("h", headers.clone(), "body".into()).await.unwrap();
     let message = next(&mut subscriber).await;
     assert_eq!(message.payload, "body");
     assert_eq!(message.headers, Some(headers));
@@ -303,10 +250,7 @@ async fn large_payloads_pass_whole() {
     settle(&receiver, &publisher).await;
     for size in [0, 1, 4095, 4096, 65_535, 65_536, 300_000, 1_048_576] {
         let payload: Vec<u8> = (0..size).map(|at: usize| (at % 251) as u8).collect();
-        publisher
-            .publish("large", payload.clone().into())
-            .await
-            .unwrap();
+        publisher.publish("large", payload.clone().into()).await.unwrap();
         let message = next(&mut subscriber).await;
         assert!(message.payload == payload, "{size} bytes came changed");
     }
@@ -324,10 +268,7 @@ async fn unsubscribe_after_lets_so_many_come() {
     }
     flush(&publisher).await;
     let mut count = 0;
-    while within("the end of the subscription", subscriber.next())
-        .await
-        .is_some()
-    {
+    while within("the end of the subscription", subscriber.next()).await.is_some() {
         count += 1;
     }
     assert_eq!(count, 5);
@@ -374,10 +315,7 @@ async fn drain_delivers_what_was_on_its_way() {
     settle(&publisher, &receiver).await;
     within("a drain", receiver.drain()).await.unwrap();
     let mut count = 0;
-    while within("the end of the drain", subscriber.next())
-        .await
-        .is_some()
-    {
+    while within("the end of the drain", subscriber.next()).await.is_some() {
         count += 1;
     }
     assert_eq!(count, MESSAGES);
@@ -396,10 +334,7 @@ async fn many_connections_all_hear_one_publish() {
         subscribers.push((subscriber, client));
     }
     for number in 0..20_u32 {
-        publisher
-            .publish("all", number.to_string().into())
-            .await
-            .unwrap();
+        publisher.publish("all", number.to_string().into()).await.unwrap();
     }
     for (subscriber, _client) in &mut subscribers {
         for number in 0..20_u32 {
@@ -417,9 +352,5 @@ async fn the_greeting_tells_what_the_client_library_decides_on() {
     assert_eq!(info.max_payload, 1_048_576);
     assert!(info.headers && !info.auth_required && !info.tls_required && !info.lame_duck_mode);
     assert_eq!((info.client_ip.as_str(), info.proto), ("127.0.0.1", 1));
-    assert!(
-        info.server_id.starts_with('N') && info.server_id.len() == 56,
-        "{}",
-        info.server_id
-    );
+    assert!(info.server_id.starts_with('N') && info.server_id.len() == 56, "{}", info.server_id);
 }

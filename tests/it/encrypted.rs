@@ -11,30 +11,16 @@ fn trusting(authority: &Authority) -> ConnectOptions {
 }
 
 fn certified(authority: &Authority) -> ConnectOptions {
-    let (cert, key) = (
-        authority.path("client-cert.pem"),
-        authority.path("client-key.pem"),
-    );
+    let (cert, key) = (authority.path("client-cert.pem"), authority.path("client-key.pem"));
     trusting(authority).add_client_certificate(cert, key)
 }
 
 async fn expect_service(server: &Server, options: ConnectOptions) {
-    let client = within("a connection", options.connect(server.url()))
-        .await
-        .unwrap();
+    let client = within("a connection", options.connect(server.url())).await.unwrap();
     let mut subscriber = client.subscribe("secret").await.unwrap();
     let payload = vec![b's'; 200_000];
-    client
-        .publish("secret", payload.clone().into())
-        .await
-        .unwrap();
-    assert!(
-        within("a message", subscriber.next())
-            .await
-            .unwrap()
-            .payload
-            == payload
-    );
+    client.publish("secret", payload.clone().into()).await.unwrap();
+    assert!(within("a message", subscriber.next()).await.unwrap().payload == payload);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,10 +43,7 @@ fn plain_bytes_on_a_tls_port_are_refused() {
     let mut conn = Conn::greeted(server.port);
     conn.send("CONNECT {}\r\nPING\r\n");
     let said = conn.read_to_close();
-    assert!(
-        said.is_empty() || said.contains("Secure Connection - TLS Required"),
-        "{said}"
-    );
+    assert!(said.is_empty() || said.contains("Secure Connection - TLS Required"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,16 +54,9 @@ async fn verify_demands_a_certificate_of_the_client() {
     let without = within("a refusal", trusting(&authority).connect(server.url())).await;
     assert!(without.is_err(), "a client without a certificate got in");
     let stranger = Authority::new("two");
-    let (cert, key) = (
-        stranger.path("client-cert.pem"),
-        stranger.path("client-key.pem"),
-    );
+    let (cert, key) = (stranger.path("client-cert.pem"), stranger.path("client-key.pem"));
     let foreign = trusting(&authority).add_client_certificate(cert, key);
-    assert!(
-        within("a refusal", foreign.connect(server.url()))
-            .await
-            .is_err()
-    );
+    assert!(within("a refusal", foreign.connect(server.url())).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,17 +97,11 @@ async fn optional_tls_serves_plain_clients_too() {
 async fn certificates_reload_with_the_configuration() {
     let (old, new) = (Authority::new("old"), Authority::new("new"));
     let server = Server::with_config(&old.block(""));
-    let stays = within("a connection", trusting(&old).connect(server.url()))
-        .await
-        .unwrap();
+    let stays = within("a connection", trusting(&old).connect(server.url())).await.unwrap();
     let line = server.reload(&new.block(""));
     assert!(line.contains("Reloaded server configuration"), "{line}");
     expect_service(&server, trusting(&new)).await;
-    assert!(
-        within("a refusal", trusting(&old).connect(server.url()))
-            .await
-            .is_err()
-    );
+    assert!(within("a refusal", trusting(&old).connect(server.url())).await.is_err());
     within("a flush", stays.flush()).await.unwrap();
 }
 
@@ -153,15 +123,8 @@ fn a_new_authority_ends_trust_in_certificates_of_the_old_one() {
     // The same settings hold the session tickets of the first connection.
     let mut after = Conn::greeted(server.port).start_tls(settings);
     let sent = after.try_send("CONNECT {\"verbose\":false}\r\nPING\r\n");
-    let said = if sent.is_ok() {
-        after.read_to_close()
-    } else {
-        String::new()
-    };
-    assert!(
-        !said.contains("PONG"),
-        "an old certificate or ticket was taken"
-    );
+    let said = if sent.is_ok() { after.read_to_close() } else { String::new() };
+    assert!(!said.contains("PONG"), "an old certificate or ticket was taken");
 }
 
 #[test]
@@ -176,11 +139,7 @@ fn connz_tells_the_version_and_the_cipher() {
         page["connections"].get(0).cloned()
     });
     assert_eq!(info["tls_version"], "1.3", "{info}");
-    assert!(
-        info["tls_cipher_suite"]
-            .as_str()
-            .is_some_and(|suite| suite.starts_with("TLS_"))
-    );
+    assert!(info["tls_cipher_suite"].as_str().is_some_and(|suite| suite.starts_with("TLS_")));
 }
 
 #[test]
@@ -197,14 +156,7 @@ async fn the_least_version_is_kept() {
     let server = Server::with_config(&authority.block("min_version: \"1.3\""));
     expect_service(&server, trusting(&authority)).await;
     let old_only = authority.client_of_tls12();
-    let options = ConnectOptions::new()
-        .tls_client_config(old_only)
-        .require_tls(true);
-    let error = within("a refusal", options.connect(server.url()))
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(error.kind(), ConnectErrorKind::Tls | ConnectErrorKind::Io),
-        "{error:?}"
-    );
+    let options = ConnectOptions::new().tls_client_config(old_only).require_tls(true);
+    let error = within("a refusal", options.connect(server.url())).await.unwrap_err();
+    assert!(matches!(error.kind(), ConnectErrorKind::Tls | ConnectErrorKind::Io), "{error:?}");
 }

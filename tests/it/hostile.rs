@@ -123,16 +123,8 @@ fn partial_connects_hold_little_memory() {
     }
     expect_service(server.port, r#"{"verbose":false,"user":"u","pass":"p"}"#);
     let grown = server.resident_bytes().saturating_sub(before);
-    let bound = if crate::support::server::oracle().is_some() {
-        100_000
-    } else {
-        8 * 1024
-    };
-    assert!(
-        grown / STRANGERS <= bound,
-        "{} bytes a connection",
-        grown / STRANGERS
-    );
+    let bound = if crate::support::server::oracle().is_some() { 100_000 } else { 8 * 1024 };
+    assert!(grown / STRANGERS <= bound, "{} bytes a connection", grown / STRANGERS);
 }
 
 fn raise_file_limit() {
@@ -215,10 +207,7 @@ fn secrets_are_shown_nowhere() {
     ];
     for path in pages {
         let body = http::get(&server, path).body;
-        assert!(
-            !body.contains("s3cret") && !body.contains(&hash),
-            "{path}: {body}"
-        );
+        assert!(!body.contains("s3cret") && !body.contains(&hash), "{path}: {body}");
     }
     let log = server.log_text();
     for secret in ["plain-s3cret", "hashed-s3cret", "guess-s3cret", &hash] {
@@ -240,15 +229,7 @@ fn monitoring_parameters_at_the_borders_of_integers() {
         "1e9",
         "x",
     ] {
-        for path in [
-            "/connz",
-            "/subsz",
-            "/jsz",
-            "/accstatz",
-            "/routez",
-            "/leafz",
-            "/gatewayz",
-        ] {
+        for path in ["/connz", "/subsz", "/jsz", "/accstatz", "/routez", "/leafz", "/gatewayz"] {
             for parameter in ["offset", "limit", "cid"] {
                 let page = http::get(&server, &format!("{path}?{parameter}={value}&subs=1"));
                 assert!(
@@ -302,18 +283,12 @@ fn no_auth_user_is_bound_like_any_other() {
         if first.starts_with("PING") {
             all = conn.lines_until("PONG").join("\n");
         }
-        assert!(
-            all.contains(r#"Permissions Violation for Publish to "shut""#),
-            "{first}: {all}"
-        );
+        assert!(all.contains(r#"Permissions Violation for Publish to "shut""#), "{first}: {all}");
     }
     let mut conn = Conn::greeted(server.port);
     conn.send("SUB shut 1\r\nPING\r\n");
     let said = conn.lines_until("PONG").join("\n");
-    assert!(
-        said.contains(r#"Permissions Violation for Subscription to "shut""#),
-        "{said}"
-    );
+    assert!(said.contains(r#"Permissions Violation for Subscription to "shut""#), "{said}");
 }
 
 /// Verbs between servers, from a client.
@@ -330,10 +305,7 @@ fn verbs_between_servers_are_unknown() {
     ] {
         let mut conn = Conn::login(server.port, OPEN);
         drop(conn.try_send(frame));
-        assert!(
-            conn.read_to_close().contains("Unknown Protocol Operation"),
-            "{frame}"
-        );
+        assert!(conn.read_to_close().contains("Unknown Protocol Operation"), "{frame}");
     }
 }
 

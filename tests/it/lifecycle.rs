@@ -19,12 +19,7 @@ async fn watched(server: &Server) -> (Client, UnboundedReceiver<Event>) {
             // The test may have ended already and dropped the other end.
             async move { drop(sender.send(event)) }
         });
-    (
-        within("a connection", options.connect(server.url()))
-            .await
-            .unwrap(),
-        events,
-    )
+    (within("a connection", options.connect(server.url())).await.unwrap(), events)
 }
 
 async fn event(events: &mut UnboundedReceiver<Event>, wanted: &Event) {
@@ -53,13 +48,7 @@ async fn clients_come_back_to_a_server_restarted_on_the_same_port() {
     let publisher = async_nats::connect(server.url()).await.unwrap();
     settle(&client, &publisher).await;
     publisher.publish("again", "back".into()).await.unwrap();
-    assert_eq!(
-        within("a message", subscriber.next())
-            .await
-            .unwrap()
-            .payload,
-        "back"
-    );
+    assert_eq!(within("a message", subscriber.next()).await.unwrap().payload, "back");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,13 +60,7 @@ async fn lame_duck_mode_is_told_to_clients() {
     event(&mut events, &Event::LameDuckMode).await;
     let mut subscriber = client.subscribe("still").await.unwrap();
     client.publish("still", "serving".into()).await.unwrap();
-    assert_eq!(
-        within("a message", subscriber.next())
-            .await
-            .unwrap()
-            .payload,
-        "serving"
-    );
+    assert_eq!(within("a message", subscriber.next()).await.unwrap().payload, "serving");
     assert!(is_refused(server.port), "a lame duck took a new connection");
 }
 
@@ -102,13 +85,8 @@ fn a_client_that_stops_reading_is_closed_as_slow_consumer() {
     fast.sync();
     let mut publisher = Conn::quiet(server.port);
     // The fast reader keeps up by construction: each round waits for it.
-    let frames = [
-        b"PUB flood 32768\r\n".as_slice(),
-        &[b'x'; 32 * 1024],
-        b"\r\n",
-    ]
-    .concat()
-    .repeat(8);
+    let frames =
+        [b"PUB flood 32768\r\n".as_slice(), &[b'x'; 32 * 1024], b"\r\n"].concat().repeat(8);
     for _ in 0..200 {
         publisher.send(&frames);
         for _ in 0..8 {
@@ -124,10 +102,7 @@ fn a_client_that_stops_reading_is_closed_as_slow_consumer() {
     });
     assert!(reason.starts_with("Slow Consumer"), "{reason}");
     let varz = http::json(&server, "/varz");
-    for count in [
-        &varz["slow_consumers"],
-        &varz["slow_consumer_stats"]["clients"],
-    ] {
+    for count in [&varz["slow_consumers"], &varz["slow_consumer_stats"]["clients"]] {
         assert!(count.as_u64().is_some_and(|count| count >= 1), "{varz:#}");
     }
     server.wait_log("Slow Consumer Detected");
@@ -141,12 +116,7 @@ fn a_burst_that_outruns_its_receiver_for_a_moment_is_not_closed() {
     receiver.send("SUB burst 1\r\n");
     receiver.sync();
     let mut publisher = Conn::quiet(server.port);
-    let frame = [
-        b"PUB burst 32768\r\n".as_slice(),
-        &[b'x'; 32 * 1024],
-        b"\r\n",
-    ]
-    .concat();
+    let frame = [b"PUB burst 32768\r\n".as_slice(), &[b'x'; 32 * 1024], b"\r\n"].concat();
     let sender = std::thread::spawn(move || {
         for _ in 0..FRAMES {
             publisher.send(&frame);

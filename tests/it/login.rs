@@ -12,15 +12,11 @@ fn user(name: &str, password: &str) -> ConnectOptions {
 }
 
 async fn connect(server: &Server, options: ConnectOptions) -> Client {
-    within("a connection", options.connect(server.url()))
-        .await
-        .unwrap()
+    within("a connection", options.connect(server.url())).await.unwrap()
 }
 
 async fn expect_violation(server: &Server, options: ConnectOptions) {
-    let error = within("a refusal", options.connect(server.url()))
-        .await
-        .unwrap_err();
+    let error = within("a refusal", options.connect(server.url())).await.unwrap_err();
     assert_eq!(error.kind(), ConnectErrorKind::AuthorizationViolation);
 }
 
@@ -107,23 +103,12 @@ async fn permission_errors_reach_the_client_and_keep_the_connection() {
     );
     let (client, mut events) = watched(&server, user("u", "p")).await;
     client.publish("no.way", "x".into()).await.unwrap();
-    event(
-        &mut events,
-        r#"Permissions Violation for Publish to "no.way""#,
-    )
-    .await;
+    event(&mut events, r#"Permissions Violation for Publish to "no.way""#).await;
     let _denied = client.subscribe("no.>").await.unwrap();
-    event(
-        &mut events,
-        r#"Permissions Violation for Subscription to "no.>""#,
-    )
-    .await;
+    event(&mut events, r#"Permissions Violation for Subscription to "no.>""#).await;
     let mut allowed = client.subscribe("ok.*").await.unwrap();
     client.publish("ok.go", "x".into()).await.unwrap();
-    assert_eq!(
-        within("a message", allowed.next()).await.unwrap().payload,
-        "x"
-    );
+    assert_eq!(within("a message", allowed.next()).await.unwrap().payload, "x");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,27 +117,16 @@ async fn accounts_do_not_hear_each_other() {
         "accounts { A { users = [ { user: a, password: p } ] }, \
          B { users = [ { user: b, password: p } ] } }",
     );
-    let (in_a, in_b) = (
-        connect(&server, user("a", "p")).await,
-        connect(&server, user("b", "p")).await,
-    );
+    let (in_a, in_b) =
+        (connect(&server, user("a", "p")).await, connect(&server, user("b", "p")).await);
     let mut from_a = in_a.subscribe(">").await.unwrap();
     let mut from_b = in_b.subscribe(">").await.unwrap();
     in_a.publish("x", "for a".into()).await.unwrap();
     in_b.publish("x", "for b".into()).await.unwrap();
-    assert_eq!(
-        within("a's own", from_a.next()).await.unwrap().payload,
-        "for a"
-    );
-    assert_eq!(
-        within("b's own", from_b.next()).await.unwrap().payload,
-        "for b"
-    );
+    assert_eq!(within("a's own", from_a.next()).await.unwrap().payload, "for a");
+    assert_eq!(within("b's own", from_b.next()).await.unwrap().payload, "for b");
     in_a.publish("x", "again a".into()).await.unwrap();
-    assert_eq!(
-        within("a's own", from_a.next()).await.unwrap().payload,
-        "again a"
-    );
+    assert_eq!(within("a's own", from_a.next()).await.unwrap().payload, "again a");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,18 +145,9 @@ async fn reload_adds_and_removes_users_without_touching_others() {
     let comes = connect(&server, user("comes", "p")).await;
     settle(&stays, &comes).await;
     comes.publish("still", "here".into()).await.unwrap();
-    assert_eq!(
-        within("a message", subscriber.next())
-            .await
-            .unwrap()
-            .payload,
-        "here"
-    );
+    assert_eq!(within("a message", subscriber.next()).await.unwrap().payload, "here");
     while let Ok(event) = stays_events.try_recv() {
-        assert!(
-            !matches!(event, Event::Disconnected),
-            "an unchanged user was disconnected"
-        );
+        assert!(!matches!(event, Event::Disconnected), "an unchanged user was disconnected");
     }
 }
 
@@ -190,16 +155,9 @@ async fn reload_adds_and_removes_users_without_touching_others() {
 async fn reload_of_a_bad_file_changes_nothing() {
     let server = Server::with_config("authorization { user: u, password: p }");
     let client = connect(&server, user("u", "p")).await;
-    for bad in [
-        "authorization { user: u, password: p\n",
-        "no_such_key: 1",
-        "server_name: other",
-    ] {
+    for bad in ["authorization { user: u, password: p\n", "no_such_key: 1", "server_name: other"] {
         let line = server.reload(bad);
-        assert!(
-            line.contains("Failed to reload server configuration"),
-            "{bad}: {line}"
-        );
+        assert!(line.contains("Failed to reload server configuration"), "{bad}: {line}");
     }
     client.flush().await.unwrap();
     connect(&server, user("u", "p")).await;
@@ -213,13 +171,6 @@ async fn payload_limit_is_told_and_kept() {
     assert_eq!(client.max_payload(), 1000);
     let mut subscriber = client.subscribe("p").await.unwrap();
     client.publish("p", vec![7; 1000].into()).await.unwrap();
-    assert_eq!(
-        within("a message", subscriber.next())
-            .await
-            .unwrap()
-            .payload
-            .len(),
-        1000
-    );
+    assert_eq!(within("a message", subscriber.next()).await.unwrap().payload.len(), 1000);
     assert!(client.publish("p", vec![7; 1001].into()).await.is_err());
 }

@@ -19,16 +19,12 @@ use Kind::{Int, List, Map, Number, Text, Time};
 
 fn check(page: &Value, fields: &[(&str, Kind)]) {
     for (name, kind) in fields {
-        let value = page
-            .get(name)
-            .unwrap_or_else(|| panic!("no {name} in {page:#}"));
+        let value = page.get(name).unwrap_or_else(|| panic!("no {name} in {page:#}"));
         let fits = match kind {
             Text => value.is_string(),
             Int => value.is_u64() || value.is_i64(),
             Number => value.is_number(),
-            Time => value
-                .as_str()
-                .is_some_and(|text| text.parse::<jiff::Timestamp>().is_ok()),
+            Time => value.as_str().is_some_and(|text| text.parse::<jiff::Timestamp>().is_ok()),
             List => value.is_array(),
             Map => value.is_object(),
         };
@@ -123,18 +119,9 @@ fn varz_counts_messages_and_bytes_of_clients() {
         let varz = http::json(&server, "/varz");
         (varz["out_client_msgs"] == 1).then_some(varz)
     });
-    assert_eq!(
-        (&varz["in_client_msgs"], &varz["in_client_bytes"]),
-        (&2.into(), &8.into())
-    );
-    assert_eq!(
-        (&varz["out_msgs"], &varz["out_bytes"]),
-        (&1.into(), &5.into())
-    );
-    assert_eq!(
-        (&varz["connections"], &varz["total_connections"]),
-        (&2.into(), &2.into())
-    );
+    assert_eq!((&varz["in_client_msgs"], &varz["in_client_bytes"]), (&2.into(), &8.into()));
+    assert_eq!((&varz["out_msgs"], &varz["out_bytes"]), (&1.into(), &5.into()));
+    assert_eq!((&varz["connections"], &varz["total_connections"]), (&2.into(), &2.into()));
     let hits = http::json(&server, "/varz")["http_req_stats"]["/varz"].as_u64();
     assert!(hits.is_some_and(|hits| hits >= 2));
 }
@@ -142,10 +129,8 @@ fn varz_counts_messages_and_bytes_of_clients() {
 #[test]
 fn connz_tells_of_each_connection() {
     let server = Server::monitored("");
-    let mut one = Conn::login(
-        server.port,
-        r#"{"verbose":false,"name":"one","lang":"rs","version":"9.1"}"#,
-    );
+    let mut one =
+        Conn::login(server.port, r#"{"verbose":false,"name":"one","lang":"rs","version":"9.1"}"#);
     one.send("SUB a 1\r\nSUB b q 2\r\nPUB a 2\r\nhi\r\n");
     one.expect("MSG a 1 2");
     one.expect("hi");
@@ -163,10 +148,7 @@ fn connz_tells_of_each_connection() {
             ("connections", List),
         ],
     );
-    assert_eq!(
-        (&connz["num_connections"], &connz["limit"]),
-        (&1.into(), &1024.into())
-    );
+    assert_eq!((&connz["num_connections"], &connz["limit"]), (&1.into(), &1024.into()));
     let info = &connz["connections"][0];
     check(
         info,
@@ -190,25 +172,11 @@ fn connz_tells_of_each_connection() {
         ],
     );
     assert_eq!(info["cid"], one.info["client_id"]);
-    assert_eq!(
-        (&info["name"], &info["lang"]),
-        (&"one".into(), &"rs".into())
-    );
-    assert_eq!(
-        (&info["version"], &info["subscriptions"]),
-        (&"9.1".into(), &2.into())
-    );
-    assert_eq!(
-        (&info["kind"], &info["type"]),
-        (&"Client".into(), &"nats".into())
-    );
+    assert_eq!((&info["name"], &info["lang"]), (&"one".into(), &"rs".into()));
+    assert_eq!((&info["version"], &info["subscriptions"]), (&"9.1".into(), &2.into()));
+    assert_eq!((&info["kind"], &info["type"]), (&"Client".into(), &"nats".into()));
     let detail = info["subscriptions_list_detail"].as_array().unwrap();
-    assert!(
-        detail
-            .iter()
-            .any(|sub| sub["subject"] == "b" && sub["qgroup"] == "q"),
-        "{info:#}"
-    );
+    assert!(detail.iter().any(|sub| sub["subject"] == "b" && sub["qgroup"] == "q"), "{info:#}");
 }
 
 #[test]
@@ -217,10 +185,7 @@ fn connz_sorts_pages_and_filters() {
         "accounts { A { users = [ { user: a, password: p } ] }, B { users = [ { user: b, password: p } ] } }",
     );
     let login = |user: &str| {
-        Conn::login(
-            server.port,
-            &format!(r#"{{"verbose":false,"user":"{user}","pass":"p"}}"#),
-        )
+        Conn::login(server.port, &format!(r#"{{"verbose":false,"user":"{user}","pass":"p"}}"#))
     };
     let mut conns: Vec<Conn> = ["a", "b", "a", "b"].into_iter().map(login).collect();
     for (index, conn) in conns.iter_mut().enumerate() {
@@ -230,17 +195,9 @@ fn connz_sorts_pages_and_filters() {
         conn.sync();
     }
     let cids = |page: &Value| -> Vec<Value> {
-        page["connections"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|conn| conn["cid"].clone())
-            .collect()
+        page["connections"].as_array().unwrap().iter().map(|conn| conn["cid"].clone()).collect()
     };
-    let all: Vec<Value> = conns
-        .iter()
-        .map(|conn| conn.info["client_id"].clone())
-        .collect();
+    let all: Vec<Value> = conns.iter().map(|conn| conn.info["client_id"].clone()).collect();
     let mut ascending = all.clone();
     ascending.sort_by_key(Value::as_u64);
     assert_eq!(cids(&http::json(&server, "/connz")), ascending);
@@ -248,26 +205,14 @@ fn connz_sorts_pages_and_filters() {
     assert_eq!(cids(&by_subs)[0], all[3]);
     let page = http::json(&server, "/connz?limit=2&offset=1");
     assert_eq!(cids(&page), ascending[1..3]);
-    assert_eq!(
-        (&page["num_connections"], &page["total"]),
-        (&2.into(), &4.into())
-    );
+    assert_eq!((&page["num_connections"], &page["total"]), (&2.into(), &4.into()));
     let of_a = http::json(&server, "/connz?acc=A&auth=true");
     assert_eq!(of_a["num_connections"], 2);
-    assert!(
-        of_a["connections"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .all(|conn| conn["account"] == "A")
-    );
+    assert!(of_a["connections"].as_array().unwrap().iter().all(|conn| conn["account"] == "A"));
     let of_b = http::json(&server, "/connz?user=b&auth=true");
     assert_eq!(of_b["num_connections"], 2);
     let unknown = http::json(&server, "/connz?acc=NOBODY");
-    assert_eq!(
-        (&unknown["connections"], &unknown["server_id"]),
-        (&Value::Null, &"".into())
-    );
+    assert_eq!((&unknown["connections"], &unknown["server_id"]), (&Value::Null, &"".into()));
 }
 
 #[test]
@@ -282,18 +227,13 @@ fn connz_keeps_the_closed() {
     });
     let info = &closed["connections"][0];
     check(info, &[("cid", Int), ("stop", Time), ("reason", Text)]);
-    assert_eq!(
-        (&info["cid"], &info["reason"]),
-        (&cid, &"Client Closed".into())
-    );
+    assert_eq!((&info["cid"], &info["reason"]), (&cid, &"Client Closed".into()));
 }
 
 /// How many of the page's subscriptions belong to the connection; the server has its own too.
 fn own(page: &Value, conn: &Conn) -> usize {
     let all = page["subscriptions_list"].as_array().unwrap();
-    all.iter()
-        .filter(|sub| sub["cid"] == conn.info["client_id"])
-        .count()
+    all.iter().filter(|sub| sub["cid"] == conn.info["client_id"]).count()
 }
 
 #[test]
@@ -332,49 +272,16 @@ fn subsz_lists_and_tests_subscriptions() {
 fn pages_of_what_is_not_served_yet_are_well_formed() {
     let server = Server::monitored("");
     let routez = http::json(&server, "/routez");
-    check(
-        &routez,
-        &[
-            ("server_id", Text),
-            ("now", Time),
-            ("num_routes", Int),
-            ("routes", List),
-        ],
-    );
+    check(&routez, &[("server_id", Text), ("now", Time), ("num_routes", Int), ("routes", List)]);
     let gatewayz = http::json(&server, "/gatewayz");
-    check(
-        &gatewayz,
-        &[
-            ("server_id", Text),
-            ("outbound_gateways", Map),
-            ("inbound_gateways", Map),
-        ],
-    );
+    check(&gatewayz, &[("server_id", Text), ("outbound_gateways", Map), ("inbound_gateways", Map)]);
     let leafz = http::json(&server, "/leafz");
-    check(
-        &leafz,
-        &[("server_id", Text), ("leafnodes", Int), ("leafs", List)],
-    );
+    check(&leafz, &[("server_id", Text), ("leafnodes", Int), ("leafs", List)]);
     let jsz = http::json(&server, "/jsz");
     assert_eq!(jsz["disabled"], true);
-    check(
-        &jsz,
-        &[
-            ("server_id", Text),
-            ("streams", Int),
-            ("consumers", Int),
-            ("messages", Int),
-        ],
-    );
+    check(&jsz, &[("server_id", Text), ("streams", Int), ("consumers", Int), ("messages", Int)]);
     let accountz = http::json(&server, "/accountz");
-    check(
-        &accountz,
-        &[
-            ("server_id", Text),
-            ("system_account", Text),
-            ("accounts", List),
-        ],
-    );
+    check(&accountz, &[("server_id", Text), ("system_account", Text), ("accounts", List)]);
     let accstatz = http::json(&server, "/accstatz?unused=1");
     check(&accstatz, &[("server_id", Text), ("account_statz", List)]);
 }
@@ -390,18 +297,10 @@ fn healthz_says_ok() {
 fn pages_carry_the_headers_of_nats_server() {
     let server = Server::monitored("");
     let page = http::get(&server, "/varz");
-    assert!(
-        page.head.contains("content-type: application/json"),
-        "{}",
-        page.head
-    );
+    assert!(page.head.contains("content-type: application/json"), "{}", page.head);
     let root = http::get(&server, "/");
     assert_eq!(root.status, 200);
-    assert!(
-        root.head.contains("content-type: text/html"),
-        "{}",
-        root.head
-    );
+    assert!(root.head.contains("content-type: text/html"), "{}", root.head);
     assert!(root.body.contains("varz") && root.body.contains("connz"));
     assert_eq!(http::get(&server, "/no-such-page").status, 404);
     assert_eq!(http::get(&server, "/connz?auth=perhaps").status, 400);

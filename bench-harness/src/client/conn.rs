@@ -147,11 +147,7 @@ fn flush_tls(mut stream: &TcpStream, tls: &mut ClientConnection) -> Result<bool>
     Ok(true)
 }
 
-fn recv_tls(
-    mut stream: &TcpStream,
-    tls: &mut ClientConnection,
-    buffer: &mut [u8],
-) -> Result<Recv> {
+fn recv_tls(mut stream: &TcpStream, tls: &mut ClientConnection, buffer: &mut [u8]) -> Result<Recv> {
     let mut filled = 0;
     loop {
         while let Some(room) = buffer.get_mut(filled..).filter(|r| !r.is_empty()) {

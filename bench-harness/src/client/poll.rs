@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
 use crate::error::{During, Result};
 
@@ -52,9 +52,7 @@ impl Poll {
     pub fn add(&self, fd: impl AsFd, token: usize, watch: Watch) -> Result<()> {
         let flags = match watch {
             Watch::Read => EventFlags::IN | EventFlags::RDHUP,
-            Watch::Edges => {
-                EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET
-            }
+            Watch::Edges => EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET,
         };
         epoll::add(&self.epoll, fd, EventData::new_u64(token as u64), flags).during("epoll_ctl")
     }

@@ -123,8 +123,8 @@ impl Scanner {
                 return Ok(());
             }
             // What is left is the start of a frame, a control line, or the first frame.
-            let unfinished = self.shape.is_some_and(|s| rest.len() < s.frame_len)
-                && rest.starts_with(b"MSG ");
+            let unfinished =
+                self.shape.is_some_and(|s| rest.len() < s.frame_len) && rest.starts_with(b"MSG ");
             let parsed = if unfinished { None } else { op::parse(rest)? };
             let Some((op, used)) = parsed else {
                 self.carry.extend_from_slice(rest);
@@ -243,12 +243,7 @@ mod tests {
     }
 
     fn expect() -> Expect {
-        Expect {
-            size: 16,
-            subject: Some("bench.0".into()),
-            order_cycle: Some(5),
-            sources: 1,
-        }
+        Expect { size: 16, subject: Some("bench.0".into()), order_cycle: Some(5), sources: 1 }
     }
 
     fn feed(scanner: &mut Scanner, bytes: &[u8], piece: usize) -> Result<()> {

@@ -119,10 +119,8 @@ impl Churn<'_> {
     fn begin(&mut self, slot: usize) -> Result<()> {
         let born = Instant::now();
         let loopback = self.subject.target.addr.ip().is_loopback();
-        let socket = start_connect(
-            self.subject,
-            loopback.then(|| loopback_source(self.born, PER_ADDRESS)),
-        )?;
+        let socket =
+            start_connect(self.subject, loopback.then(|| loopback_source(self.born, PER_ADDRESS)))?;
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true).during("set TCP_NODELAY")?;
         let conn = Conn::new(stream, None);

@@ -177,12 +177,9 @@ impl Subject {
 /// Anything that makes the figures worthless: lost messages, closed connections, timeouts.
 pub fn run(subject: &Subject, params: &Params) -> Result<Outcome> {
     match params.kind {
-        Kind::PubOnly
-        | Kind::OneToOne
-        | Kind::NToN
-        | Kind::Fanout
-        | Kind::Fanin
-        | Kind::Queue => throughput::run(subject, params),
+        Kind::PubOnly | Kind::OneToOne | Kind::NToN | Kind::Fanout | Kind::Fanin | Kind::Queue => {
+            throughput::run(subject, params)
+        }
         Kind::Reqrep | Kind::ReqrepOpen => on_cpu(params, || reqrep::run(subject, params)),
         Kind::SlowSubscriber => on_cpu(params, || slow::run_slow(subject, params)),
         Kind::Burst => on_cpu(params, || slow::run_burst(subject, params)),

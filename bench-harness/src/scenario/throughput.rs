@@ -45,16 +45,10 @@ struct Window {
 }
 
 fn layouts(params: &Params) -> Vec<Layout> {
-    let group = |n: usize, pubs, subs, share| Layout {
-        subject: format!("bench.{n}"),
-        pubs,
-        subs,
-        share,
-    };
+    let group =
+        |n: usize, pubs, subs, share| Layout { subject: format!("bench.{n}"), pubs, subs, share };
     match params.kind {
-        Kind::PubOnly => {
-            (0..or(params.pubs, 1)).map(|n| group(n, 1, 0, Share::Nobody)).collect()
-        }
+        Kind::PubOnly => (0..or(params.pubs, 1)).map(|n| group(n, 1, 0, Share::Nobody)).collect(),
         Kind::NToN => {
             let pairs = or(params.connections, 16);
             (0..pairs).map(|n| group(n, 1, 1, Share::Everyone)).collect()
@@ -111,12 +105,7 @@ fn work(
     Ok(window)
 }
 
-fn build(
-    subject: &Subject,
-    params: &Params,
-    layouts: &[Layout],
-    index: usize,
-) -> Result<Engine> {
+fn build(subject: &Subject, params: &Params, layouts: &[Layout], index: usize) -> Result<Engine> {
     if let Some(cpu) = params.cpus.get(index) {
         affinity::pin_to(*cpu)?;
     }
@@ -219,8 +208,7 @@ fn report(subject: &Subject, params: &Params, windows: &[Window]) -> Result<Outc
     let delivered = sum(&|w| w.to.counts.delivered - w.from.counts.delivered);
     let payload = sum(&|w| w.to.counts.payload_bytes - w.from.counts.payload_bytes);
     let own_ns = sum(&|w| w.to.own_ns - w.from.own_ns);
-    let seconds =
-        windows.iter().map(|w| (w.to.at - w.from.at).as_secs_f64()).fold(0.0, f64::max);
+    let seconds = windows.iter().map(|w| (w.to.at - w.from.at).as_secs_f64()).fold(0.0, f64::max);
     let only = params.kind == Kind::PubOnly;
     let confirmed = if only { published } else { delivered };
     if confirmed == 0.0 || seconds == 0.0 {

@@ -55,11 +55,8 @@ impl Broker {
         let index_seed = random.next();
         let plans = Plans::new(random.next(), settings.limits.plans_max);
         let closed = ClosedRing::new(settings.limits.closed_connections_max);
-        let accounts = settings
-            .accounts
-            .iter()
-            .map(|account| Account::new(account, index_seed))
-            .collect();
+        let accounts =
+            settings.accounts.iter().map(|account| Account::new(account, index_seed)).collect();
         Self {
             auth: Arc::clone(&settings.auth_table),
             conns: Slab::new(),

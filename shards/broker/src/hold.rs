@@ -139,9 +139,8 @@ impl Broker {
         }
         let generation = conn.generation;
         let held_by = conn.hold.held_by;
-        let contested = held_by.is_none_or(|(receiver, ..)| {
-            conn.hold.fed.is_contested(receiver, now, slice_ns)
-        });
+        let contested = held_by
+            .is_none_or(|(receiver, ..)| conn.hold.fed.is_contested(receiver, now, slice_ns));
         if let Some((receiver, of, sent)) = held_by
             && let Some(behind) = self.conns.get_mut(receiver as usize)
             && behind.generation == of

@@ -32,13 +32,7 @@ impl Broker {
         self.mesh.recycle(batch.from, std::mem::take(&mut batch.bytes));
     }
 
-    fn handle_parcel(
-        &mut self,
-        from: ShardId,
-        message: &Message<'_>,
-        now: Now,
-        fx: &mut Effects,
-    ) {
+    fn handle_parcel(&mut self, from: ShardId, message: &Message<'_>, now: Now, fx: &mut Effects) {
         let outcome = self.fan_in(message, now.mono_ns, fx);
         if let Some(receiver) = outcome.behind {
             let contested = outcome.fed.iter().flatten().any(|fed| *fed != receiver);
@@ -52,5 +46,4 @@ impl Broker {
             self.unpause(slot, generation, paused::PEER, fx);
         }
     }
-
 }

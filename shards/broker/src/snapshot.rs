@@ -128,9 +128,10 @@ impl Broker {
         }
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         SubSnapshot {
-            account: self.accounts.get(sub.account as usize).map_or_else(String::new, |a| {
-                a.name.clone()
-            }),
+            account: self
+                .accounts
+                .get(sub.account as usize)
+                .map_or_else(String::new, |a| a.name.clone()),
             subject: text(&sub.subject),
             queue: text(sub.queue.as_deref().unwrap_or_default()),
             sid: text(&sid),

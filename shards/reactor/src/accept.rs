@@ -178,7 +178,9 @@ impl Reactor {
             cid: self.shared.next_cid(),
             ip: address.ip(),
             port: address.port(),
-            nonce: entropy::nonce().map(|text| text.iter().map(|b| char::from(*b)).collect()).unwrap_or_default(),
+            nonce: entropy::nonce()
+                .map(|text| text.iter().map(|b| char::from(*b)).collect())
+                .unwrap_or_default(),
             over_limit: max.is_some_and(|max| self.shared.connections() > max),
             tls_first,
         };

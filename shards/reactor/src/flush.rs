@@ -111,24 +111,15 @@ impl Reactor {
                 return;
             }
             self.turns.writes += 1;
-            let sent = if sock.tls.is_some() {
-                write_tls(sock, outbox)
-            } else {
-                write_once(sock, outbox)
-            };
+            let sent =
+                if sock.tls.is_some() { write_tls(sock, outbox) } else { write_once(sock, outbox) };
             if sent.broken {
                 let reason = ClosedReason::WriteError;
                 return self.shard.broker.handle_disconnect(slot, reason, &mut self.fx);
             }
             sock.writable = !sent.blocked;
             let waits_for_tls = sent.bytes == 0 && !sent.blocked;
-            self.shard.broker.handle_sent(
-                slot,
-                sent.bytes,
-                sent.blocked,
-                self.now,
-                &mut self.fx,
-            );
+            self.shard.broker.handle_sent(slot, sent.bytes, sent.blocked, self.now, &mut self.fx);
             if waits_for_tls {
                 return;
             }

@@ -170,8 +170,7 @@ impl Reactor {
         }
         let Some(sock) = self.socks.get(at as usize) else { return };
         let Role::Client(slot) = sock.role else { return };
-        let certs =
-            certs.into_iter().map(|c| [c.subject, c.spki_sha256, c.cert_sha256]).collect();
+        let certs = certs.into_iter().map(|c| [c.subject, c.spki_sha256, c.cert_sha256]).collect();
         self.shard.broker.handle_tls(slot, version, cipher, certs);
         self.flush_slot(slot);
     }

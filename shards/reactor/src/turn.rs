@@ -104,10 +104,8 @@ impl Reactor {
         self.ring.drain(|event| events.push(event));
         let has_control = !self.control.is_empty();
         let mut batch = self.bus.try_recv();
-        let has_work = !events.is_empty()
-            || has_control
-            || batch.is_some()
-            || !self.ready.is_empty();
+        let has_work =
+            !events.is_empty() || has_control || batch.is_some() || !self.ready.is_empty();
         if !has_work && !self.is_due() {
             self.events = events;
             return Ok(false);

@@ -37,27 +37,12 @@ fn main() {
     let inbox = "_INBOX.4fGh1kLmN0pQrStUvWxYz2.AbCd3FgH";
     let cases = [
         ("PUB 16 B", format!("PUB foo 16\r\n{}\r\n", body(16))),
-        (
-            "PUB 16 B, more behind",
-            format!("PUB foo 16\r\n{0}\r\nPUB foo 16\r\n", body(16)),
-        ),
-        (
-            "PUB 128 B",
-            format!("PUB orders.eu.4711 128\r\n{}\r\n", body(128)),
-        ),
-        (
-            "PUB with reply",
-            format!("PUB svc.echo {inbox} 16\r\n{}\r\n", body(16)),
-        ),
-        (
-            "HPUB",
-            format!("HPUB foo 12 28\r\nNATS/1.0\r\n\r\n{}\r\n", body(16)),
-        ),
+        ("PUB 16 B, more behind", format!("PUB foo 16\r\n{0}\r\nPUB foo 16\r\n", body(16))),
+        ("PUB 128 B", format!("PUB orders.eu.4711 128\r\n{}\r\n", body(128))),
+        ("PUB with reply", format!("PUB svc.echo {inbox} 16\r\n{}\r\n", body(16))),
+        ("HPUB", format!("HPUB foo 12 28\r\nNATS/1.0\r\n\r\n{}\r\n", body(16))),
         ("pub, lower case", format!("pub foo 16\r\n{}\r\n", body(16))),
-        (
-            "PUB, two blanks",
-            format!("PUB  foo  16\r\n{}\r\n", body(16)),
-        ),
+        ("PUB, two blanks", format!("PUB  foo  16\r\n{}\r\n", body(16))),
         ("PUB incomplete", "PUB foo 16\r\nxxxx".to_owned()),
         ("PING", "PING\r\n".to_owned()),
         ("SUB", "SUB orders.*.> 17\r\n".to_owned()),
@@ -72,27 +57,14 @@ fn main() {
     let mut out = Vec::with_capacity(1 << 16);
     measure("push_msg 16 B", || {
         out.clear();
-        encode::push_msg(
-            &mut out,
-            black_box(b"foo"),
-            black_box(b"1"),
-            None,
-            None,
-            &[b'x'; 16],
-        );
+        encode::push_msg(&mut out, black_box(b"foo"), black_box(b"1"), None, None, &[b'x'; 16]);
         black_box(&out);
     });
     measure("matches, literal", || {
-        black_box(subject::matches(
-            black_box(b"orders.eu.4711"),
-            black_box(b"orders.eu.4711"),
-        ));
+        black_box(subject::matches(black_box(b"orders.eu.4711"), black_box(b"orders.eu.4711")));
     });
     measure("matches, wildcards", || {
-        black_box(subject::matches(
-            black_box(b"orders.*.>"),
-            black_box(b"orders.eu.4711.new"),
-        ));
+        black_box(subject::matches(black_box(b"orders.*.>"), black_box(b"orders.eu.4711.new")));
     });
     measure("is_valid_publish", || {
         black_box(subject::is_valid_publish(black_box(b"orders.eu.4711.new")));

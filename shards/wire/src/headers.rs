@@ -39,11 +39,7 @@ impl<'a> Iterator for Lines<'a> {
         let start = self.at;
         let end = start.checked_add(len)?.checked_add(CR_LF.len())?;
         self.at = end;
-        Some(Line {
-            start,
-            end,
-            text: rest.get(..len)?,
-        })
+        Some(Line { start, end, text: rest.get(..len)? })
     }
 }
 
@@ -54,10 +50,7 @@ const fn lines(block: &[u8]) -> Lines<'_> {
 /// The value of the line if its key is `key`.
 fn value_of<'a>(line: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     let value = line.strip_prefix(key)?.strip_prefix(b":")?;
-    let blanks = value
-        .iter()
-        .take_while(|&&b| b == b' ' || b == b'\t')
-        .count();
+    let blanks = value.iter().take_while(|&&b| b == b' ' || b == b'\t').count();
     value.get(blanks..)
 }
 
@@ -66,9 +59,7 @@ pub fn get<'a>(block: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     if key.is_empty() {
         return None;
     }
-    lines(block)
-        .skip(1)
-        .find_map(|line| value_of(line.text, key))
+    lines(block).skip(1).find_map(|line| value_of(line.text, key))
 }
 
 /// Every key and value of the block, in order, values without their leading blanks. Lines
@@ -129,10 +120,8 @@ pub fn status(block: &[u8]) -> Option<(u16, &[u8])> {
     let rest = rest.strip_prefix(b" ")?.trim_ascii_start();
     let (digits, description) = rest.split_at_checked(3)?;
     let code = digits.iter().try_fold(0_u16, |code, &byte| {
-        byte.is_ascii_digit().then(|| {
-            code.wrapping_mul(10)
-                .wrapping_add(u16::from(byte.wrapping_sub(b'0')))
-        })
+        byte.is_ascii_digit()
+            .then(|| code.wrapping_mul(10).wrapping_add(u16::from(byte.wrapping_sub(b'0'))))
     })?;
     match description.first() {
         None => Some((code, description)),
@@ -214,13 +203,9 @@ mod tests {
     #[test]
     fn refuses_to_smuggle() {
         let mut block = BLOCK.to_vec();
-        for (key, value) in [
-            ("K", "a\r\nB: c"),
-            ("K", "a\n"),
-            ("K:", "v"),
-            ("", "v"),
-            ("K\r\n", ""),
-        ] {
+        for (key, value) in
+            [("K", "a\r\nB: c"), ("K", "a\n"), ("K:", "v"), ("", "v"), ("K\r\n", "")]
+        {
             assert!(!set(&mut block, key.as_bytes(), value.as_bytes()));
         }
         assert_eq!(block, BLOCK);
@@ -248,12 +233,7 @@ mod tests {
 
     #[test]
     fn knows_a_well_formed_block() {
-        for block in [
-            BLOCK,
-            EMPTY,
-            b"NATS/1.0 503 No\r\n\r\n",
-            b"NATS/1.0\r\nA:\r\n\r\n",
-        ] {
+        for block in [BLOCK, EMPTY, b"NATS/1.0 503 No\r\n\r\n", b"NATS/1.0\r\nA:\r\n\r\n"] {
             assert!(is_well_formed(block));
         }
         for block in [

@@ -37,14 +37,8 @@ const SEED_PREFIX: u8 = 18 << 3;
 
 impl KeyKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
-        Self::Account,
-        Self::Cluster,
-        Self::Server,
-        Self::Operator,
-        Self::User,
-        Self::Curve,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Account, Self::Cluster, Self::Server, Self::Operator, Self::User, Self::Curve];
 
     /// The byte whose upper five bits are the base32 digit of the kind's letter.
     pub const fn prefix(self) -> u8 {
@@ -112,9 +106,7 @@ pub fn decode_public(text: &str) -> Result<(KeyKind, [u8; KEY_LEN]), KeyError> {
     if text.len() != TEXT_LEN {
         return Err(KeyError::Length);
     }
-    let raw = BASE32_NOPAD
-        .decode(text.as_bytes())
-        .map_err(|_| KeyError::Encoding)?;
+    let raw = BASE32_NOPAD.decode(text.as_bytes()).map_err(|_| KeyError::Encoding)?;
     let (&prefix, rest) = check_sum(&raw)?.split_first().ok_or(KeyError::Length)?;
     let kind = KeyKind::from_prefix(prefix).ok_or(KeyError::Prefix)?;
     let key = rest.try_into().map_err(|_| KeyError::Length)?;
@@ -147,9 +139,7 @@ pub fn decode_seed(text: &str) -> Result<(KeyKind, [u8; KEY_LEN]), KeyError> {
     if text.len() != SEED_TEXT_LEN {
         return Err(KeyError::Length);
     }
-    let raw = BASE32_NOPAD
-        .decode(text.as_bytes())
-        .map_err(|_| KeyError::Encoding)?;
+    let raw = BASE32_NOPAD.decode(text.as_bytes()).map_err(|_| KeyError::Encoding)?;
     let [first, second, rest @ ..] = check_sum(&raw)? else {
         return Err(KeyError::Length);
     };
@@ -165,22 +155,14 @@ pub fn decode_seed(text: &str) -> Result<(KeyKind, [u8; KEY_LEN]), KeyError> {
 /// The bytes before the checksum, if it fits them.
 fn check_sum(raw: &[u8]) -> Result<&[u8], KeyError> {
     let (data, sum) = raw.split_last_chunk::<2>().ok_or(KeyError::Length)?;
-    if crc16(data) == u16::from_le_bytes(*sum) {
-        Ok(data)
-    } else {
-        Err(KeyError::Checksum)
-    }
+    if crc16(data) == u16::from_le_bytes(*sum) { Ok(data) } else { Err(KeyError::Checksum) }
 }
 
 /// CRC-16 with polynomial 0x1021, start value 0, no reflection (XMODEM).
 fn crc16(data: &[u8]) -> u16 {
     data.iter().fold(0_u16, |sum, &byte| {
         (0..8).fold(sum ^ (u16::from(byte) << 8), |sum, _| {
-            if sum & 0x8000 == 0 {
-                sum << 1
-            } else {
-                (sum << 1) ^ 0x1021
-            }
+            if sum & 0x8000 == 0 { sum << 1 } else { (sum << 1) ^ 0x1021 }
         })
     })
 }
@@ -203,11 +185,7 @@ mod tests {
             }
         }
         assert!(encode_public(KeyKind::Server, &[9; 32]).starts_with('N'));
-        assert!(
-            encode_seed(KeyKind::User, &[9; 32])
-                .expose()
-                .starts_with("SU")
-        );
+        assert!(encode_seed(KeyKind::User, &[9; 32]).expose().starts_with("SU"));
     }
 
     /// Keys that nats-server and the nkeys library made.
@@ -219,10 +197,7 @@ mod tests {
         assert!(is_public(KeyKind::Curve, curve));
         let user = "UBDSW5S5UT4DCC4T3ZAMZB6YZPV2AAUXM2XF6DGCDATHA2OGD5NJKDXB";
         let (kind, key) = decode_public(user).unwrap();
-        assert_eq!(
-            (kind, encode_public(kind, &key).as_str()),
-            (KeyKind::User, user)
-        );
+        assert_eq!((kind, encode_public(kind, &key).as_str()), (KeyKind::User, user));
         let seed = "SUAEULCF4IWPG52XT6FZIAZ4AI65DHR43X6WRBQV2NNTBUE3QCTU2WUX6U";
         let (kind, raw) = decode_seed(seed).unwrap();
         assert_eq!(kind, KeyKind::User);
@@ -232,20 +207,14 @@ mod tests {
     #[test]
     fn tells_what_is_wrong() {
         let good = encode_public(KeyKind::User, &[3; 32]);
-        assert_eq!(
-            decode_public_as(KeyKind::Account, &good),
-            Err(KeyError::Prefix)
-        );
+        assert_eq!(decode_public_as(KeyKind::Account, &good), Err(KeyError::Prefix));
         assert_eq!(decode_public(&good.to_lowercase()), Err(KeyError::Encoding));
         assert_eq!(decode_public(&good[1..]), Err(KeyError::Length));
         let mut raw = vec![1 << 3];
         raw.extend_from_slice(&[0; 32]);
         let sum = crc16(&raw);
         raw.extend_from_slice(&sum.to_le_bytes());
-        assert_eq!(
-            decode_public(&BASE32_NOPAD.encode(&raw)),
-            Err(KeyError::Prefix)
-        );
+        assert_eq!(decode_public(&BASE32_NOPAD.encode(&raw)), Err(KeyError::Prefix));
         assert_eq!(crc16(b"123456789"), 0x31c3);
     }
 }

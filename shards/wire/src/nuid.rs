@@ -28,18 +28,12 @@ impl Nuid {
     /// A source that is fully determined by 32 bytes, which should come from the system's random
     /// numbers, or from the seed of a simulation.
     pub fn new(seed: [u8; 32]) -> Self {
-        let mut words = seed.chunks_exact(8).map(|chunk| {
-            chunk
-                .iter()
-                .fold(0_u64, |word, &byte| (word << 8) | u64::from(byte))
-        });
+        let mut words = seed
+            .chunks_exact(8)
+            .map(|chunk| chunk.iter().fold(0_u64, |word, &byte| (word << 8) | u64::from(byte)));
         let mut word = || words.next().unwrap_or_default();
-        let mut source = Self {
-            random: word(),
-            prefix: [b'0'; PREFIX_LEN],
-            counter: 0,
-            step: STEP_MIN,
-        };
+        let mut source =
+            Self { random: word(), prefix: [b'0'; PREFIX_LEN], counter: 0, step: STEP_MIN };
         source.renew([word(), word()], word());
         source
     }
@@ -75,11 +69,7 @@ impl Nuid {
         let [mut low, mut high] = prefix;
         for (at, letter) in self.prefix.iter_mut().enumerate() {
             // Six base 62 digits from each word leave no visible bias: 62^6 is below 2^36.
-            let word = if at < PREFIX_LEN / 2 {
-                &mut low
-            } else {
-                &mut high
-            };
+            let word = if at < PREFIX_LEN / 2 { &mut low } else { &mut high };
             *letter = letter_of(*word % BASE);
             *word /= BASE;
         }
@@ -100,11 +90,7 @@ impl Nuid {
 
 /// The letter of a digit below 62.
 fn letter_of(digit: u64) -> u8 {
-    usize::try_from(digit)
-        .ok()
-        .and_then(|at| DIGITS.get(at))
-        .copied()
-        .unwrap_or(b'0')
+    usize::try_from(digit).ok().and_then(|at| DIGITS.get(at)).copied().unwrap_or(b'0')
 }
 
 #[cfg(test)]

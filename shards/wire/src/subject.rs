@@ -51,9 +51,7 @@ pub fn is_literal(subject: &[u8]) -> bool {
     if memchr::memchr2(b'*', b'>', subject).is_none() {
         return true;
     }
-    !subject
-        .split(|&b| b == SEPARATOR)
-        .any(|token| token == ANY_TOKEN || token == ANY_TAIL)
+    !subject.split(|&b| b == SEPARATOR).any(|token| token == ANY_TOKEN || token == ANY_TAIL)
 }
 
 /// Whether every byte may be written into a control line without changing its meaning: nothing at
@@ -68,10 +66,8 @@ pub fn is_wire_safe(name: &[u8]) -> bool {
 fn next_token<'a>(rest: &mut Option<&'a [u8]>) -> Option<&'a [u8]> {
     let text = (*rest)?;
     // Tokens are short: a plain loop beats a vectorised search that has to be set up each time.
-    let found = text
-        .iter()
-        .position(|&byte| byte == SEPARATOR)
-        .and_then(|at| text.split_at_checked(at));
+    let found =
+        text.iter().position(|&byte| byte == SEPARATOR).and_then(|at| text.split_at_checked(at));
     let Some((token, tail)) = found else {
         *rest = None;
         return Some(text);
@@ -98,9 +94,7 @@ impl<'a> Iterator for Tokens<'a> {
 /// The tokens of `subject`, in order. Empty tokens are yielded as empty slices.
 #[inline]
 pub fn tokens(subject: &[u8]) -> Tokens<'_> {
-    Tokens {
-        rest: (!subject.is_empty()).then_some(subject),
-    }
+    Tokens { rest: (!subject.is_empty()).then_some(subject) }
 }
 
 /// The number of tokens that [`tokens`] yields.
@@ -109,9 +103,7 @@ pub fn token_count(subject: &[u8]) -> usize {
     if subject.is_empty() {
         return 0;
     }
-    memchr::memchr_iter(SEPARATOR, subject)
-        .count()
-        .saturating_add(1)
+    memchr::memchr_iter(SEPARATOR, subject).count().saturating_add(1)
 }
 
 /// Whether `subject` has an empty token: such a subject is delivered to nobody.
@@ -195,9 +187,8 @@ mod tests {
 
     #[test]
     fn validity() {
-        for subject in [
-            "a", "a.b", "foo*", ">x", "a.b>.c*d", "$SYS.x", "a/b", "é", "a\u{c}b", "\0",
-        ] {
+        for subject in ["a", "a.b", "foo*", ">x", "a.b>.c*d", "$SYS.x", "a/b", "é", "a\u{c}b", "\0"]
+        {
             assert!(is_valid_publish(subject.as_bytes()), "{subject:?}");
             assert!(is_valid_subscribe(subject.as_bytes()), "{subject:?}");
             assert!(is_literal(subject.as_bytes()), "{subject:?}");
@@ -207,9 +198,9 @@ mod tests {
             assert!(is_valid_subscribe(pattern.as_bytes()), "{pattern:?}");
             assert!(!is_literal(pattern.as_bytes()), "{pattern:?}");
         }
-        for subject in [
-            "", ".", "a.", ".a", "a..b", "a b", "a\t", "\ra", "a\n", ">.a", "a.>.b", "a.>.",
-        ] {
+        for subject in
+            ["", ".", "a.", ".a", "a..b", "a b", "a\t", "\ra", "a\n", ">.a", "a.>.b", "a.>."]
+        {
             assert!(!is_valid_publish(subject.as_bytes()), "{subject:?}");
             assert!(!is_valid_subscribe(subject.as_bytes()), "{subject:?}");
         }
@@ -242,10 +233,7 @@ mod tests {
             ("a.>", "a.>"),
             ("*.>", "a.b"),
         ] {
-            assert!(
-                matches(pattern.as_bytes(), literal.as_bytes()),
-                "{pattern} {literal}"
-            );
+            assert!(matches(pattern.as_bytes(), literal.as_bytes()), "{pattern} {literal}");
         }
         for (pattern, literal) in [
             ("a", "b"),
@@ -266,10 +254,7 @@ mod tests {
             ("a.>", "a.b."),
             (">", "a.b..c"),
         ] {
-            assert!(
-                !matches(pattern.as_bytes(), literal.as_bytes()),
-                "{pattern} {literal}"
-            );
+            assert!(!matches(pattern.as_bytes(), literal.as_bytes()), "{pattern} {literal}");
         }
     }
 

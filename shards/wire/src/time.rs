@@ -28,10 +28,7 @@ pub fn push_rfc3339(out: &mut String, unix_secs: i64, nanos: u32) {
     let second = unix_secs.rem_euclid(SECONDS_PER_DAY);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     // Writing to a String cannot fail.
-    let _ = write!(
-        out,
-        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
-    );
+    let _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
     let nanos = u64::from(nanos).min(NANOS_PER_SECOND.saturating_sub(1));
     push_fraction(out, nanos, 9);
     out.push('Z');
@@ -52,11 +49,7 @@ const fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     let year = year_of_era + era * 400 + if month <= 2 { 1 } else { 0 };
     (year, month, day)
 }
@@ -165,19 +158,11 @@ pub fn parse_go_duration(text: &str) -> Result<i64, DurationError> {
         total = total.checked_add(nanos).ok_or(DurationError::Range)?;
         rest = tail;
     }
-    let limit = if negative {
-        i64::MIN.unsigned_abs()
-    } else {
-        i64::MAX.unsigned_abs()
-    };
+    let limit = if negative { i64::MIN.unsigned_abs() } else { i64::MAX.unsigned_abs() };
     if total > limit {
         return Err(DurationError::Range);
     }
-    let total = if negative {
-        0_u64.wrapping_sub(total)
-    } else {
-        total
-    };
+    let total = if negative { 0_u64.wrapping_sub(total) } else { total };
     Ok(total.cast_signed())
 }
 
@@ -188,9 +173,7 @@ fn parse_part(text: &str) -> Result<(u64, &str), DurationError> {
     if whole.is_empty() && fraction.is_empty() {
         return Err(DurationError::Invalid);
     }
-    let unit_len = rest
-        .find(|c: char| c == '.' || c.is_ascii_digit())
-        .unwrap_or(rest.len());
+    let unit_len = rest.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(rest.len());
     let (unit, tail) = rest.split_at_checked(unit_len).unwrap_or((rest, ""));
     let scale: u64 = match unit {
         "" => return Err(DurationError::MissingUnit),
@@ -210,9 +193,7 @@ fn parse_part(text: &str) -> Result<(u64, &str), DurationError> {
             .ok_or(DurationError::Range)?;
     }
     let nanos = number.checked_mul(scale).ok_or(DurationError::Range)?;
-    let nanos = nanos
-        .checked_add(fraction_of(fraction, scale))
-        .ok_or(DurationError::Range)?;
+    let nanos = nanos.checked_add(fraction_of(fraction, scale)).ok_or(DurationError::Range)?;
     Ok((nanos, tail))
 }
 
@@ -228,9 +209,7 @@ fn fraction_of(fraction: &str, scale: u64) -> u64 {
     let mut nanos: u128 = 0;
     let mut divisor: u128 = 1;
     for byte in fraction.bytes().take(15) {
-        nanos = nanos
-            .saturating_mul(10)
-            .saturating_add(u128::from(byte.wrapping_sub(b'0')));
+        nanos = nanos.saturating_mul(10).saturating_add(u128::from(byte.wrapping_sub(b'0')));
         divisor = divisor.saturating_mul(10);
     }
     let scaled = nanos.saturating_mul(u128::from(scale));
@@ -251,11 +230,7 @@ mod tests {
             (1_795_508_345, 1_000, "2026-11-24T08:19:05.000001Z"),
             (-1, 0, "1969-12-31T23:59:59Z"),
             (-62_135_596_800, 0, "0001-01-01T00:00:00Z"),
-            (
-                253_402_300_799,
-                999_999_999,
-                "9999-12-31T23:59:59.999999999Z",
-            ),
+            (253_402_300_799, 999_999_999, "9999-12-31T23:59:59.999999999Z"),
             (253_402_300_800, 0, "0001-01-01T00:00:00Z"),
             (i64::MIN, u32::MAX, "0001-01-01T00:00:00Z"),
             (i64::MAX, 0, "0001-01-01T00:00:00Z"),

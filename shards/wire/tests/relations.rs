@@ -11,14 +11,12 @@ use wire::{subject, time};
 
 /// Patterns of one to four tokens of a tiny alphabet, so that relations come true often.
 fn pattern() -> impl Strategy<Value = String> {
-    (
-        vec(select(vec!["a", "b", "*"]), 0..4),
-        select(vec!["a", "b", "*", ">"]),
-    )
-        .prop_map(|(mut tokens, last)| {
+    (vec(select(vec!["a", "b", "*"]), 0..4), select(vec!["a", "b", "*", ">"])).prop_map(
+        |(mut tokens, last)| {
             tokens.push(last);
             tokens.join(".")
-        })
+        },
+    )
 }
 
 /// Every literal of one to five tokens of `a`, `b` and `c`; the `c` stands for any other token.
@@ -30,11 +28,7 @@ fn literals() -> Vec<String> {
             .iter()
             .flat_map(|head| {
                 ["a", "b", "c"].map(|token| {
-                    if head.is_empty() {
-                        token.to_owned()
-                    } else {
-                        format!("{head}.{token}")
-                    }
+                    if head.is_empty() { token.to_owned() } else { format!("{head}.{token}") }
                 })
             })
             .collect();
@@ -63,19 +57,11 @@ fn model(pattern: &str, literal: &str) -> bool {
 
 /// A token that is safe on the wire.
 fn token() -> impl Strategy<Value = Vec<u8>> {
-    vec(
-        select((0x21..=0xff_u8).filter(|&b| b != 0x7f).collect::<Vec<_>>()),
-        1..24,
-    )
+    vec(select((0x21..=0xff_u8).filter(|&b| b != 0x7f).collect::<Vec<_>>()), 1..24)
 }
 
 fn limits() -> ParseLimits {
-    ParseLimits {
-        max_control_line: 256,
-        max_payload: 64,
-        headers: true,
-        connect_only: false,
-    }
+    ParseLimits { max_control_line: 256, max_payload: 64, headers: true, connect_only: false }
 }
 
 proptest! {

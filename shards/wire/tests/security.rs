@@ -10,12 +10,7 @@ use wire::nkey::{self, KeyError, KeyKind};
 use wire::{headers, subject};
 
 fn limits() -> ParseLimits {
-    ParseLimits {
-        max_control_line: 4096,
-        max_payload: 1 << 20,
-        headers: true,
-        connect_only: false,
-    }
+    ParseLimits { max_control_line: 4096, max_payload: 1 << 20, headers: true, connect_only: false }
 }
 
 /// CVE-2019-13126: a size that overflows an integer.
@@ -55,17 +50,8 @@ fn cve_2019_13126_sizes_of_any_length() {
             assert_eq!(found, Err(ParseError::Malformed), "{line:?}");
         }
         let line = format!("UNSUB 1 {size}\r\n");
-        let op = Op::Unsub {
-            sid: b"1",
-            max: None,
-        };
-        assert_eq!(
-            parse(line.as_bytes(), &limits()),
-            Ok(Step::Op {
-                op,
-                consumed: line.len()
-            })
-        );
+        let op = Op::Unsub { sid: b"1", max: None };
+        assert_eq!(parse(line.as_bytes(), &limits()), Ok(Step::Op { op, consumed: line.len() }));
     }
     for digits in 1..=64 {
         for digit in ["0", "1", "9"] {
@@ -83,62 +69,31 @@ fn cve_2019_13126_sizes_of_any_length() {
 /// A publish that is too large is refused by its size field, before the payload arrives.
 #[test]
 fn payload_limit_counts_before_the_payload() {
-    let small = ParseLimits {
-        max_payload: 1000,
-        ..limits()
-    };
-    for line in [
-        "PUB foo 1001\r\n",
-        "HPUB foo 12 1001\r\n",
-        "PUB  foo 999999999\n",
-    ] {
+    let small = ParseLimits { max_payload: 1000, ..limits() };
+    for line in ["PUB foo 1001\r\n", "HPUB foo 12 1001\r\n", "PUB  foo 999999999\n"] {
         let error = parse(line.as_bytes(), &small).unwrap_err();
         assert_eq!(error.client_text(), Some("Maximum Payload Violation"));
         assert_eq!(error.reason(), ClosedReason::MaxPayloadExceeded);
     }
     let line = "PUB foo 1000\r\n";
     let need = line.len() + 1002;
-    assert_eq!(
-        parse(line.as_bytes(), &small),
-        Ok(Step::Incomplete { need })
-    );
+    assert_eq!(parse(line.as_bytes(), &small), Ok(Step::Incomplete { need }));
 }
 
 /// Before the login nothing but CONNECT may make the server hold bytes.
 #[test]
 fn memory_before_login_is_one_control_line() {
-    let closed = ParseLimits {
-        connect_only: true,
-        ..limits()
-    };
-    for input in [
-        "PUB foo 1000000\r\n",
-        "P",
-        "\r\n",
-        "SUB a 1\r\n",
-        "\0",
-        "+OK\r\n",
-    ] {
-        assert_eq!(
-            parse(input.as_bytes(), &closed),
-            Err(ParseError::NotConnected)
-        );
+    let closed = ParseLimits { connect_only: true, ..limits() };
+    for input in ["PUB foo 1000000\r\n", "P", "\r\n", "SUB a 1\r\n", "\0", "+OK\r\n"] {
+        assert_eq!(parse(input.as_bytes(), &closed), Err(ParseError::NotConnected));
     }
     for filler in ["a", " ", "\t", "{", "\"", "\r"] {
         let input = format!("CONNECT {}", filler.repeat(4400));
-        assert_eq!(
-            parse(input.as_bytes(), &closed),
-            Err(ParseError::ControlLineTooLong)
-        );
+        assert_eq!(parse(input.as_bytes(), &closed), Err(ParseError::ControlLineTooLong));
     }
-    for verb in [
-        "PING", "PONG", "+OK", "SUB ", "PUB ", "INFO ", "-ERR ", "UNSUB ", "HPUB ",
-    ] {
+    for verb in ["PING", "PONG", "+OK", "SUB ", "PUB ", "INFO ", "-ERR ", "UNSUB ", "HPUB "] {
         let input = format!("{verb}{}", "a".repeat(4400));
-        assert_eq!(
-            parse(input.as_bytes(), &limits()),
-            Err(ParseError::ControlLineTooLong)
-        );
+        assert_eq!(parse(input.as_bytes(), &limits()), Err(ParseError::ControlLineTooLong));
     }
 }
 
@@ -152,10 +107,7 @@ fn cve_2020_26149_unknown_and_secret_fields_are_never_shown() {
     let shown = format!("{connect:?}");
     assert!(shown.contains("ann"));
     for number in 1..=9 {
-        assert!(
-            !shown.contains(&format!("S{number}")),
-            "S{number} in {shown}"
-        );
+        assert!(!shown.contains(&format!("S{number}")), "S{number} in {shown}");
     }
     let error = Connect::parse(br#"{"pass":"S1","verbose":"S2"}"#).unwrap_err();
     let shown = format!("{error} {error:?}");
@@ -190,29 +142,13 @@ fn cve_2026_58213_names_cannot_carry_protocol_lines() {
         }
     }
     // nats-server passes a lone CR on inside a published subject; here it ends the connection.
-    for line in [
-        "PUB a\rb 0\r\n\r\n",
-        "PUB a b\rc 0\r\n\r\n",
-        "HPUB a\rb 0 0\r\n\r\n",
-    ] {
-        assert_eq!(
-            parse(line.as_bytes(), &limits()),
-            Err(ParseError::Malformed)
-        );
+    for line in ["PUB a\rb 0\r\n\r\n", "PUB a b\rc 0\r\n\r\n", "HPUB a\rb 0 0\r\n\r\n"] {
+        assert_eq!(parse(line.as_bytes(), &limits()), Err(ParseError::Malformed));
     }
-    let op = Op::Sub {
-        subject: b"a",
-        queue: Some(b"b"),
-        sid: b"1",
-    };
-    assert_eq!(
-        parse(b"SUB a\rb 1\r\n", &limits()),
-        Ok(Step::Op { op, consumed: 11 })
-    );
+    let op = Op::Sub { subject: b"a", queue: Some(b"b"), sid: b"1" };
+    assert_eq!(parse(b"SUB a\rb 1\r\n", &limits()), Ok(Step::Op { op, consumed: 11 }));
     let mut out = Vec::new();
-    let evil = ClientError::PublishDenied {
-        subject: b"a'\r\nPUB b 0\r\n",
-    };
+    let evil = ClientError::PublishDenied { subject: b"a'\r\nPUB b 0\r\n" };
     encode::push_err(&mut out, &evil.text());
     assert_eq!(out.iter().filter(|&&b| b == b'\n').count(), 1);
 }
@@ -244,10 +180,7 @@ fn note_2026_23_nkeys_of_every_length() {
         assert_eq!(nkey::is_public(kind, &good), kind == KeyKind::Account);
     }
     // Not ASCII, but as many bytes as a key has.
-    assert_eq!(
-        nkey::decode_public(&"é".repeat(28)),
-        Err(KeyError::Encoding)
-    );
+    assert_eq!(nkey::decode_public(&"é".repeat(28)), Err(KeyError::Encoding));
 }
 
 /// Deeply nested JSON must not exhaust the stack, known field or not.

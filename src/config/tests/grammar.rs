@@ -9,9 +9,7 @@ fn tree(text: &str) -> Map {
 
 fn grammar_error(text: &str) -> String {
     let result = parse_text(text.as_bytes(), "t.conf", &World::default());
-    result
-        .err()
-        .map_or_else(|| panic!("accepted: {text:?}"), |errors| errors.to_string())
+    result.err().map_or_else(|| panic!("accepted: {text:?}"), |errors| errors.to_string())
 }
 
 #[test]
@@ -23,14 +21,10 @@ fn values_know_their_place() {
     };
     assert_eq!(place(&map, "a"), (1, 0));
     assert_eq!(place(&map, "b"), (2, 3));
-    let Value::Map(inner) = &map.get("b").unwrap().value else {
-        panic!()
-    };
+    let Value::Map(inner) = &map.get("b").unwrap().value else { panic!() };
     assert_eq!(place(inner, "c"), (2, 7));
     assert_eq!(place(inner, "d"), (3, 2));
-    let Value::List(items) = &inner.get("d").unwrap().value else {
-        panic!()
-    };
+    let Value::List(items) = &inner.get("d").unwrap().value else { panic!() };
     assert_eq!((items[0].pos.line, items[0].pos.column), (3, 8));
     assert_eq!((items[1].pos.line, items[1].pos.column), (3, 12));
 }
@@ -51,17 +45,10 @@ fn scalars_have_their_types() {
         ("127.0.0.1:4222", Value::Text("127.0.0.1:4222".into())),
         ("$2a$11$abc", Value::Text("$2a$11$abc".into())),
         ("\"a\\x41\\n\"", Value::Text("aA\n".into())),
-        (
-            "2016-05-04T18:53:41Z",
-            Value::Date("2016-05-04T18:53:41Z".into()),
-        ),
+        ("2016-05-04T18:53:41Z", Value::Date("2016-05-04T18:53:41Z".into())),
     ];
     for (text, value) in cases {
-        assert_eq!(
-            tree(&format!("x: {text}\n")).get("x").unwrap().value,
-            value,
-            "{text}"
-        );
+        assert_eq!(tree(&format!("x: {text}\n")).get("x").unwrap().value, value, "{text}");
     }
 }
 
@@ -69,10 +56,7 @@ fn scalars_have_their_types() {
 fn sizes_that_do_not_fit_are_errors() {
     assert!(grammar_error("a: 10e\n").starts_with("integer '10e' is out of the range"));
     assert!(grammar_error("a: 9223372036854775808\n").contains("is out of the range"));
-    assert_eq!(
-        tree("a: 7eib\n").get("a").unwrap().value,
-        Value::Int(7 << 60)
-    );
+    assert_eq!(tree("a: 7eib\n").get("a").unwrap().value, Value::Int(7 << 60));
 }
 
 #[test]
@@ -96,17 +80,9 @@ fn includes_are_relative_to_the_file_they_stand_in() {
 #[test]
 fn errors_in_an_included_file_name_that_file() {
     let world = World::default().file("sub/a.conf", "port: 1\nfoo: 2\n");
-    let errors = load_in("include sub/a.conf\nbar: 1\n", &world)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        errors.contains("sub/a.conf:2:1: unknown field \"foo\""),
-        "{errors}"
-    );
-    assert!(
-        errors.contains("t.conf:2:1: unknown field \"bar\""),
-        "{errors}"
-    );
+    let errors = load_in("include sub/a.conf\nbar: 1\n", &world).unwrap_err().to_string();
+    assert!(errors.contains("sub/a.conf:2:1: unknown field \"foo\""), "{errors}");
+    assert!(errors.contains("t.conf:2:1: unknown field \"bar\""), "{errors}");
 }
 
 #[test]
@@ -118,9 +94,7 @@ fn an_absolute_include_that_is_only_there_is_found() {
 
 #[test]
 fn files_that_include_each_other_are_refused() {
-    let world = World::default()
-        .file("a.conf", "include b.conf")
-        .file("b.conf", "include a.conf");
+    let world = World::default().file("a.conf", "include b.conf").file("b.conf", "include a.conf");
     let errors = load_in("include a.conf\n", &world).unwrap_err().to_string();
     assert!(errors.contains("a.conf includes itself"), "{errors}");
     let world = World::default().file("t.conf", "include t.conf");
@@ -143,9 +117,7 @@ fn a_missing_include_does_not_hide_other_errors() {
 
 #[test]
 fn variables_come_from_enclosing_blocks_then_the_environment() {
-    let world = World::default()
-        .variable("PORT", "5000")
-        .variable("PASS", "\"1 2\"");
+    let world = World::default().variable("PORT", "5000").variable("PASS", "\"1 2\"");
     let text = "outer: x\nauthorization {\n inner: $PASS\n users: [\n  {user: $outer, \
                 password: $inner}\n ]\n}\nport: $PORT\n";
     let options = load_in(text, &world).unwrap().options;
@@ -210,9 +182,7 @@ fn depth_is_bounded_through_variables_and_includes() {
 
 #[test]
 fn unfinished_texts_are_errors_with_a_place() {
-    for text in [
-        "x: [", "x: {", "x: {a", "x: \"a", "x: 'a", "x: (a", "x: [a", "{ a: 1", "'a",
-    ] {
+    for text in ["x: [", "x: {", "x: {a", "x: \"a", "x: 'a", "x: (a", "x: [a", "{ a: 1", "'a"] {
         let error = grammar_error(text);
         assert!(error.contains("(t.conf:1:"), "{text}: {error}");
     }
@@ -226,19 +196,13 @@ fn nul_bytes_are_refused() {
 #[test]
 fn numbers_in_arrays_may_stand_before_the_bracket() {
     // nats-server takes the bracket into a word here.
-    assert_eq!(
-        options_of("shards { cpus: [0, 2, 4] }\n").shards.cpus,
-        [0, 2, 4]
-    );
+    assert_eq!(options_of("shards { cpus: [0, 2, 4] }\n").shards.cpus, [0, 2, 4]);
 }
 
 #[test]
 fn bytes_that_are_not_text_become_the_replacement_character() {
     let map = parse_text(b"a: \xff\xfe\n", "t.conf", &World::default()).unwrap();
-    assert_eq!(
-        map.get("a").unwrap().value,
-        Value::Text("\u{fffd}\u{fffd}".into())
-    );
+    assert_eq!(map.get("a").unwrap().value, Value::Text("\u{fffd}\u{fffd}".into()));
 }
 
 #[test]
@@ -246,10 +210,6 @@ fn an_empty_file_is_a_warning() {
     for text in ["", "\n", "# x\n", "{}"] {
         let loaded = load_in(text, &World::default()).unwrap();
         let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            warnings,
-            ["t.conf: config has no values or is empty"],
-            "{text:?}"
-        );
+        assert_eq!(warnings, ["t.conf: config has no values or is empty"], "{text:?}");
     }
 }

@@ -8,19 +8,13 @@ const KEY: &str = "UCNGL4W5QX66CFX6A6DCBVDH5VOHMI7B2UZZU7TXAUQQSI2JPHULCKBR";
 #[test]
 fn a_key_that_is_not_served_gives_one_warning_with_its_name_and_place() {
     let cases = [
-        (
-            "cluster { port: 6222, name: c, tls { timeout: 3 } }",
-            "cluster",
-        ),
+        ("cluster { port: 6222, name: c, tls { timeout: 3 } }", "cluster"),
         ("gateway { name: g, port: 7222 }", "gateway"),
         ("leaf { port: 7422, tls { verify: true } }", "leafnodes"),
         ("ws { port: 8080, no_tls: true }", "websocket"),
         ("mqtt { port: 1883 }", "mqtt"),
         ("jetstream: enabled", "jetstream"),
-        (
-            "jetstream { max_mem: 1G, limits { max_ack_pending: 5 } }",
-            "jetstream",
-        ),
+        ("jetstream { max_mem: 1G, limits { max_ack_pending: 5 } }", "jetstream"),
         ("default_js_domain { A: d }", "default_js_domain"),
         ("feature_flags { x: true }", "feature_flags"),
         ("mappings { a: b }", "mappings"),
@@ -38,11 +32,7 @@ fn a_key_that_is_not_served_gives_one_warning_with_its_name_and_place() {
 
 #[test]
 fn what_is_off_anyway_gives_no_warning() {
-    for text in [
-        "jetstream: false",
-        "jetstream { enabled: false }",
-        "ocsp: false",
-    ] {
+    for text in ["jetstream: false", "jetstream { enabled: false }", "ocsp: false"] {
         assert_eq!(warnings_of(text), [""; 0], "{text}");
     }
     for text in ["proxy_protocol: false", "store_dir: x", "prof_port: 0"] {
@@ -75,23 +65,11 @@ fn what_would_be_unsafe_to_ignore_is_an_error() {
         ("operator: \"op.jwt\"".to_string(), "operator"),
         ("resolver: MEMORY".to_string(), "resolver"),
         ("resolver_preload { }".to_string(), "resolver_preload"),
-        (
-            "resolver_pinned_accounts: [A ]".to_string(),
-            "resolver_pinned_accounts",
-        ),
-        (
-            "tls { verify_and_map: true }".to_string(),
-            "tls.verify_and_map",
-        ),
-        (
-            format!("tls {{ pinned_certs: [\"{pin}\"] }}"),
-            "tls.pinned_certs",
-        ),
+        ("resolver_pinned_accounts: [A ]".to_string(), "resolver_pinned_accounts"),
+        ("tls { verify_and_map: true }".to_string(), "tls.verify_and_map"),
+        (format!("tls {{ pinned_certs: [\"{pin}\"] }}"), "tls.pinned_certs"),
         ("tls { ocsp_peer: true }".to_string(), "tls.ocsp_peer"),
-        (
-            "authorization { proxy_required: true }".to_string(),
-            "proxy_required",
-        ),
+        ("authorization { proxy_required: true }".to_string(), "proxy_required"),
         (
             "authorization { users: [{user: a, proxy_required: true}] }".to_string(),
             "proxy_required",
@@ -105,10 +83,7 @@ fn what_would_be_unsafe_to_ignore_is_an_error() {
     for (text, name) in cases {
         let errors = errors_of(&text);
         let start = format!("{name:?} is not served yet and can not be ignored: ");
-        assert!(
-            errors.iter().any(|line| line.contains(&start)),
-            "{text}: {errors:?}"
-        );
+        assert!(errors.iter().any(|line| line.contains(&start)), "{text}: {errors:?}");
     }
 }
 
@@ -160,15 +135,9 @@ fn a_check_fails_on_what_nats_server_warns_about() {
          converted to a duration"
     );
     let errors = check_only("empty.conf", &world).unwrap_err();
-    assert_eq!(
-        errors.to_string(),
-        "empty.conf: config has no values or is empty"
-    );
+    assert_eq!(errors.to_string(), "empty.conf: config has no values or is empty");
     let errors = check_only("none.conf", &world).unwrap_err();
-    assert_eq!(
-        errors.to_string(),
-        "open none.conf: no such file or directory"
-    );
+    assert_eq!(errors.to_string(), "open none.conf: no such file or directory");
     let loaded = check_only("js.conf", &world).unwrap();
     assert_eq!(loaded.warnings[0].kind, Kind::NotServed);
 }

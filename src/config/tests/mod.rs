@@ -37,16 +37,11 @@ impl Source for World {
         let found = self.files.iter().find(|(name, _)| Path::new(name) == path);
         // The error that the system gives, with its own text.
         let missing = || std::io::Error::from_raw_os_error(2);
-        found
-            .map(|(_, text)| text.clone().into_bytes())
-            .ok_or_else(missing)
+        found.map(|(_, text)| text.clone().into_bytes()).ok_or_else(missing)
     }
 
     fn variable(&self, name: &str) -> Option<String> {
-        self.variables
-            .iter()
-            .find(|(n, _)| *n == name)
-            .map(|(_, text)| (*text).to_string())
+        self.variables.iter().find(|(n, _)| *n == name).map(|(_, text)| (*text).to_string())
     }
 }
 

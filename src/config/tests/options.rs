@@ -9,10 +9,7 @@ use crate::config::{
 };
 
 fn rule(subject: &str) -> SubjectRule {
-    SubjectRule {
-        subject: subject.into(),
-        queue: None,
-    }
+    SubjectRule { subject: subject.into(), queue: None }
 }
 
 fn secs(seconds: u64) -> Duration {
@@ -29,23 +26,14 @@ fn an_empty_file_gives_the_defaults() {
 #[test]
 fn defaults_are_those_of_nats_server() {
     let o = Options::default();
-    assert_eq!(
-        (o.listen.host.as_str(), o.listen.port),
-        ("0.0.0.0", Port::Fixed(4222))
-    );
+    assert_eq!((o.listen.host.as_str(), o.listen.port), ("0.0.0.0", Port::Fixed(4222)));
     assert_eq!(o.limits.connections_max, 65_536);
     assert_eq!(o.limits.control_line_bytes_max, 4096);
     assert_eq!(o.limits.payload_bytes_max, 1_048_576);
     assert_eq!(o.limits.pending_bytes_max, 67_108_864);
-    assert_eq!(
-        (o.limits.ping_interval, o.limits.pings_out_max),
-        (secs(120), 2)
-    );
+    assert_eq!((o.limits.ping_interval, o.limits.pings_out_max), (secs(120), 2));
     assert_eq!(o.limits.write_deadline, secs(10));
-    assert_eq!(
-        (o.lame_duck_duration, o.lame_duck_grace_period),
-        (secs(120), secs(10))
-    );
+    assert_eq!((o.lame_duck_duration, o.lame_duck_grace_period), (secs(120), secs(10)));
     assert_eq!(o.auth_timeout(), secs(2));
     assert_eq!(o.system_account_name(), Some("$SYS"));
     assert!(o.log.time && !o.auth_required());
@@ -74,10 +62,7 @@ fn top_level_keys_reach_their_fields() {
          write_timeout: retry\nlame_duck_duration: 45s\nno_header_support: true\nno_sublist_cache: \
          true\nallow_non_tls: true\nno_system: true\n",
     );
-    assert_eq!(
-        (o.listen.host.as_str(), o.listen.port),
-        ("localhost", Port::Random)
-    );
+    assert_eq!((o.listen.host.as_str(), o.listen.port), ("localhost", Port::Random));
     assert_eq!(o.client_advertise, "a:1");
     assert_eq!(o.server_name, "n");
     assert_eq!(o.server_tags, ["a:b", "c"]);
@@ -87,16 +72,10 @@ fn top_level_keys_reach_their_fields() {
     assert_eq!((o.log.file_bytes_max, o.log.files_max), (1 << 20, 3));
     assert_eq!(o.log.traced_bytes_max, 9);
     assert_eq!(o.pid_file.as_deref(), Some("p.pid"));
-    assert_eq!(
-        (o.monitor.host.as_str(), o.monitor.http),
-        ("127.0.0.1", Port::Fixed(8222))
-    );
+    assert_eq!((o.monitor.host.as_str(), o.monitor.http), ("127.0.0.1", Port::Fixed(8222)));
     assert_eq!(o.monitor.base_path, "/a/b");
     assert_eq!(o.limits.connections_max, -1);
-    assert_eq!(
-        (o.limits.subscriptions_max, o.limits.subject_tokens_max),
-        (7, 8)
-    );
+    assert_eq!((o.limits.subscriptions_max, o.limits.subject_tokens_max), (7, 8));
     assert_eq!(o.limits.write_timeout, WriteTimeout::Retry);
     assert_eq!(o.lame_duck_duration, secs(45));
     assert_eq!(o.system_account_name(), None);
@@ -109,12 +88,8 @@ fn users_come_from_both_places_with_their_accounts() {
          connection_types: [mqtt, standard, MQTT]} ]\n}\naccounts {\n A { users: [{user: c}] }\n \
          B {}\n}\n",
     );
-    let users: Vec<(&str, &str)> = o
-        .auth
-        .users
-        .iter()
-        .map(|u| (u.name.as_str(), u.account.as_str()))
-        .collect();
+    let users: Vec<(&str, &str)> =
+        o.auth.users.iter().map(|u| (u.name.as_str(), u.account.as_str())).collect();
     assert_eq!(users, [("c", "A"), ("a", "$G"), ("b", "$G")]);
     assert_eq!(o.auth.users[1].password.expose(), "x");
     let types = &o.auth.users[2].connection_types;
@@ -133,20 +108,11 @@ fn permissions_have_three_forms() {
     );
     let a = o.auth.users[0].permissions.as_ref().unwrap();
     assert_eq!(a.publish.as_ref().unwrap().allow, Some(vec![rule("p.>")]));
-    let queued = SubjectRule {
-        subject: "q".into(),
-        queue: Some("workers".into()),
-    };
-    assert_eq!(
-        a.subscribe.as_ref().unwrap().allow,
-        Some(vec![rule("s"), queued])
-    );
+    let queued = SubjectRule { subject: "q".into(), queue: Some("workers".into()) };
+    assert_eq!(a.subscribe.as_ref().unwrap().allow, Some(vec![rule("s"), queued]));
     let b = o.auth.users[1].permissions.as_ref().unwrap();
     let publish = b.publish.as_ref().unwrap();
-    assert_eq!(
-        (&publish.allow, &publish.deny),
-        (&Some(vec![rule("x")]), &vec![rule("y")])
-    );
+    assert_eq!((&publish.allow, &publish.deny), (&Some(vec![rule("x")]), &vec![rule("y")]));
     let subscribe = b.subscribe.as_ref().unwrap();
     assert_eq!(subscribe.allow, None);
     assert_eq!(subscribe.deny[0].queue.as_deref(), Some("v.*"));
@@ -155,13 +121,7 @@ fn permissions_have_three_forms() {
 #[test]
 fn an_empty_list_of_subjects_allows_everything() {
     let o = options_of("authorization { users: [{user: a, permissions { publish: [] }}] }\n");
-    let rules = o.auth.users[0]
-        .permissions
-        .as_ref()
-        .unwrap()
-        .publish
-        .as_ref()
-        .unwrap();
+    let rules = o.auth.users[0].permissions.as_ref().unwrap().publish.as_ref().unwrap();
     assert_eq!(rules.allow, None);
 }
 
@@ -177,36 +137,21 @@ fn allow_responses_denies_other_publishes_in_any_order() {
         ));
         let permissions = o.auth.users[0].permissions.as_ref().unwrap();
         assert_eq!(permissions.responses, Some(ResponseRule::default()));
-        assert_eq!(
-            permissions.publish.as_ref().unwrap().allow,
-            Some(Vec::new())
-        );
+        assert_eq!(permissions.publish.as_ref().unwrap().allow, Some(Vec::new()));
     }
-    for order in [
-        "publish: x, allow_responses: true",
-        "allow_responses: true, publish: x",
-    ] {
+    for order in ["publish: x, allow_responses: true", "allow_responses: true, publish: x"] {
         let o = options_of(&format!(
             "authorization {{ users: [{{user: a, permissions {{ {order} }}}}] }}"
         ));
         let permissions = o.auth.users[0].permissions.as_ref().unwrap();
-        assert_eq!(
-            permissions.publish.as_ref().unwrap().allow,
-            Some(vec![rule("x")])
-        );
+        assert_eq!(permissions.publish.as_ref().unwrap().allow, Some(vec![rule("x")]));
     }
     let o = options_of(
         "authorization { users: [{user: a, permissions { allow_responses \
          { max: -1, ttl: \"-1s\" } }}] }",
     );
-    let unlimited = ResponseRule {
-        responses_max: None,
-        expires: None,
-    };
-    assert_eq!(
-        o.auth.users[0].permissions.as_ref().unwrap().responses,
-        Some(unlimited)
-    );
+    let unlimited = ResponseRule { responses_max: None, expires: None };
+    assert_eq!(o.auth.users[0].permissions.as_ref().unwrap().responses, Some(unlimited));
     let o =
         options_of("authorization { users: [{user: a, permissions { allow_responses: false }}] }");
     assert_eq!(o.auth.users[0].permissions.as_ref().unwrap().publish, None);
@@ -222,24 +167,14 @@ fn default_permissions_are_for_users_without_their_own() {
     let publish = |name: &str| {
         let user = o.auth.users.iter().find(|u| u.name == name).unwrap();
         let permissions = user.permissions.as_ref();
-        permissions
-            .and_then(|p| p.publish.clone())
-            .and_then(|rules| rules.allow)
+        permissions.and_then(|p| p.publish.clone()).and_then(|rules| rules.allow)
     };
     assert_eq!(publish("a"), Some(vec![rule("d")]));
     assert_eq!(publish("b"), Some(vec![rule("e")]));
     assert_eq!(publish("c"), None);
     let c = o.auth.users.iter().find(|u| u.name == "c").unwrap();
     assert!(c.permissions.as_ref().unwrap().subscribe.is_some());
-    assert!(
-        o.auth
-            .users
-            .iter()
-            .find(|u| u.name == "d")
-            .unwrap()
-            .permissions
-            .is_none()
-    );
+    assert!(o.auth.users.iter().find(|u| u.name == "d").unwrap().permissions.is_none());
 }
 
 #[test]
@@ -266,10 +201,7 @@ fn tls_is_read() {
     assert_eq!(tls.timeout, Duration::from_millis(1500));
     assert_eq!(o.auth_timeout(), Duration::from_millis(2500));
     assert_eq!(tls.min_version, TlsVersion::V13);
-    assert_eq!(
-        tls.handshake_first,
-        HandshakeFirst::Within(Duration::from_millis(200))
-    );
+    assert_eq!(tls.handshake_first, HandshakeFirst::Within(Duration::from_millis(200)));
     assert_eq!(tls.cipher_suites, ["TLS_AES_128_GCM_SHA256"]);
     assert_eq!(tls.rate_max, 5);
     for (text, wanted) in [
@@ -277,9 +209,7 @@ fn tls_is_read() {
         ("\"off\"", HandshakeFirst::No),
         ("auto", HandshakeFirst::Within(Duration::from_millis(50))),
     ] {
-        let tls = options_of(&format!("tls {{ first: {text} }}\n"))
-            .tls
-            .unwrap();
+        let tls = options_of(&format!("tls {{ first: {text} }}\n")).tls.unwrap();
         assert_eq!(tls.handshake_first, wanted);
     }
 }
@@ -288,8 +218,7 @@ fn tls_is_read() {
 fn shards_are_read() {
     let o = options_of(
         "shards {\n count: 4\n cpus: \"0-3,8\"\n pin: false\n spin: adaptive\n spin_max: 20us\n \
-         io_memory: 2MB\n ring_depth: 512\n queue_depth: 64\n read_buffer: 128KB\n \
-         turn_max: 1ms\n}\n",
+         io_memory: 2MB\n ring_depth: 512\n queue_depth: 64\n read_buffer: 128KB\n}\n",
     );
     let wanted = ShardOptions {
         count: Some(4),
@@ -301,7 +230,6 @@ fn shards_are_read() {
         ring_depth: 512,
         queue_depth: 64,
         read_buffer_bytes: 128 << 10,
-        turn_max: Duration::from_millis(1),
     };
     assert_eq!(o.shards, wanted);
     for (text, spin) in [
@@ -309,12 +237,7 @@ fn shards_are_read() {
         ("always", Spin::Always),
         ("30us", Spin::For(Duration::from_micros(30))),
     ] {
-        assert_eq!(
-            options_of(&format!("shards {{ spin: {text} }}\n"))
-                .shards
-                .spin,
-            spin
-        );
+        assert_eq!(options_of(&format!("shards {{ spin: {text} }}\n")).shards.spin, spin);
     }
     assert_eq!(options_of("shards: 2\n").shards.count, Some(2));
 }
@@ -332,11 +255,7 @@ fn shards_that_make_no_sense_are_errors() {
         "io_memory: 5",
         "foo: 1",
     ] {
-        assert_eq!(
-            super::errors_of(&format!("shards {{ {text} }}\n")).len(),
-            1,
-            "{text}"
-        );
+        assert_eq!(super::errors_of(&format!("shards {{ {text} }}\n")).len(), 1, "{text}");
     }
 }
 
@@ -370,21 +289,11 @@ fn exports_imports_and_mappings_are_read() {
          m: [ {dest: n, weight: 30%}, {dest: o, weight: 70} ] } }\n}\n",
     );
     let export = &o.accounts[0].exports[0];
-    assert_eq!(
-        (export.subject.as_str(), export.threshold),
-        ("a.*", Some(secs(5)))
-    );
+    assert_eq!((export.subject.as_str(), export.threshold), ("a.*", Some(secs(5))));
     let import = &o.accounts[1].imports[0];
     assert_eq!((import.account.as_str(), import.to.as_str()), ("A", "y"));
     let (source, destinations) = &o.accounts[1].mappings[0];
-    assert_eq!(
-        (
-            source.as_str(),
-            destinations[0].weight,
-            destinations[1].weight
-        ),
-        ("m", 30, 70)
-    );
+    assert_eq!((source.as_str(), destinations[0].weight, destinations[1].weight), ("m", 30, 70));
 }
 
 /// A commented key, `#key: value`, without its sign; a comment has a blank after it.
@@ -416,10 +325,7 @@ fn the_shipped_server_conf_is_the_defaults() {
 fn the_shipped_server_conf_knows_every_key_in_it() {
     let text = uncommented(include_str!("../../../configs/server.conf"));
     let errors = super::errors_of(&text);
-    let unknown: Vec<&String> = errors
-        .iter()
-        .filter(|e| !e.contains("not served yet"))
-        .collect();
+    let unknown: Vec<&String> = errors.iter().filter(|e| !e.contains("not served yet")).collect();
     assert_eq!(unknown, Vec::<&String>::new());
 }
 
@@ -428,16 +334,11 @@ fn the_other_shipped_files_are_right() {
     let dev = options_of(include_str!("../../../configs/dev.conf"));
     assert!(dev.log.debug);
     let pinned = options_of(include_str!("../../../configs/pinned-16.conf"));
-    assert_eq!(
-        (pinned.shards.count, pinned.shards.cpus.len()),
-        (Some(16), 16)
-    );
+    assert_eq!((pinned.shards.count, pinned.shards.cpus.len()), (Some(16), 16));
     let world = super::World::default()
         .file("server-cert.pem", "x")
         .file("server-key.pem", "x")
         .file("ca.pem", "x");
-    let tls = super::load_in(include_str!("../../../configs/tls.conf"), &world)
-        .unwrap()
-        .options;
+    let tls = super::load_in(include_str!("../../../configs/tls.conf"), &world).unwrap().options;
     assert!(tls.tls.unwrap().verify);
 }

@@ -58,13 +58,7 @@ fn errors_and_warnings_are_those_of_nats_server() {
         let mut lines: Vec<String> = findings
             .iter()
             .filter(|f| f.kind != Kind::NotServed && !f.text.contains("can not be ignored"))
-            .map(|f| {
-                if f.placed_last {
-                    f.text.clone()
-                } else {
-                    f.to_string()
-                }
-            })
+            .map(|f| if f.placed_last { f.text.clone() } else { f.to_string() })
             // The place of an error in an included file, which nats-server leaves out.
             .map(|line| line.split(" (bad.conf").next().unwrap().to_string())
             .collect();

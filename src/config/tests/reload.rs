@@ -16,19 +16,10 @@ fn every_change_that_is_taken_over_logs_its_line() {
         ("logtime_utc: true", "Reloaded: logtime_utc = true"),
         ("log_file: \"x.log\"", "Reloaded: log_file = x.log"),
         ("syslog: true", "Reloaded: syslog = true"),
-        (
-            "remote_syslog: \"udp://h:1\"",
-            "Reloaded: remote_syslog = udp://h:1",
-        ),
-        (
-            "client_advertise: \"a:1\"",
-            "Reload: client_advertise = a:1",
-        ),
+        ("remote_syslog: \"udp://h:1\"", "Reloaded: remote_syslog = udp://h:1"),
+        ("client_advertise: \"a:1\"", "Reload: client_advertise = a:1"),
         ("max_connections: 10", "Reloaded: max_connections = 10"),
-        (
-            "max_control_line: 1024",
-            "Reloaded: max_control_line = 1024",
-        ),
+        ("max_control_line: 1024", "Reloaded: max_control_line = 1024"),
         ("max_payload: 5000", "Reloaded: max_payload = 5000"),
         ("ping_interval: 10s", "Reloaded: ping_interval = 10s"),
         ("ping_max: 5", "Reloaded: ping_max = 5"),
@@ -38,35 +29,14 @@ fn every_change_that_is_taken_over_logs_its_line() {
         ("pid_file: \"r.pid\"", "Reloaded: pid_file = r.pid"),
         ("ports_file_dir: \".\"", "Reloaded: ports_file_dir = ."),
         ("max_traced_msg_len: 5", "Reloaded: max_traced_msg_len = 5"),
-        (
-            "connect_error_reports: 3",
-            "Reloaded: connect_error_reports = 3",
-        ),
-        (
-            "reconnect_error_reports: 4",
-            "Reloaded: reconnect_error_reports = 4",
-        ),
-        (
-            "no_fast_producer_stall: true",
-            "Reloaded: fast producers will not be stalled",
-        ),
-        (
-            "authorization { token: x }",
-            "Reloaded: authorization token",
-        ),
-        (
-            "authorization { timeout: 3 }",
-            "Reloaded: authorization timeout = 3",
-        ),
-        (
-            "authorization { timeout: \"1500ms\" }",
-            "Reloaded: authorization timeout = 1.5",
-        ),
+        ("connect_error_reports: 3", "Reloaded: connect_error_reports = 3"),
+        ("reconnect_error_reports: 4", "Reloaded: reconnect_error_reports = 4"),
+        ("no_fast_producer_stall: true", "Reloaded: fast producers will not be stalled"),
+        ("authorization { token: x }", "Reloaded: authorization token"),
+        ("authorization { timeout: 3 }", "Reloaded: authorization timeout = 3"),
+        ("authorization { timeout: \"1500ms\" }", "Reloaded: authorization timeout = 1.5"),
         ("tls { timeout: 3 }", "Reloaded: tls = enabled"),
-        (
-            "tls { handshake_first: auto }",
-            "Reloaded: Client TLS handshake first: true",
-        ),
+        ("tls { handshake_first: auto }", "Reloaded: Client TLS handshake first: true"),
     ];
     for (text, wanted) in cases {
         let changes = changes("port: -1", &format!("port: -1\n{text}")).unwrap();
@@ -102,20 +72,14 @@ fn lines_come_in_the_order_of_nats_server() {
 
 #[test]
 fn without_a_change_users_and_accounts_are_looked_at_again() {
-    assert_eq!(
-        changes("port: -1", "port: -1"),
-        Ok(vec![Change::Users, Change::Accounts])
-    );
+    assert_eq!(changes("port: -1", "port: -1"), Ok(vec![Change::Users, Change::Accounts]));
 }
 
 #[test]
 fn a_single_user_changes_name_and_password() {
     let old = "authorization { user: a, pass: b }";
-    let lines: Vec<String> = changes(old, "authorization { token: c }")
-        .unwrap()
-        .iter()
-        .map(Change::log_line)
-        .collect();
+    let lines: Vec<String> =
+        changes(old, "authorization { token: c }").unwrap().iter().map(Change::log_line).collect();
     assert_eq!(
         lines,
         [
@@ -134,63 +98,29 @@ fn what_can_not_change_is_refused_by_its_field() {
         ("port: 4223", "Port: old=4222, new=4223"),
         ("host: 127.0.0.1", "Host: old=0.0.0.0, new=127.0.0.1"),
         ("server_name: x", "ServerName: old=, new=x"),
-        (
-            "max_pending: 70MB",
-            "MaxPending: old=67108864, new=73400320",
-        ),
+        ("max_pending: 70MB", "MaxPending: old=67108864, new=73400320"),
         ("http: 8222", "HTTPPort: old=0, new=8222"),
         ("http_base_path: foo", "HTTPBasePath: old=, new=/foo"),
         ("max_subs: 5", "MaxSubs: old=0, new=5"),
         ("max_sub_tokens: 5", "MaxSubTokens: old=0, new=5"),
         ("log_size_limit: 5", "LogSizeLimit: old=0, new=5"),
         ("log_max_num: 5", "LogMaxFiles: old=0, new=5"),
-        (
-            "no_header_support: true",
-            "NoHeaderSupport: old=false, new=true",
-        ),
+        ("no_header_support: true", "NoHeaderSupport: old=false, new=true"),
         ("write_timeout: close", "WriteTimeout: old=, new=close"),
-        (
-            "max_closed_clients: 4",
-            "MaxClosedClients: old=10000, new=4",
-        ),
-        (
-            "lame_duck_grace_period: 5s",
-            "LameDuckGracePeriod: old=10s, new=5s",
-        ),
-        (
-            "lame_duck_duration: 60s",
-            "LameDuckDuration: old=2m0s, new=1m0s",
-        ),
-        (
-            "feature_flags: {a: true}",
-            "FeatureFlags: old=map[], new=map[a:true]",
-        ),
-        (
-            "no_system_account: true",
-            "NoSystemAccount: old=false, new=true",
-        ),
-        (
-            "system_account: A\naccounts { A {} }",
-            "SystemAccount: old=, new=A",
-        ),
+        ("max_closed_clients: 4", "MaxClosedClients: old=10000, new=4"),
+        ("lame_duck_grace_period: 5s", "LameDuckGracePeriod: old=10s, new=5s"),
+        ("lame_duck_duration: 60s", "LameDuckDuration: old=2m0s, new=1m0s"),
+        ("feature_flags: {a: true}", "FeatureFlags: old=map[], new=map[a:true]"),
+        ("no_system_account: true", "NoSystemAccount: old=false, new=true"),
+        ("system_account: A\naccounts { A {} }", "SystemAccount: old=, new=A"),
         ("allow_non_tls: true", "AllowNonTLS: old=false, new=true"),
-        (
-            "disable_sublist_cache: true",
-            "NoSublistCache: old=false, new=true",
-        ),
+        ("disable_sublist_cache: true", "NoSublistCache: old=false, new=true"),
         ("proxy_protocol: true", "ProxyProtocol: old=false, new=true"),
-        (
-            "no_auth_user: a\nauthorization { users: [{user: a}] }",
-            "NoAuthUser: old=, new=a",
-        ),
+        ("no_auth_user: a\nauthorization { users: [{user: a}] }", "NoAuthUser: old=, new=a"),
     ];
     for (text, wanted) in cases {
         let refusal = changes("debug: false", text).unwrap_err();
-        assert_eq!(
-            refusal,
-            format!("config reload not supported for {wanted}"),
-            "{text}"
-        );
+        assert_eq!(refusal, format!("config reload not supported for {wanted}"), "{text}");
     }
 }
 
@@ -204,23 +134,14 @@ fn a_random_port_is_no_change() {
 fn no_auth_user_may_only_go_with_its_user() {
     let old = "authorization { users: [{user: a}, {user: b}] }\nno_auth_user: a";
     let refusal = changes(old, "authorization { users: [{user: a}] }").unwrap_err();
-    assert_eq!(
-        refusal,
-        "config reload not supported for NoAuthUser: old=a, new="
-    );
+    assert_eq!(refusal, "config reload not supported for NoAuthUser: old=a, new=");
     assert!(changes(old, "authorization { users: [{user: b}] }").is_ok());
 }
 
 #[test]
 fn the_first_refusal_is_reported_and_nothing_else() {
-    let refusal = changes(
-        "port: 1",
-        "max_subs: 5\nlame_duck_duration: 60s\nport: 1\ndebug: true",
-    );
-    assert_eq!(
-        refusal.unwrap_err(),
-        "config reload not supported for MaxSubs: old=0, new=5"
-    );
+    let refusal = changes("port: 1", "max_subs: 5\nlame_duck_duration: 60s\nport: 1\ndebug: true");
+    assert_eq!(refusal.unwrap_err(), "config reload not supported for MaxSubs: old=0, new=5");
 }
 
 #[test]
@@ -238,36 +159,20 @@ fn jetstream_limits_may_only_grow() {
 #[test]
 fn shards_need_a_restart() {
     let refusal = changes("port: 1", "port: 1\nshards { spin: always }").unwrap_err();
-    assert!(
-        refusal.starts_with("config reload not supported for Shards"),
-        "{refusal}"
-    );
+    assert!(refusal.starts_with("config reload not supported for Shards"), "{refusal}");
 }
 
 #[test]
 fn renewed_certificates_are_a_change_and_the_same_ones_are_not() {
     let text = "tls { cert_file: c.pem, key_file: k.pem }";
     let with = |cert: &str| {
-        let world = super::World::default()
-            .file("c.pem", cert)
-            .file("k.pem", "key");
+        let world = super::World::default().file("c.pem", cert).file("k.pem", "key");
         super::load_in(text, &world).unwrap().options
     };
-    assert_eq!(
-        diff(&with("1"), &with("1")),
-        Ok(vec![Change::Users, Change::Accounts])
-    );
-    assert!(
-        diff(&with("1"), &with("2"))
-            .unwrap()
-            .contains(&Change::Tls(true))
-    );
+    assert_eq!(diff(&with("1"), &with("1")), Ok(vec![Change::Users, Change::Accounts]));
+    assert!(diff(&with("1"), &with("2")).unwrap().contains(&Change::Tls(true)));
     let off = options_of("port: 4222");
-    assert!(
-        diff(&with("1"), &off)
-            .unwrap()
-            .contains(&Change::Tls(false))
-    );
+    assert!(diff(&with("1"), &off).unwrap().contains(&Change::Tls(false)));
     assert!(diff(&off, &with("1")).unwrap().contains(&Change::Tls(true)));
 }
 
@@ -278,11 +183,8 @@ fn a_fallback_delay_changes_on_its_own() {
         changes(&text("auto"), &text("true")).unwrap().split_off(2),
         [Change::TlsHandshakeFallback(std::time::Duration::ZERO)]
     );
-    let lines: Vec<String> = changes(&text("off"), &text("auto"))
-        .unwrap()
-        .iter()
-        .map(Change::log_line)
-        .collect();
+    let lines: Vec<String> =
+        changes(&text("off"), &text("auto")).unwrap().iter().map(Change::log_line).collect();
     assert_eq!(
         lines.get(2..),
         Some(
@@ -298,9 +200,6 @@ fn a_fallback_delay_changes_on_its_own() {
 fn removed_accounts_are_known() {
     let old = options_of("accounts { A {}, B {} }");
     let new = options_of("accounts { B {} }");
-    let names: Vec<&str> = removed_accounts(&old, &new)
-        .iter()
-        .map(|a| a.name.as_str())
-        .collect();
+    let names: Vec<&str> = removed_accounts(&old, &new).iter().map(|a| a.name.as_str()).collect();
     assert_eq!(names, ["A"]);
 }

@@ -6,10 +6,7 @@ use crate::config::{FlagOverrides, check, configure};
 fn broken(text: &str) -> Vec<String> {
     let world = World::default().file("c", "x").file("k", "x");
     let loaded = load_in(text, &world).unwrap_or_else(|e| panic!("{text}\n{e}"));
-    check(&loaded.options, &loaded.places)
-        .iter()
-        .map(ToString::to_string)
-        .collect()
+    check(&loaded.options, &loaded.places).iter().map(ToString::to_string).collect()
 }
 
 /// Texts that break one rule each, and what is said about them.
@@ -23,23 +20,14 @@ const BROKEN: [(&str, &str); 24] = [
         "debug: true\nmax_payload: 2MB\nmax_pending: 1MB",
         "t.conf:2:1: max_payload (2097152) cannot be higher than max_pending (1048576)",
     ),
-    (
-        "no_auth_user: x",
-        "t.conf:1:0: no_auth_user: \"x\" present, but users/nkeys are not defined",
-    ),
+    ("no_auth_user: x", "t.conf:1:0: no_auth_user: \"x\" present, but users/nkeys are not defined"),
     (
         "authorization { users: [{user: a}] }\nno_auth_user: x",
         "t.conf:2:1: no_auth_user: \"x\" not present as user or nkey in authorization block \
              or account configuration",
     ),
-    (
-        "default_sentinel: x",
-        "t.conf:1:0: default sentinel requires operators and accounts",
-    ),
-    (
-        "https: 8443",
-        "t.conf:1:0: TLS cert and key required for HTTPS",
-    ),
+    ("default_sentinel: x", "t.conf:1:0: default sentinel requires operators and accounts"),
+    ("https: 8443", "t.conf:1:0: TLS cert and key required for HTTPS"),
     (
         "http: 8222\nhttps: 8443\ntls { certs: [{cert_file: c, key_file: k}] }",
         "t.conf:1:0: can't specify both HTTP (8222) and HTTPs (8443) ports",
@@ -56,10 +44,7 @@ const BROKEN: [(&str, &str); 24] = [
         "cluster { port: 1, accounts: [A , A ] }",
         "t.conf:1:19: found duplicate account name \"A\" in pinned accounts list [\"A\" \"A\"]",
     ),
-    (
-        "websocket { port: 1 }",
-        "t.conf:1:0: websocket requires TLS configuration",
-    ),
+    ("websocket { port: 1 }", "t.conf:1:0: websocket requires TLS configuration"),
     (
         "websocket { port: 1, no_tls: true, authorization { user: x } }\nauthorization { \
              users: [{user: a}] }",
@@ -104,10 +89,7 @@ const BROKEN: [(&str, &str); 24] = [
         "shards { count: 4, cpus: \"0-1\" }",
         "t.conf:1:9: shards.count (4) is more than the 2 cpus to pin them to",
     ),
-    (
-        "system_account: A",
-        "t.conf:1:0: error resolving system account: account missing",
-    ),
+    ("system_account: A", "t.conf:1:0: error resolving system account: account missing"),
     (
         "tls { timeout: 1 }",
         "t.conf:1:0: TLS configuration has no certificate: cert_file and key_file, or certs, are \
@@ -151,10 +133,7 @@ fn everything_wrong_with_file_flags_and_rules_is_told_at_once() {
 
 #[test]
 fn without_a_file_there_are_flags_and_defaults() {
-    let flags = FlagOverrides {
-        user: Some("u".into()),
-        ..FlagOverrides::default()
-    };
+    let flags = FlagOverrides { user: Some("u".into()), ..FlagOverrides::default() };
     let configured = configure(&flags, &World::default()).unwrap();
     assert_eq!(configured.digest, None);
     assert_eq!(configured.options.auth.user, "u");
@@ -178,9 +157,7 @@ fn a_single_user_by_flag_loses_to_users_and_excludes_those_of_accounts() {
         "--user has no effect, since the configuration file has users"
     );
     assert_eq!(
-        configure(&flags("accounts.conf"), &world)
-            .unwrap_err()
-            .to_string(),
+        configure(&flags("accounts.conf"), &world).unwrap_err().to_string(),
         "accounts.conf:1:15: Can not have a single user/pass and accounts"
     );
 }
@@ -195,8 +172,6 @@ fn certificates_named_by_flags_must_be_there() {
     let world = World::default().file("c.pem", "x");
     let errors = configure(&flags, &world).unwrap_err().to_string();
     assert_eq!(errors, "open k.pem: no such file or directory");
-    let options = configure(&flags, &world.file("k.pem", "y"))
-        .unwrap()
-        .options;
+    let options = configure(&flags, &world.file("k.pem", "y")).unwrap().options;
     assert!(!options.tls.unwrap().files_digest.is_empty());
 }

@@ -19,17 +19,9 @@ pub enum Owned {
 impl From<&Op<'_>> for Owned {
     fn from(op: &Op<'_>) -> Self {
         match *op {
-            Op::Pub {
-                subject,
-                reply,
-                header_len,
-                body,
-            } => Self::Pub(
-                subject.to_vec(),
-                reply.map(<[u8]>::to_vec),
-                header_len,
-                body.to_vec(),
-            ),
+            Op::Pub { subject, reply, header_len, body } => {
+                Self::Pub(subject.to_vec(), reply.map(<[u8]>::to_vec), header_len, body.to_vec())
+            }
             other => Self::Other(format!("{other:?}")),
         }
     }
@@ -91,34 +83,16 @@ pub fn parser(data: &[u8]) {
     let whole = drive([input], &limits);
     assert_eq!(whole, drive(input.chunks(1), &limits), "byte by byte");
     let cut = usize::from(first) % (input.len() + 1);
-    assert_eq!(
-        whole,
-        drive([&input[..cut], &input[cut..]], &limits),
-        "cut at {cut}"
-    );
+    assert_eq!(whole, drive([&input[..cut], &input[cut..]], &limits), "cut at {cut}");
     let result = parse(input, &limits);
     check_spelling(input, &limits, &result);
     for len in 0..input.len().min(128) {
         check_prefix(&input[..len], &limits, &result);
     }
-    if let Ok(Step::Op {
-        op: Op::Connect { json },
-        ..
-    }) = result
-    {
+    if let Ok(Step::Op { op: Op::Connect { json }, .. }) = result {
         let _ = Connect::parse(json);
     }
-    if let Ok(Step::Op {
-        op:
-            Op::Pub {
-                subject,
-                reply,
-                header_len,
-                body,
-            },
-        ..
-    }) = result
-    {
+    if let Ok(Step::Op { op: Op::Pub { subject, reply, header_len, body }, .. }) = result {
         check_round_trip(&limits, subject, reply, header_len, body);
     }
 }
@@ -164,30 +138,15 @@ fn check_round_trip(
     let mut out = Vec::new();
     encode::push_msg(&mut out, subject, b"1", reply, header, body);
     // `MSG s 1 r n` differs from `PUB s r n` in the verb and the sid only.
-    let (verb, skip) = if header.is_some() {
-        ("HPUB ", 5)
-    } else {
-        ("PUB ", 4)
-    };
+    let (verb, skip) = if header.is_some() { ("HPUB ", 5) } else { ("PUB ", 4) };
     let mut publish = verb.as_bytes().to_vec();
     publish.extend_from_slice(subject);
     publish.extend_from_slice(&out[skip + subject.len() + 2..]);
-    let limits = ParseLimits {
-        max_control_line: 8192,
-        ..*limits
-    };
+    let limits = ParseLimits { max_control_line: 8192, ..*limits };
     let step = parse(&publish, &limits);
     assert_eq!(
         step,
-        Ok(Step::Op {
-            op: Op::Pub {
-                subject,
-                reply,
-                header_len,
-                body
-            },
-            consumed: publish.len(),
-        })
+        Ok(Step::Op { op: Op::Pub { subject, reply, header_len, body }, consumed: publish.len() })
     );
 }
 
@@ -198,24 +157,15 @@ pub fn headers(data: &[u8]) {
     let key = parts.next().unwrap_or_default();
     let value = parts.next().unwrap_or_default();
     let block = parts.next().unwrap_or_default();
-    let _ = (
-        headers::status(block),
-        headers::get(block, key),
-        headers::iter(block).count(),
-    );
+    let _ = (headers::status(block), headers::get(block, key), headers::iter(block).count());
     let well_formed = headers::is_well_formed(block);
 
     let mut changed = block.to_vec();
     if headers::set(&mut changed, key, value) && (well_formed || block.is_empty()) {
-        let trimmed = value
-            .iter()
-            .take_while(|&&b| b == b' ' || b == b'\t')
-            .count();
+        let trimmed = value.iter().take_while(|&&b| b == b' ' || b == b'\t').count();
         assert_eq!(headers::get(&changed, key), Some(&value[trimmed..]));
         assert!(headers::is_well_formed(&changed));
-        let count = headers::iter(&changed)
-            .filter(|&(found, _)| found == key)
-            .count();
+        let count = headers::iter(&changed).filter(|&(found, _)| found == key).count();
         assert_eq!(count, 1);
         let others = |block: &[u8]| -> Vec<(Vec<u8>, Vec<u8>)> {
             headers::iter(block)

@@ -39,16 +39,8 @@ pub(crate) fn get(server: &Server, path: &str) -> Page {
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     let head = head.to_lowercase();
     let chunked = head.contains("transfer-encoding: chunked");
-    let body = if chunked {
-        join_chunks(body)
-    } else {
-        String::from(body)
-    };
-    Page {
-        status: status.expect("a status code"),
-        head,
-        body,
-    }
+    let body = if chunked { join_chunks(body) } else { String::from(body) };
+    Page { status: status.expect("a status code"), head, body }
 }
 
 /// Gets `path`, which must answer 200 with JSON.

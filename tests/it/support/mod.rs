@@ -35,14 +35,8 @@ pub(crate) async fn settle(earlier: &Client, later: &Client) {
     let mut heard = later.subscribe(inbox.clone()).await.unwrap();
     let hearing = async {
         loop {
-            earlier
-                .publish(inbox.clone(), "settle".into())
-                .await
-                .unwrap();
-            if tokio::time::timeout(Duration::from_millis(50), heard.next())
-                .await
-                .is_ok()
-            {
+            earlier.publish(inbox.clone(), "settle".into()).await.unwrap();
+            if tokio::time::timeout(Duration::from_millis(50), heard.next()).await.is_ok() {
                 return;
             }
         }
@@ -59,10 +53,7 @@ pub(crate) fn poll<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = probe() {
             return found;
         }
-        assert!(
-            start.elapsed() < DEADLINE,
-            "waited {DEADLINE:?} in vain: {what}"
-        );
+        assert!(start.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -45,11 +45,7 @@ fn checked_text(mut raw: Vec<u8>) -> String {
     for &byte in &raw {
         crc ^= u16::from(byte) << 8;
         for _ in 0..8 {
-            crc = if crc & 0x8000 == 0 {
-                crc << 1
-            } else {
-                (crc << 1) ^ 0x1021
-            };
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
         }
     }
     raw.extend_from_slice(&crc.to_le_bytes());

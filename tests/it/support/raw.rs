@@ -59,13 +59,7 @@ impl Conn {
 
     /// A connection over a stream that is already set up.
     pub(crate) fn over(stream: Box<dyn Stream>) -> Self {
-        Self {
-            stream,
-            buffer: Vec::new(),
-            taken: 0,
-            info: Value::Null,
-            answers_pings: true,
-        }
+        Self { stream, buffer: Vec::new(), taken: 0, info: Value::Null, answers_pings: true }
     }
 
     /// Opens a connection and reads the greeting.
@@ -104,9 +98,7 @@ impl Conn {
     pub(crate) fn read_info(&mut self) -> Value {
         let line = self.line().unwrap();
         let text = std::str::from_utf8(&line).unwrap();
-        let json = text
-            .strip_prefix("INFO ")
-            .unwrap_or_else(|| panic!("not an INFO: {text}"));
+        let json = text.strip_prefix("INFO ").unwrap_or_else(|| panic!("not an INFO: {text}"));
         self.info = serde_json::from_str(json).unwrap();
         self.info.clone()
     }

@@ -23,9 +23,7 @@ pub(crate) fn binary() -> PathBuf {
 
 /// The nats-server binary to run against instead of ours, if one was named.
 pub(crate) fn oracle() -> Option<PathBuf> {
-    std::env::var_os("SHEARWATER_ORACLE")
-        .filter(|path| !path.is_empty())
-        .map(PathBuf::from)
+    std::env::var_os("SHEARWATER_ORACLE").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// The lines that a server has logged so far, and a bell for the next one.
@@ -97,13 +95,7 @@ pub(crate) struct Options {
 impl Options {
     /// A server with neither configuration nor flags, on two shards.
     pub(crate) fn new() -> Self {
-        Self {
-            config: None,
-            flags: Vec::new(),
-            shards: 2,
-            port: None,
-            log_to_stderr: true,
-        }
+        Self { config: None, flags: Vec::new(), shards: 2, port: None, log_to_stderr: true }
     }
 
     /// The text of the configuration file. `{dir}` stands for the server's folder.
@@ -155,10 +147,7 @@ impl Options {
         let mut command = Command::new(binary());
         command.current_dir(dir).env_remove("NO_COLOR");
         command.args(["-a", "127.0.0.1", "-p"]);
-        command.arg(
-            self.port
-                .map_or_else(|| String::from("-1"), |port| port.to_string()),
-        );
+        command.arg(self.port.map_or_else(|| String::from("-1"), |port| port.to_string()));
         let config = with_shards(self.config.as_deref().unwrap_or_default(), dir, self.shards);
         if self.config.is_some() || !config.trim().is_empty() {
             std::fs::write(dir.join("server.conf"), config).unwrap();
@@ -166,39 +155,22 @@ impl Options {
         }
         command.args(["--ports_file_dir".as_ref(), dir.as_os_str()]);
         command.args(&self.flags);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
     fn spawn(self, dir: TempDir) -> Result<Server, String> {
-        let mut child = self
-            .command(dir.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = self.command(dir.path()).stdout(Stdio::null()).spawn().unwrap();
         let log = Arc::new(Log::default());
         log.follow(child.stderr.take().unwrap());
-        let mut server = Server {
-            child,
-            log,
-            dir,
-            port: 0,
-            monitor_port: None,
-            shards: self.shards,
-        };
+        let mut server =
+            Server { child, log, dir, port: 0, monitor_port: None, shards: self.shards };
         let ready = if self.log_to_stderr {
             server.read_ports_from_log()
         } else {
             server.read_ports_file()
         };
-        if ready {
-            Ok(server)
-        } else {
-            Err(server.log.text())
-        }
+        if ready { Ok(server) } else { Err(server.log.text()) }
     }
 }
 
@@ -241,11 +213,7 @@ impl Server {
 
     fn read_ports_from_log(&mut self) -> bool {
         let port_in = |line: &str| line.rsplit(':').next()?.trim().parse::<u16>().ok();
-        if self
-            .log
-            .wait(0, |line| line.ends_with("Server is ready").then_some(()))
-            .is_none()
-        {
+        if self.log.wait(0, |line| line.ends_with("Server is ready").then_some(())).is_none() {
             return false;
         }
         for line in self.log.text().lines() {
@@ -276,9 +244,7 @@ impl Server {
     /// Where the server writes its ports file: named after the program and its process id.
     pub(crate) fn ports_file(&self) -> PathBuf {
         let program = binary().file_name().unwrap().to_string_lossy().into_owned();
-        self.dir
-            .path()
-            .join(format!("{program}_{}.ports", self.child.id()))
+        self.dir.path().join(format!("{program}_{}.ports", self.child.id()))
     }
 
     /// The server's own folder: its configuration, its files, its working directory.
@@ -309,23 +275,16 @@ impl Server {
         std::fs::write(self.dir.path().join("server.conf"), config).unwrap();
         let seen = self.log.len();
         self.signal(Signal::HUP);
-        let ends = [
-            "Reloaded server configuration",
-            "Failed to reload server configuration",
-        ];
+        let ends = ["Reloaded server configuration", "Failed to reload server configuration"];
         let line = self.log.wait(seen, |line| {
-            ends.iter()
-                .any(|end| line.contains(end))
-                .then(|| String::from(line))
+            ends.iter().any(|end| line.contains(end)).then(|| String::from(line))
         });
         line.unwrap_or_else(|| panic!("no end of the reload in the log:\n{}", self.log.text()))
     }
 
     /// Waits for a log line that contains `needle` and gives it.
     pub(crate) fn wait_log(&self, needle: &str) -> String {
-        let line = self
-            .log
-            .wait(0, |line| line.contains(needle).then(|| String::from(line)));
+        let line = self.log.wait(0, |line| line.contains(needle).then(|| String::from(line)));
         line.unwrap_or_else(|| panic!("no {needle:?} in the log:\n{}", self.log.text()))
     }
 
@@ -360,16 +319,8 @@ impl Server {
     /// Resident memory of the process in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .unwrap();
-        line.split_whitespace()
-            .nth(1)
-            .unwrap()
-            .parse::<u64>()
-            .unwrap()
-            * 1024
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 }
 

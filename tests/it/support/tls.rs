@@ -38,10 +38,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).unwrap();
         std::fs::write(dir.path().join("ca.pem"), certificate.pem()).unwrap();
-        let authority = Self {
-            dir,
-            issuer: Issuer::new(params, key),
-        };
+        let authority = Self { dir, issuer: Issuer::new(params, key) };
         authority.sign("server", ExtendedKeyUsagePurpose::ServerAuth);
         authority.sign("client", ExtendedKeyUsagePurpose::ClientAuth);
         authority

@@ -44,21 +44,12 @@ fn play_all(shards: usize) {
             })
         })
         .collect();
-    players
-        .into_iter()
-        .for_each(|player| player.join().unwrap());
+    players.into_iter().for_each(|player| player.join().unwrap());
     let mut failures = std::mem::take(&mut *failures.lock().unwrap());
     failures.sort();
     let (failed, total) = (failures.len(), files.len());
-    println!(
-        "{} of {total} transcripts as wanted on {shards} shard(s)",
-        total - failed
-    );
-    assert!(
-        failures.is_empty(),
-        "{failed} of {total} differ:\n\n{}",
-        failures.join("\n\n")
-    );
+    println!("{} of {total} transcripts as wanted on {shards} shard(s)", total - failed);
+    assert!(failures.is_empty(), "{failed} of {total} differ:\n\n{}", failures.join("\n\n"));
 }
 
 #[test]

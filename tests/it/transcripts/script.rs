@@ -39,31 +39,15 @@ use std::path::Path;
 pub(crate) enum Action {
     Connect(String),
     Open(String),
-    Send {
-        conn: String,
-        text: String,
-        ends_line: bool,
-    },
-    Expect {
-        conns: Vec<String>,
-        text: String,
-    },
-    Info {
-        conn: String,
-        checks: Vec<InfoCheck>,
-    },
-    InfoKeys {
-        conn: String,
-        keys: Vec<String>,
-    },
+    Send { conn: String, text: String, ends_line: bool },
+    Expect { conns: Vec<String>, text: String },
+    Info { conn: String, checks: Vec<InfoCheck> },
+    InfoKeys { conn: String, keys: Vec<String> },
     Sync(String),
     Closed(String),
     Refused(String),
     Close(String),
-    Reason {
-        conn: String,
-        text: String,
-    },
+    Reason { conn: String, text: String },
     Reload(String),
     Signal(String),
     Log(String),
@@ -98,11 +82,7 @@ impl Script {
     /// Reads a transcript; an error names the line.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-        let name = path
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let mut script = Self {
             name,
             config: String::new(),
@@ -184,19 +164,11 @@ fn read_action(line: &str) -> Option<Action> {
     let conn = String::from(names);
     if let Some(text) = rest.strip_prefix(">|") {
         let text = String::from(text.strip_prefix(' ').unwrap_or(text));
-        return Some(Action::Send {
-            conn,
-            text,
-            ends_line: false,
-        });
+        return Some(Action::Send { conn, text, ends_line: false });
     }
     if let Some(text) = rest.strip_prefix('>') {
         let text = String::from(text.strip_prefix(' ').unwrap_or(text));
-        return Some(Action::Send {
-            conn,
-            text,
-            ends_line: true,
-        });
+        return Some(Action::Send { conn, text, ends_line: true });
     }
     if let Some(text) = rest.strip_prefix('<') {
         let text = String::from(text.strip_prefix(' ').unwrap_or(text));
@@ -215,19 +187,12 @@ fn read_verb(conn: String, rest: &str) -> Option<Action> {
         "closed" => Action::Closed(conn),
         "refused" => Action::Refused(conn),
         "close" => Action::Close(conn),
-        "reason" => Action::Reason {
-            conn,
-            text: String::from(text),
-        },
-        "info-keys" => Action::InfoKeys {
-            conn,
-            keys: text.split_whitespace().map(String::from).collect(),
-        },
+        "reason" => Action::Reason { conn, text: String::from(text) },
+        "info-keys" => {
+            Action::InfoKeys { conn, keys: text.split_whitespace().map(String::from).collect() }
+        }
         "info" => {
-            let checks = text
-                .split_whitespace()
-                .map(read_check)
-                .collect::<Option<_>>()?;
+            let checks = text.split_whitespace().map(read_check).collect::<Option<_>>()?;
             Action::Info { conn, checks }
         }
         _ => return None,
@@ -241,8 +206,5 @@ fn read_check(text: &str) -> Option<InfoCheck> {
     let Some((key, value)) = text.split_once('=') else {
         return Some(InfoCheck::Present(String::from(text)));
     };
-    Some(InfoCheck::Equal(
-        String::from(key),
-        serde_json::from_str(value).ok()?,
-    ))
+    Some(InfoCheck::Equal(String::from(key), serde_json::from_str(value).ok()?))
 }

@@ -38,9 +38,9 @@ pub(crate) fn matches(text: &str, known: &Known, line: &[u8]) -> Result<bool, St
 fn matches_pieces(pieces: &[Piece], line: &[u8]) -> bool {
     match pieces.split_first() {
         None => line.is_empty(),
-        Some((Piece::Bytes(want), rest)) => line
-            .strip_prefix(want.as_slice())
-            .is_some_and(|line| matches_pieces(rest, line)),
+        Some((Piece::Bytes(want), rest)) => {
+            line.strip_prefix(want.as_slice()).is_some_and(|line| matches_pieces(rest, line))
+        }
         Some((Piece::Any, rest)) => {
             (1..=line.len()).any(|taken| matches_pieces(rest, &line[taken..]))
         }
@@ -52,9 +52,7 @@ pub(crate) fn config(text: &str) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
-        let (name, after) = after
-            .split_once('}')
-            .ok_or("an open ${ in the configuration")?;
+        let (name, after) = after.split_once('}').ok_or("an open ${ in the configuration")?;
         out.push_str(before);
         out.push_str(&config_value(name)?);
         rest = after;
@@ -146,14 +144,8 @@ mod tests {
 
     #[test]
     fn escapes_and_placeholders_become_bytes() {
-        let known = Known {
-            cid: String::from("7"),
-            ..Known::default()
-        };
-        assert_eq!(
-            bytes(r"a\t${cid}\x00\\${ab*3}", &known).unwrap(),
-            b"a\t7\0\\ababab"
-        );
+        let known = Known { cid: String::from("7"), ..Known::default() };
+        assert_eq!(bytes(r"a\t${cid}\x00\\${ab*3}", &known).unwrap(), b"a\t7\0\\ababab");
         assert!(bytes("${any}", &known).is_err());
         assert!(bytes("${nobody}", &known).is_err());
         assert!(bytes(r"\q", &known).is_err());

@@ -174,23 +174,11 @@ impl AuthTable {
         let blocks = settings
             .accounts
             .iter()
-            .map(|account| {
-                (
-                    account.name.as_str(),
-                    &account.users,
-                    &account.default_permissions,
-                )
-            })
-            .chain([(
-                GLOBAL_ACCOUNT,
-                &settings.users,
-                &settings.default_permissions,
-            )]);
+            .map(|account| (account.name.as_str(), &account.users, &account.default_permissions))
+            .chain([(GLOBAL_ACCOUNT, &settings.users, &settings.default_permissions)]);
         for (name, users, defaults) in blocks {
             let defaults = defaults.as_ref();
-            let defaults = defaults
-                .map(|rules| SharedPermissions::new(name, rules))
-                .transpose()?;
+            let defaults = defaults.map(|rules| SharedPermissions::new(name, rules)).transpose()?;
             let account: Arc<str> = name.into();
             for user in users {
                 let user = User::new(user, defaults.as_ref(), &account, name == system)?;
@@ -219,18 +207,12 @@ impl AuthTable {
     ) -> Result<(), AuthError> {
         let system = settings.system_account.as_deref().unwrap_or(SYSTEM_ACCOUNT);
         if let Some(name) = &settings.no_auth_user {
-            let found = self
-                .users
-                .get(name.as_str())
-                .or_else(|| self.nkeys.get(name.as_str()));
+            let found = self.users.get(name.as_str()).or_else(|| self.nkeys.get(name.as_str()));
             let found = found.filter(|_| has_users).cloned();
             self.no_auth = Some(found.ok_or_else(|| AuthError::NoAuthUser(name.clone()))?);
         } else if !settings.has_authorization()
             && !settings.accounts.is_empty()
-            && settings
-                .accounts
-                .iter()
-                .all(|account| account.name == system)
+            && settings.accounts.iter().all(|account| account.name == system)
         {
             // Only the system account is configured, and nothing says that others must log in.
             self.no_auth = Some(User::nameless(IMPLICIT_USER, Proof::Nothing));
@@ -363,10 +345,7 @@ impl AuthTable {
             _ => Login::Reject(Reason::NoCredentials),
         };
         match login {
-            Login::Accept(identity) => Login::Accept(Identity {
-                is_no_auth: true,
-                ..identity
-            }),
+            Login::Accept(identity) => Login::Accept(Identity { is_no_auth: true, ..identity }),
             other => other,
         }
     }

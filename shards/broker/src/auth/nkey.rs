@@ -21,10 +21,7 @@ fn decode_signature(text: &str) -> Option<Signature> {
         return None;
     }
     let text = text.as_bytes();
-    let bytes = BASE64URL_NOPAD
-        .decode(text)
-        .or_else(|_| BASE64.decode(text))
-        .ok()?;
+    let bytes = BASE64URL_NOPAD.decode(text).or_else(|_| BASE64.decode(text)).ok()?;
     let bytes: [u8; SIGNATURE_LEN] = bytes.try_into().ok()?;
     Some(Signature::from_bytes(&bytes))
 }
@@ -69,18 +66,12 @@ mod tests {
             let mut bytes = signature.clone();
             bytes.resize(length, 0);
             let text = BASE64URL_NOPAD.encode(&bytes);
-            assert_eq!(
-                verify(&key().verifying_key(), nonce, &text),
-                length == SIGNATURE_LEN
-            );
+            assert_eq!(verify(&key().verifying_key(), nonce, &text), length == SIGNATURE_LEN);
         }
         let good = BASE64URL_NOPAD.encode(&signature);
         assert!(!verify(&key().verifying_key(), b"other", &good));
         let empty = BASE64URL_NOPAD.encode(&key().sign(b"").to_bytes());
-        assert!(
-            !verify(&key().verifying_key(), b"", &empty),
-            "no nonce, no login"
-        );
+        assert!(!verify(&key().verifying_key(), b"", &empty), "no nonce, no login");
     }
 
     #[test]

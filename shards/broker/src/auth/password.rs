@@ -54,11 +54,7 @@ pub(super) enum Target {
 
 impl PasswordCheck {
     pub(super) const fn new(hash: Secret, given: Secret, target: Target) -> Self {
-        Self {
-            hash,
-            given,
-            target,
-        }
+        Self { hash, given, target }
     }
 
     /// The bcrypt hash to verify against.

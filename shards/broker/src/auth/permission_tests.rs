@@ -15,20 +15,14 @@ fn texts(entries: &[&str]) -> Vec<String> {
 
 fn publish(allow: &[&str], deny: &[&str]) -> PermissionSettings {
     PermissionSettings {
-        publish: RuleSettings {
-            allow: Some(texts(allow)),
-            deny: texts(deny),
-        },
+        publish: RuleSettings { allow: Some(texts(allow)), deny: texts(deny) },
         ..PermissionSettings::default()
     }
 }
 
 fn subscribe(allow: &[&str], deny: &[&str]) -> PermissionSettings {
     PermissionSettings {
-        subscribe: RuleSettings {
-            allow: Some(texts(allow)),
-            deny: texts(deny),
-        },
+        subscribe: RuleSettings { allow: Some(texts(allow)), deny: texts(deny) },
         ..PermissionSettings::default()
     }
 }
@@ -96,10 +90,7 @@ fn an_empty_allow_list_allows_everything() {
 
 #[test]
 fn subscribe_allow_lists_and_queues() {
-    let rules = compiled(&subscribe(
-        &["foo", "foo v1", "bar v2.*", "baz >", "m.>"],
-        &[],
-    ));
+    let rules = compiled(&subscribe(&["foo", "foo v1", "bar v2.*", "baz >", "m.>"], &[]));
     for (text, expected) in [
         ("foo", Allowed),
         ("foo v1", Allowed),
@@ -253,17 +244,11 @@ fn responses_without_an_allow_list_deny_all_else() {
     settings.publish.deny = texts(&["_INBOX.>"]);
     let mut rights = rights(&settings);
     assert!(rights.tracks_replies() && !rights.publish_is_static());
-    assert_eq!(
-        rights.check_publish(b"x", None, 0),
-        Err(PublishViolation::Subject)
-    );
+    assert_eq!(rights.check_publish(b"x", None, 0), Err(PublishViolation::Subject));
     // A permit goes before a deny, and holds for one message.
     rights.note_delivery(b"_INBOX.1", 0);
     assert_eq!(rights.check_publish(b"_INBOX.1", None, 1), Ok(()));
-    assert_eq!(
-        rights.check_publish(b"_INBOX.1", None, 2),
-        Err(PublishViolation::Subject)
-    );
+    assert_eq!(rights.check_publish(b"_INBOX.1", None, 2), Err(PublishViolation::Subject));
 }
 
 #[test]
@@ -282,20 +267,14 @@ fn response_limits_of_the_configuration() {
 #[test]
 fn replies_that_are_allowed_anyway_need_no_permit() {
     let mut settings = publish(&["ok"], &[]);
-    settings.allow_responses = Some(ResponseSettings {
-        max: 2,
-        expires_ns: 10,
-    });
+    settings.allow_responses = Some(ResponseSettings { max: 2, expires_ns: 10 });
     let mut rights = rights(&settings);
     rights.note_delivery(b"ok", 0);
     for _ in 0..5 {
         assert_eq!(rights.check_publish(b"ok", None, 100), Ok(()));
     }
     rights.note_delivery(b"r.1", 0);
-    assert_eq!(
-        rights.check_publish(b"r.1", None, 11),
-        Err(PublishViolation::Subject)
-    );
+    assert_eq!(rights.check_publish(b"r.1", None, 11), Err(PublishViolation::Subject));
 }
 
 #[test]
@@ -313,16 +292,8 @@ fn reserved_names() {
         ("$JS.ACK.x", Ok(()), Ok(())),
         ("$SYS.x", Ok(()), Ok(())),
     ] {
-        assert_eq!(
-            user.check_publish(subject.as_bytes(), None, 0),
-            for_user,
-            "{subject}"
-        );
-        assert_eq!(
-            system.check_publish(subject.as_bytes(), None, 0),
-            for_system,
-            "{subject}"
-        );
+        assert_eq!(user.check_publish(subject.as_bytes(), None, 0), for_user, "{subject}");
+        assert_eq!(system.check_publish(subject.as_bytes(), None, 0), for_system, "{subject}");
     }
     for (reply, refused) in [
         ("_GR_.x", true),
@@ -335,31 +306,15 @@ fn reserved_names() {
         ("$JS.ACK", false),
         ("$SYS.x", false),
     ] {
-        let expected = if refused {
-            Err(PublishViolation::Reply)
-        } else {
-            Ok(())
-        };
-        assert_eq!(
-            user.check_publish(b"a", Some(reply.as_bytes()), 0),
-            expected,
-            "{reply}"
-        );
-        assert_eq!(
-            system.check_publish(b"a", Some(reply.as_bytes()), 0),
-            expected,
-            "{reply}"
-        );
+        let expected = if refused { Err(PublishViolation::Reply) } else { Ok(()) };
+        assert_eq!(user.check_publish(b"a", Some(reply.as_bytes()), 0), expected, "{reply}");
+        assert_eq!(system.check_publish(b"a", Some(reply.as_bytes()), 0), expected, "{reply}");
     }
     assert_eq!(user.can_subscribe(b"foo", Some(b"_sys_")), Denied);
     assert_eq!(user.can_subscribe(b"foo", Some(b"_sys_x")), Allowed);
     assert_eq!(user.can_subscribe(b"_sys_", None), Allowed);
     let mut limited = rights(&publish(&[], &["q"]));
-    assert_eq!(
-        limited.check_publish(b"q", Some(b"_R_.x"), 0),
-        denied,
-        "the subject first"
-    );
+    assert_eq!(limited.check_publish(b"q", Some(b"_R_.x"), 0), denied, "the subject first");
 }
 
 /// All subjects of up to three tokens over {a, b}.
@@ -418,11 +373,8 @@ fn whatever_is_delivered_is_allowed() {
     for rule in all_patterns() {
         for (as_allow, limit) in [(true, ""), (true, " q"), (false, ""), (false, " q")] {
             let entry = format!("{rule}{limit}");
-            let settings = if as_allow {
-                subscribe(&[&entry], &[])
-            } else {
-                subscribe(&[], &[&entry])
-            };
+            let settings =
+                if as_allow { subscribe(&[&entry], &[]) } else { subscribe(&[], &[&entry]) };
             let rules = compiled(&settings);
             for pattern in all_patterns() {
                 for queue in [None, Some("q"), Some("r")] {
@@ -454,26 +406,17 @@ fn whatever_is_delivered_is_allowed() {
 #[test]
 fn long_lists_say_the_same_as_their_entries() {
     let patterns = all_patterns();
-    let entries: Vec<&str> = patterns
-        .iter()
-        .map(String::as_str)
-        .filter(|p| *p != ">")
-        .collect();
+    let entries: Vec<&str> = patterns.iter().map(String::as_str).filter(|p| *p != ">").collect();
     assert!(entries.len() > 40);
-    let subjects = [
-        "a", "c", "c.a", "c.c", "c.c.a", "a.c.c", "c.c.c.c", "a.", "a..b", ".a", "c..c.c",
-    ];
+    let subjects =
+        ["a", "c", "c.a", "c.c", "c.c.a", "a.c.c", "c.c.c.c", "a.", "a..b", ".a", "c..c.c"];
     for skipped in 0..entries.len() {
-        let list: Vec<&str> = entries
-            .iter()
-            .copied()
-            .filter(|entry| *entry != entries[skipped])
-            .collect();
+        let list: Vec<&str> =
+            entries.iter().copied().filter(|entry| *entry != entries[skipped]).collect();
         let rules = compiled(&publish(&list, &[]));
         for subject in subjects {
-            let expected = list
-                .iter()
-                .any(|entry| subject::matches(entry.as_bytes(), subject.as_bytes()));
+            let expected =
+                list.iter().any(|entry| subject::matches(entry.as_bytes(), subject.as_bytes()));
             assert_eq!(rules.can_publish(subject.as_bytes()), expected, "{subject}");
         }
     }

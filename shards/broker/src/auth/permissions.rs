@@ -47,10 +47,7 @@ impl ResponseSettings {
 impl Default for ResponseSettings {
     /// What `allow_responses: true` means: one message within two minutes.
     fn default() -> Self {
-        Self {
-            max: 1,
-            expires_ns: 120 * 1_000_000_000,
-        }
+        Self { max: 1, expires_ns: 120 * 1_000_000_000 }
     }
 }
 
@@ -133,11 +130,7 @@ impl Permissions {
             PublishAllow::Nothing => false,
             PublishAllow::Listed(list) => list.matches(subject),
         };
-        allowed
-            && self
-                .publish_deny
-                .as_ref()
-                .is_none_or(|list| !list.matches(subject))
+        allowed && self.publish_deny.as_ref().is_none_or(|list| !list.matches(subject))
     }
 
     /// Whether any subject at all may be refused for publishing.
@@ -159,11 +152,7 @@ impl Permissions {
         if let Some(list) = &self.subscribe_allow {
             let hits = list.hits(subject, queue);
             // Entries with a queue, once any matches the subject, decide alone about queues.
-            let allowed = if hits.any_queue {
-                hits.queue
-            } else {
-                hits.plain
-            };
+            let allowed = if hits.any_queue { hits.queue } else { hits.plain };
             if !allowed {
                 return SubscribeVerdict::Denied;
             }
@@ -176,11 +165,7 @@ impl Permissions {
             }
             filter |= list.overlaps(subject, queue);
         }
-        if filter {
-            SubscribeVerdict::AllowedButFilter
-        } else {
-            SubscribeVerdict::Allowed
-        }
+        if filter { SubscribeVerdict::AllowedButFilter } else { SubscribeVerdict::Allowed }
     }
 
     /// Whether a message may be delivered to a subscription that was accepted with
@@ -213,9 +198,7 @@ const RESERVED_QUEUE: &[u8] = b"_sys_";
 pub fn is_reserved_publish(subject: &[u8], is_system: bool) -> bool {
     // Nearly every subject differs in its first byte.
     matches!(subject.first(), Some(b'_' | b'$'))
-        && (RESERVED_PUBLISH
-            .iter()
-            .any(|prefix| subject.starts_with(prefix))
+        && (RESERVED_PUBLISH.iter().any(|prefix| subject.starts_with(prefix))
             || (!is_system && subject.starts_with(RESERVED_PUBLISH_EXCEPT_SYSTEM)))
 }
 
@@ -223,9 +206,7 @@ pub fn is_reserved_publish(subject: &[u8], is_system: bool) -> bool {
 #[must_use]
 pub fn is_reserved_reply(reply: &[u8]) -> bool {
     matches!(reply.first(), Some(b'_' | b'$'))
-        && RESERVED_REPLY
-            .iter()
-            .any(|prefix| reply.starts_with(prefix))
+        && RESERVED_REPLY.iter().any(|prefix| reply.starts_with(prefix))
 }
 
 /// Whether a subscription is refused because of its queue.

@@ -99,9 +99,7 @@ impl ReplyPermits {
         let hash = self.seed.of(reply);
         let (permits, seed) = (&self.permits, &self.seed);
         self.by_reply.insert_unique(hash, id, |&other| {
-            permits
-                .get(other as usize)
-                .map_or(0, |permit| seed.of(&permit.reply))
+            permits.get(other as usize).map_or(0, |permit| seed.of(&permit.reply))
         });
     }
 
@@ -110,9 +108,7 @@ impl ReplyPermits {
         let hash = self.seed.of(reply);
         let permits = &self.permits;
         let found = self.by_reply.find(hash, |&id| {
-            permits
-                .get(id as usize)
-                .is_some_and(|permit| &*permit.reply == reply)
+            permits.get(id as usize).is_some_and(|permit| &*permit.reply == reply)
         });
         let Some(&id) = found else { return false };
         let max = self.settings.max;
@@ -121,10 +117,7 @@ impl ReplyPermits {
         };
         permit.used = permit.used.saturating_add(1);
         let is_used_up = max > 0 && permit.used >= max;
-        let is_expired = self
-            .permits
-            .get(id as usize)
-            .is_some_and(|p| self.is_expired(p, now_ns));
+        let is_expired = self.permits.get(id as usize).is_some_and(|p| self.is_expired(p, now_ns));
         if is_used_up || is_expired {
             self.take_out(id);
         }

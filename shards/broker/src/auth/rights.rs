@@ -30,15 +30,9 @@ impl Rights {
     /// without any. The seed keys the table of replies and must not be known to clients.
     #[must_use]
     pub fn new(permissions: Option<Arc<Permissions>>, is_system: bool, seed: u64) -> Self {
-        let responses = permissions
-            .as_ref()
-            .and_then(|permissions| permissions.responses());
+        let responses = permissions.as_ref().and_then(|permissions| permissions.responses());
         let replies = responses.map(|settings| Box::new(ReplyPermits::new(settings, seed)));
-        Self {
-            permissions,
-            replies,
-            is_system,
-        }
+        Self { permissions, replies, is_system }
     }
 
     /// Whether a message may be published. Publishing to a permitted reply counts as an answer,
@@ -54,14 +48,8 @@ impl Rights {
         now_ns: u64,
     ) -> Result<(), PublishViolation> {
         let allowed = !is_reserved_publish(subject, self.is_system)
-            && (self
-                .permissions
-                .as_ref()
-                .is_none_or(|rules| rules.can_publish(subject))
-                || self
-                    .replies
-                    .as_mut()
-                    .is_some_and(|replies| replies.allows(subject, now_ns)));
+            && (self.permissions.as_ref().is_none_or(|rules| rules.can_publish(subject))
+                || self.replies.as_mut().is_some_and(|replies| replies.allows(subject, now_ns)));
         if !allowed {
             return Err(PublishViolation::Subject);
         }
@@ -88,10 +76,7 @@ impl Rights {
     /// Notes a delivery with a reply, which the client may then answer.
     pub fn note_delivery(&mut self, reply: &[u8], now_ns: u64) {
         if let Some(replies) = &mut self.replies
-            && !self
-                .permissions
-                .as_ref()
-                .is_none_or(|rules| rules.can_publish(reply))
+            && !self.permissions.as_ref().is_none_or(|rules| rules.can_publish(reply))
         {
             replies.grant(reply, now_ns);
         }
@@ -111,16 +96,12 @@ impl Rights {
         }
         self.permissions
             .as_ref()
-            .map_or(SubscribeVerdict::Allowed, |rules| {
-                rules.can_subscribe(subject, queue)
-            })
+            .map_or(SubscribeVerdict::Allowed, |rules| rules.can_subscribe(subject, queue))
     }
 
     /// Whether a message may be delivered to a subscription that is to be filtered.
     #[must_use]
     pub fn can_receive(&self, subject: &[u8], queue: Option<&[u8]>) -> bool {
-        self.permissions
-            .as_ref()
-            .is_none_or(|rules| rules.can_receive(subject, queue))
+        self.permissions.as_ref().is_none_or(|rules| rules.can_receive(subject, queue))
     }
 }

@@ -129,8 +129,7 @@ impl RuleList {
             });
         } else if subject::tokens(subject).all(|token| !token.is_empty()) {
             // A subject with an empty token matches no pattern; the trie would not notice.
-            self.wildcards
-                .walk(&self.seed, subject, &mut Walk::default(), check);
+            self.wildcards.walk(&self.seed, subject, &mut Walk::default(), check);
         }
     }
 

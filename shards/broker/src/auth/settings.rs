@@ -57,9 +57,7 @@ impl ConnectionKind {
     /// The kind of a configured name, in any case.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.name().eq_ignore_ascii_case(name))
+        Self::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(name))
     }
 }
 
@@ -116,26 +114,15 @@ impl UserSettings {
     /// A user with a password and nothing else.
     #[must_use]
     pub fn with_password(user: &str, password: &str) -> Self {
-        let credential = Credential::Password {
-            user: user.into(),
-            password: password.into(),
-        };
-        Self {
-            credential,
-            permissions: None,
-            connection_kinds: ConnectionKinds::default(),
-        }
+        let credential = Credential::Password { user: user.into(), password: password.into() };
+        Self { credential, permissions: None, connection_kinds: ConnectionKinds::default() }
     }
 
     /// A user with an nkey and nothing else.
     #[must_use]
     pub fn with_nkey(nkey: &str) -> Self {
         let credential = Credential::Nkey(nkey.into());
-        Self {
-            credential,
-            permissions: None,
-            connection_kinds: ConnectionKinds::default(),
-        }
+        Self { credential, permissions: None, connection_kinds: ConnectionKinds::default() }
     }
 }
 

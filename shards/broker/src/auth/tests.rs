@@ -32,11 +32,7 @@ fn login(table: &AuthTable, json: &str) -> String {
 }
 
 fn account(name: &str, users: &[UserSettings]) -> AccountSettings {
-    AccountSettings {
-        name: name.into(),
-        users: users.to_vec(),
-        default_permissions: None,
-    }
+    AccountSettings { name: name.into(), users: users.to_vec(), default_permissions: None }
 }
 
 /// The system account with user `s` and nothing else.
@@ -63,10 +59,7 @@ fn row(settings: &AuthSettings) -> (bool, [String; 3]) {
     let table = table(settings);
     let strangers = r#"{"user":"x","pass":"y"}"#;
     let no_auth = shown(table.no_auth_identity(ConnectionKind::Standard));
-    (
-        table.auth_required(),
-        [no_auth, login(&table, "{}"), login(&table, strangers)],
-    )
+    (table.auth_required(), [no_auth, login(&table, "{}"), login(&table, strangers)])
 }
 
 fn assert_row(settings: &AuthSettings, auth_required: bool, expected: [&str; 3]) {
@@ -82,10 +75,7 @@ fn matrix_of_who_may_come_without_credentials() {
     assert_row(&AuthSettings::default(), false, ["@$G", "@$G", "x@$G"]);
     let implicit = ["nats-default@$G", "nats-default@$G", "UnknownUser"];
     assert_row(&only_system(), true, implicit);
-    let no_users = AuthSettings {
-        accounts: vec![account("SYS", &[])],
-        ..only_system()
-    };
+    let no_users = AuthSettings { accounts: vec![account("SYS", &[])], ..only_system() };
     assert_row(&no_users, true, implicit);
     let default_name = AuthSettings {
         accounts: vec![account("$SYS", &[UserSettings::with_password("s", "p")])],
@@ -93,35 +83,21 @@ fn matrix_of_who_may_come_without_credentials() {
     };
     assert_row(&default_name, true, implicit);
     // Any `authorization` block, even an empty one, closes the implicit way in.
-    let closed = AuthSettings {
-        authorization_present: true,
-        ..only_system()
-    };
+    let closed = AuthSettings { authorization_present: true, ..only_system() };
     assert_row(&closed, true, REFUSED);
-    let forgotten_flag = AuthSettings {
-        users: one_user().users,
-        ..only_system()
-    };
+    let forgotten_flag = AuthSettings { users: one_user().users, ..only_system() };
     assert_row(&forgotten_flag, true, REFUSED);
     // So does any other account, with users or without.
     let mut other = only_system();
     other.accounts.push(account("A", &[]));
     assert_row(&other, true, REFUSED);
-    other
-        .accounts
-        .push(account("B", &[UserSettings::with_password("b", "b")]));
+    other.accounts.push(account("B", &[UserSettings::with_password("b", "b")]));
     assert_row(&other, true, REFUSED);
     let accounts = vec![account("A", &[])];
-    let no_users = AuthSettings {
-        accounts,
-        ..AuthSettings::default()
-    };
+    let no_users = AuthSettings { accounts, ..AuthSettings::default() };
     assert_row(&no_users, false, ["@$G", "@$G", "x@$G"]);
     let accounts = vec![account("A", &[UserSettings::with_password("a", "b")])];
-    let mut with_user = AuthSettings {
-        accounts,
-        ..AuthSettings::default()
-    };
+    let mut with_user = AuthSettings { accounts, ..AuthSettings::default() };
     assert_row(&with_user, true, REFUSED);
     with_user.no_auth_user = Some("a".into());
     assert_row(&with_user, false, ["a@A", "a@A", "UnknownUser"]);
@@ -129,29 +105,17 @@ fn matrix_of_who_may_come_without_credentials() {
     system.no_auth_user = Some("s".into());
     assert_row(&system, false, ["s@SYS", "s@SYS", "UnknownUser"]);
     assert_row(&one_user(), true, REFUSED);
-    let empty_block = AuthSettings {
-        authorization_present: true,
-        ..AuthSettings::default()
-    };
+    let empty_block = AuthSettings { authorization_present: true, ..AuthSettings::default() };
     assert_row(&empty_block, false, ["@$G", "@$G", "x@$G"]);
-    let user_only = AuthSettings {
-        user: Some("a".into()),
-        ..empty_block.clone()
-    };
+    let user_only = AuthSettings { user: Some("a".into()), ..empty_block.clone() };
     assert_row(&user_only, true, REFUSED);
-    let token = AuthSettings {
-        token: Some("t".into()),
-        ..empty_block
-    };
+    let token = AuthSettings { token: Some("t".into()), ..empty_block };
     assert_row(&token, true, ["NoCredentials"; 3]);
 }
 
 #[test]
 fn no_auth_user_is_for_those_without_credentials_only() {
-    let table = table(&AuthSettings {
-        no_auth_user: Some("a".into()),
-        ..one_user()
-    });
+    let table = table(&AuthSettings { no_auth_user: Some("a".into()), ..one_user() });
     for (json, expected) in [
         (r#"{"user":"a","pass":"b"}"#, "a@$G"),
         (r#"{"user":"a","pass":"c"}"#, "WrongPassword"),
@@ -183,56 +147,25 @@ fn a_single_user() {
     assert_eq!(login(&first, r#"{"user":"b","pass":"b"}"#), "UnknownUser");
     assert_eq!(login(&first, r#"{"pass":"b"}"#), "UnknownUser");
     // The defaults are for the users list.
-    let login_a = first.begin(
-        &connect(r#"{"user":"a","pass":"b"}"#),
-        ConnectionKind::Mqtt,
-        b"",
-    );
-    assert!(matches!(
-        login_a,
-        Login::Accept(Identity {
-            permissions: None,
-            ..
-        })
-    ));
-    let no_password = table(&AuthSettings {
-        password: None,
-        ..settings.clone()
-    });
+    let login_a = first.begin(&connect(r#"{"user":"a","pass":"b"}"#), ConnectionKind::Mqtt, b"");
+    assert!(matches!(login_a, Login::Accept(Identity { permissions: None, .. })));
+    let no_password = table(&AuthSettings { password: None, ..settings.clone() });
     assert_eq!(login(&no_password, r#"{"user":"a"}"#), "a@$G");
-    assert_eq!(
-        login(&no_password, r#"{"user":"a","pass":"b"}"#),
-        "WrongPassword"
-    );
-    let password_only = table(&AuthSettings {
-        user: None,
-        ..settings
-    });
+    assert_eq!(login(&no_password, r#"{"user":"a","pass":"b"}"#), "WrongPassword");
+    let password_only = table(&AuthSettings { user: None, ..settings });
     assert_eq!(login(&password_only, r#"{"pass":"wrong"}"#), "@$G");
 }
 
 #[test]
 fn a_token() {
-    let token = |text: &str| {
-        table(&AuthSettings {
-            token: Some(text.into()),
-            ..AuthSettings::default()
-        })
-    };
+    let token =
+        |text: &str| table(&AuthSettings { token: Some(text.into()), ..AuthSettings::default() });
     assert_eq!(login(&token("t"), r#"{"auth_token":"t"}"#), "@$G");
     assert_eq!(login(&token("t"), r#"{"auth_token":"u"}"#), "WrongPassword");
-    for json in [
-        r#"{"user":"t"}"#,
-        r#"{"pass":"t"}"#,
-        r#"{"nkey":"t"}"#,
-        "{}",
-    ] {
+    for json in [r#"{"user":"t"}"#, r#"{"pass":"t"}"#, r#"{"nkey":"t"}"#, "{}"] {
         assert_eq!(login(&token("t"), json), "NoCredentials", "{json}");
     }
-    assert_eq!(
-        login(&token(BCRYPT), r#"{"auth_token":"t"}"#),
-        "VerifyPassword"
-    );
+    assert_eq!(login(&token(BCRYPT), r#"{"auth_token":"t"}"#), "VerifyPassword");
 }
 
 fn check(table: &AuthTable, json: &str) -> PasswordCheck {
@@ -248,10 +181,7 @@ fn bcrypt_is_verified_elsewhere() {
         UserSettings::with_password("a", BCRYPT),
         UserSettings::with_password("plain", "$2c$04$x"),
     ];
-    let table = table(&AuthSettings {
-        users,
-        ..AuthSettings::default()
-    });
+    let table = table(&AuthSettings { users, ..AuthSettings::default() });
     let of_a = || check(&table, r#"{"user":"a","pass":"b"}"#);
     assert_eq!((of_a().hash(), of_a().given()), (BCRYPT, "b"));
     assert_eq!(shown(AuthTable::finish(of_a(), true)), "a@$G");
@@ -263,30 +193,17 @@ fn bcrypt_is_verified_elsewhere() {
     let unknown = check(&table, r#"{"user":"x","pass":"b"}"#);
     assert!(unknown.hash().starts_with("$2b$11$"));
     assert_eq!(shown(AuthTable::finish(unknown, true)), "UnknownUser");
-    assert_eq!(
-        login(&table, r#"{"user":"plain","pass":"$2c$04$x"}"#),
-        "plain@$G"
-    );
-    assert!(
-        !format!("{:?} {table:?}", of_a()).contains("$2a$11"),
-        "hashes are not shown"
-    );
+    assert_eq!(login(&table, r#"{"user":"plain","pass":"$2c$04$x"}"#), "plain@$G");
+    assert!(!format!("{:?} {table:?}", of_a()).contains("$2a$11"), "hashes are not shown");
 }
 
 #[test]
 fn connect_may_not_name_an_account() {
     let open = table(&AuthSettings::default());
     let users = table(&one_user());
-    let token = table(&AuthSettings {
-        token: Some("t".into()),
-        ..AuthSettings::default()
-    });
+    let token = table(&AuthSettings { token: Some("t".into()), ..AuthSettings::default() });
     for table in [&open, &users, &token] {
-        for fields in [
-            r#""account":"$G""#,
-            r#""account":"A""#,
-            r#""new_account":true"#,
-        ] {
+        for fields in [r#""account":"$G""#, r#""account":"A""#, r#""new_account":true"#] {
             let json = format!(r#"{{"user":"a","pass":"b","auth_token":"t",{fields}}}"#);
             assert_eq!(login(table, &json), "AccountField");
         }
@@ -318,25 +235,14 @@ fn nkeys_sign_the_nonce() {
     let expected = format!("{nkey}@$G");
     let as_known = |sig: &str| format!(r#"{{"nkey":"{nkey}","sig":"{sig}"}}"#);
     assert_eq!(login(&plain_table, &as_known(&good)), expected);
-    for bad in [
-        signed(&stranger, NONCE),
-        signed(&known, b"other"),
-        "!".into(),
-        String::new(),
-    ] {
+    for bad in [signed(&stranger, NONCE), signed(&known, b"other"), "!".into(), String::new()] {
         assert_eq!(login(&plain_table, &as_known(&bad)), "Signature");
     }
-    let without_nonce = plain_table.begin(
-        &connect(&as_known(&signed(&known, b""))),
-        ConnectionKind::Standard,
-        b"",
-    );
+    let without_nonce =
+        plain_table.begin(&connect(&as_known(&signed(&known, b""))), ConnectionKind::Standard, b"");
     assert_eq!(shown(without_nonce), "Signature");
-    let of_stranger = format!(
-        r#"{{"nkey":"{}","sig":"{}"}}"#,
-        public(&stranger),
-        signed(&stranger, NONCE)
-    );
+    let of_stranger =
+        format!(r#"{{"nkey":"{}","sig":"{}"}}"#, public(&stranger), signed(&stranger, NONCE));
     assert_eq!(login(&plain_table, &of_stranger), "UnknownUser");
     // The nkey goes before a password, and its name is no user's.
     let both = |nkey: &str, pass: &str| {
@@ -344,10 +250,7 @@ fn nkeys_sign_the_nonce() {
     };
     assert_eq!(login(&plain_table, &both(&nkey, "wrong")), expected);
     assert_eq!(login(&plain_table, &both("short", "b")), "UnknownUser");
-    assert_eq!(
-        login(&plain_table, &format!(r#"{{"user":"{nkey}"}}"#)),
-        "UnknownUser"
-    );
+    assert_eq!(login(&plain_table, &format!(r#"{{"user":"{nkey}"}}"#)), "UnknownUser");
     assert_eq!(login(&plain_table, r#"{"user":"a","pass":"b"}"#), "a@$G");
 
     settings.no_auth_user = Some(nkey.clone());
@@ -362,26 +265,16 @@ fn nkeys_sign_the_nonce() {
 fn connection_kinds_hold_on_every_path() {
     let key = signing_key(1);
     let kinds = ConnectionKinds::default().with(ConnectionKind::Websocket);
-    let limited = |user: UserSettings| UserSettings {
-        connection_kinds: kinds,
-        ..user
-    };
+    let limited = |user: UserSettings| UserSettings { connection_kinds: kinds, ..user };
     let users = vec![
         limited(UserSettings::with_password("plain", "b")),
         limited(UserSettings::with_password("hashed", BCRYPT)),
         limited(UserSettings::with_nkey(&public(&key))),
     ];
-    let settings = AuthSettings {
-        users,
-        no_auth_user: Some("plain".into()),
-        ..AuthSettings::default()
-    };
+    let settings =
+        AuthSettings { users, no_auth_user: Some("plain".into()), ..AuthSettings::default() };
     let table = table(&settings);
-    let by_nkey = format!(
-        r#"{{"nkey":"{}","sig":"{}"}}"#,
-        public(&key),
-        signed(&key, NONCE)
-    );
+    let by_nkey = format!(r#"{{"nkey":"{}","sig":"{}"}}"#, public(&key), signed(&key, NONCE));
     for kind in ConnectionKind::ALL {
         let logins = [
             table.begin(&connect(r#"{"user":"plain","pass":"b"}"#), kind, NONCE),
@@ -395,19 +288,12 @@ fn connection_kinds_hold_on_every_path() {
         ];
         for login in logins {
             let accepted = matches!(login, Login::Accept(_));
-            assert_eq!(
-                accepted,
-                kind == ConnectionKind::Websocket,
-                "{kind:?}: {login:?}"
-            );
+            assert_eq!(accepted, kind == ConnectionKind::Websocket, "{kind:?}: {login:?}");
             assert!(accepted || matches!(login, Login::Reject(Reason::ConnectionKind)));
         }
         let all = ConnectionKinds::default();
         assert!(all.allows(kind));
-        assert_eq!(
-            ConnectionKind::from_name(&kind.name().to_lowercase()),
-            Some(kind)
-        );
+        assert_eq!(ConnectionKind::from_name(&kind.name().to_lowercase()), Some(kind));
     }
     assert_eq!(ConnectionKind::from_name("FOO"), None);
 }
@@ -437,24 +323,17 @@ fn default_permissions_are_each_blocks_own() {
         ..AuthSettings::default()
     };
     let table = table(&settings);
-    for (user, denied) in [
-        ("a", Some("t")),
-        ("b", None),
-        ("c", None),
-        ("d", Some("d")),
-        ("e", None),
-    ] {
+    for (user, denied) in
+        [("a", Some("t")), ("b", None), ("c", None), ("d", Some("d")), ("e", None)]
+    {
         let json = format!(r#"{{"user":"{user}","pass":"b"}}"#);
         let login = table.begin(&connect(&json), ConnectionKind::Standard, b"");
-        let Login::Accept(identity) = login else {
-            panic!("{login:?}")
-        };
+        let Login::Accept(identity) = login else { panic!("{login:?}") };
         let permissions = identity.permissions;
         assert_eq!(permissions.is_none(), user == "c");
         for subject in ["t", "d"] {
-            let allowed = permissions
-                .as_ref()
-                .is_none_or(|rules| rules.can_publish(subject.as_bytes()));
+            let allowed =
+                permissions.as_ref().is_none_or(|rules| rules.can_publish(subject.as_bytes()));
             assert_eq!(allowed, denied != Some(subject), "{user} {subject}");
         }
     }
@@ -470,22 +349,10 @@ fn settings_that_make_no_table() {
     let missing = AuthError::NoAuthUser("q".into());
     assert_eq!(error(&with_no_auth("q", one_user())), missing);
     assert_eq!(error(&with_no_auth("q", AuthSettings::default())), missing);
-    let single = AuthSettings {
-        user: Some("q".into()),
-        ..AuthSettings::default()
-    };
+    let single = AuthSettings { user: Some("q".into()), ..AuthSettings::default() };
     assert_eq!(error(&with_no_auth("q", single.clone())), missing);
-    assert_eq!(
-        error(&AuthSettings {
-            users: one_user().users,
-            ..single
-        }),
-        AuthError::Exclusive
-    );
-    let token = AuthSettings {
-        token: Some("t".into()),
-        ..one_user()
-    };
+    assert_eq!(error(&AuthSettings { users: one_user().users, ..single }), AuthError::Exclusive);
+    let token = AuthSettings { token: Some("t".into()), ..one_user() };
     assert_eq!(error(&token), AuthError::Exclusive);
     let mut twice = only_system();
     twice.users.push(UserSettings::with_password("s", "q"));
@@ -503,26 +370,10 @@ fn settings_that_make_no_table() {
 #[test]
 fn the_system_account_is_marked() {
     let table = table(&only_system());
-    let login = table.begin(
-        &connect(r#"{"user":"s","pass":"p"}"#),
-        ConnectionKind::Standard,
-        b"",
-    );
-    assert!(matches!(
-        login,
-        Login::Accept(Identity {
-            is_system: true,
-            ..
-        })
-    ));
+    let login = table.begin(&connect(r#"{"user":"s","pass":"p"}"#), ConnectionKind::Standard, b"");
+    assert!(matches!(login, Login::Accept(Identity { is_system: true, .. })));
     let no_auth = table.no_auth_identity(ConnectionKind::Standard);
-    assert!(matches!(
-        no_auth,
-        Login::Accept(Identity {
-            is_system: false,
-            ..
-        })
-    ));
+    assert!(matches!(no_auth, Login::Accept(Identity { is_system: false, .. })));
 }
 
 #[test]
@@ -542,42 +393,23 @@ fn a_reload_keeps_those_whose_credentials_stay() {
     permissions.publish.deny.push("x".into());
     limited.default_permissions = Some(permissions);
     let now = table(&limited).rebind(&a, kind).unwrap();
-    assert!(
-        !now.permissions.unwrap().can_publish(b"x"),
-        "new permissions hold"
-    );
+    assert!(!now.permissions.unwrap().can_publish(b"x"), "new permissions hold");
 
     let mut changed = one_user();
     changed.users = vec![UserSettings::with_password("a", "c")];
-    assert!(
-        table(&changed).rebind(&a, kind).is_none(),
-        "another password"
-    );
+    assert!(table(&changed).rebind(&a, kind).is_none(), "another password");
     let mut gone = one_user();
     gone.users = vec![UserSettings::with_password("z", "b")];
     assert!(table(&gone).rebind(&a, kind).is_none(), "no such user");
     let mut limited = one_user();
     limited.users[0].connection_kinds = ConnectionKinds::default().with(ConnectionKind::Mqtt);
-    assert!(
-        table(&limited).rebind(&a, kind).is_none(),
-        "another way of connecting"
-    );
+    assert!(table(&limited).rebind(&a, kind).is_none(), "another way of connecting");
     assert!(open.rebind(&a, kind).is_some());
     assert!(before.rebind(&anonymous, kind).is_none());
-    let no_auth = AuthSettings {
-        no_auth_user: Some("a".into()),
-        ..one_user()
-    };
-    assert_eq!(
-        &*table(&no_auth).rebind(&anonymous, kind).unwrap().user,
-        "a"
-    );
-    let token = |text: &str| {
-        table(&AuthSettings {
-            token: Some(text.into()),
-            ..AuthSettings::default()
-        })
-    };
+    let no_auth = AuthSettings { no_auth_user: Some("a".into()), ..one_user() };
+    assert_eq!(&*table(&no_auth).rebind(&anonymous, kind).unwrap().user, "a");
+    let token =
+        |text: &str| table(&AuthSettings { token: Some(text.into()), ..AuthSettings::default() });
     let by_token = identity(&token("t"), r#"{"auth_token":"t"}"#);
     assert!(token("t").rebind(&by_token, kind).is_some());
     assert!(token("u").rebind(&by_token, kind).is_none());

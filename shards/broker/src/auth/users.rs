@@ -40,14 +40,9 @@ pub(super) struct SharedPermissions {
 
 impl SharedPermissions {
     pub(super) fn new(user: &str, settings: &PermissionSettings) -> Result<Self, AuthError> {
-        let compiled = Permissions::compile(settings).map_err(|error| AuthError::Permission {
-            user: user.to_owned(),
-            error,
-        })?;
-        Ok(Self {
-            settings: Arc::new(settings.clone()),
-            compiled: Arc::new(compiled),
-        })
+        let compiled = Permissions::compile(settings)
+            .map_err(|error| AuthError::Permission { user: user.to_owned(), error })?;
+        Ok(Self { settings: Arc::new(settings.clone()), compiled: Arc::new(compiled) })
     }
 }
 

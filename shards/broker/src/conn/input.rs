@@ -52,13 +52,7 @@ impl Conn {
 
 impl Broker {
     /// Carries out what a client sent.
-    pub fn handle_input(
-        &mut self,
-        slot: u32,
-        data: &[u8],
-        now: Now,
-        fx: &mut Effects,
-    ) -> Progress {
+    pub fn handle_input(&mut self, slot: u32, data: &[u8], now: Now, fx: &mut Effects) -> Progress {
         let Some(conn) = self.conns.get_mut(slot as usize) else { return Progress::Done };
         if conn.phase == Phase::Closing {
             return Progress::Done;
@@ -510,13 +504,7 @@ impl Broker {
 
     /// Tells a requester that nobody listens, on its own plain subscription to the reply.
     #[cold]
-    fn send_no_responders(
-        &mut self,
-        slot: u32,
-        reply: &[u8],
-        subject: &[u8],
-        fx: &mut Effects,
-    ) {
+    fn send_no_responders(&mut self, slot: u32, reply: &[u8], subject: &[u8], fx: &mut Effects) {
         let Some(account) = self.conns.get(slot as usize).map(|conn| conn.account) else { return };
         let Self { accounts, matches, subs, conns, pool, .. } = self;
         let Some(account) = accounts.get_mut(account as usize) else { return };

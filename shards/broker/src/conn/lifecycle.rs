@@ -143,7 +143,8 @@ impl Broker {
                 Some(account) if connect_info => account.name.clone(),
                 _ => String::new(),
             },
-            account_is_system: connect_info && account.is_some_and(|account| account.name == "$SYS"),
+            account_is_system: connect_info
+                && account.is_some_and(|account| account.name == "$SYS"),
             xkey: identity.xkey.clone().unwrap_or_default(),
             ..Info::default()
         }
@@ -231,8 +232,10 @@ impl Broker {
         ) {
             let text = self.slow_consumer_text(slot, reason, now);
             self.log_conn(slot, Level::Info, &text, fx);
-            if let Some(account) =
-                self.conns.get(slot as usize).and_then(|c| self.accounts.get_mut(c.account as usize))
+            if let Some(account) = self
+                .conns
+                .get(slot as usize)
+                .and_then(|c| self.accounts.get_mut(c.account as usize))
             {
                 account.traffic.slow_consumers += 1;
             }

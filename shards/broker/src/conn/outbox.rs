@@ -141,7 +141,8 @@ mod tests {
         let mut seed = 1_u32;
         for round in 0..2000_usize {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let piece = vec![round as u8; (seed >> 16) as usize % 5000 + usize::from(round == 9) * 100_000];
+            let piece =
+                vec![round as u8; (seed >> 16) as usize % 5000 + usize::from(round == 9) * 100_000];
             outbox.push(&piece, &mut pool);
             model.extend_from_slice(&piece);
             assert_eq!(outbox.pending_bytes(), model.len());

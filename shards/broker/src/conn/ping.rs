@@ -96,8 +96,8 @@ impl Broker {
         let mut next = now.mono_ns + interval;
         if conn.phase == Phase::Ready && conn.connected {
             let idle = now.mono_ns.saturating_sub(conn.last_input_ns);
-            let measured = conn.rtt_ns != 0
-                && now.mono_ns.saturating_sub(conn.ping_sent_ns) < RTT_VALID_NS;
+            let measured =
+                conn.rtt_ns != 0 && now.mono_ns.saturating_sub(conn.ping_sent_ns) < RTT_VALID_NS;
             if idle < interval && measured && conn.pings_out == 0 {
                 next = conn.last_input_ns + interval;
             } else if conn.pings_out + 1 > max && idle >= interval {

@@ -37,13 +37,8 @@ fn report(name: &str, count: u32, mut step: impl FnMut(u32)) {
 
 fn measure(title: &str, suffix: &str) {
     println!("{title}");
-    let subjects: Vec<String> = (0..SUBSCRIPTIONS)
-        .map(|number| subject(number, suffix))
-        .collect();
-    let published: Vec<String> = subjects
-        .iter()
-        .map(|text| text.replace('*', "new"))
-        .collect();
+    let subjects: Vec<String> = (0..SUBSCRIPTIONS).map(|number| subject(number, suffix)).collect();
+    let published: Vec<String> = subjects.iter().map(|text| text.replace('*', "new")).collect();
     let at = |list: &[String], number: u32| {
         // A stride that visits everything in an order the caches cannot guess.
         list[(u64::from(number) * 7_368_787 % u64::from(SUBSCRIPTIONS)) as usize].clone()
@@ -57,9 +52,7 @@ fn measure(title: &str, suffix: &str) {
     let counted = index.stats().bytes as f64 / f64::from(SUBSCRIPTIONS);
     println!("  memory: {each:.0} bytes a subscription resident, {counted:.0} counted");
     let mut matches = Matches::new();
-    let order: Vec<String> = (0..SUBSCRIPTIONS)
-        .map(|number| at(&published, number))
-        .collect();
+    let order: Vec<String> = (0..SUBSCRIPTIONS).map(|number| at(&published, number)).collect();
     report("match, any subject", SUBSCRIPTIONS, |number| {
         index.match_into(order[number as usize].as_bytes(), &mut matches);
         assert_eq!(black_box(&matches).plain.len(), 1);

@@ -15,10 +15,7 @@ pub(crate) struct HashSeed {
 
 impl HashSeed {
     pub(crate) const fn new(seed: u64) -> Self {
-        Self {
-            shared: SharedSeed::from_u64(seed),
-            own: seed.rotate_left(32),
-        }
+        Self { shared: SharedSeed::from_u64(seed), own: seed.rotate_left(32) }
     }
 
     /// The hash of a subject or a name.

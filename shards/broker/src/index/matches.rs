@@ -34,11 +34,7 @@ impl QueueMatch {
     /// All members, here and on other shards; the total of the weights of the draw.
     #[must_use]
     pub fn weight(&self) -> u64 {
-        let remote: u64 = self
-            .remote
-            .iter()
-            .map(|&(_, weight)| u64::from(weight))
-            .sum();
+        let remote: u64 = self.remote.iter().map(|&(_, weight)| u64::from(weight)).sum();
         self.local.len() as u64 + remote
     }
 }

@@ -181,10 +181,7 @@ mod tests {
         }
         let mut left = list.as_slice().to_vec();
         left.sort_unstable();
-        assert_eq!(
-            left,
-            (0..1000).filter(|sub| sub % 3 == 0).collect::<Vec<_>>()
-        );
+        assert_eq!(left, (0..1000).filter(|sub| sub % 3 == 0).collect::<Vec<_>>());
         for sub in left {
             assert!(list.remove(sub));
         }

@@ -165,11 +165,7 @@ impl Index {
         self.stats.subscriptions += 1;
         self.stats.inserts += 1;
         self.generation += 1;
-        if queue.is_none() && weight > 1 {
-            Interest::None
-        } else {
-            Interest::Changed { weight }
-        }
+        if queue.is_none() && weight > 1 { Interest::None } else { Interest::Changed { weight } }
     }
 
     /// Removes a local subscription; one that is not there changes nothing.
@@ -189,11 +185,7 @@ impl Index {
         self.stats.subscriptions -= 1;
         self.stats.removes += 1;
         self.generation += 1;
-        if queue.is_none() && weight > 0 {
-            Interest::None
-        } else {
-            Interest::Changed { weight }
-        }
+        if queue.is_none() && weight > 0 { Interest::None } else { Interest::Changed { weight } }
     }
 
     /// Notes how many members another shard has for (subject, queue); 0 removes its interest.
@@ -265,12 +257,7 @@ impl Index {
         out.clear();
         self.match_number += 1;
         let number = self.match_number;
-        let Self {
-            groups,
-            queues,
-            walk,
-            ..
-        } = self;
+        let Self { groups, queues, walk, .. } = self;
         match self.table.find(self.seed.of(subject), |key| key == subject) {
             Some(Slot::Local(sub)) => out.plain.push(sub),
             Some(Slot::Remote(shard)) => out.remote.push(shard),
@@ -396,10 +383,7 @@ impl Index {
                 let queue = self.queues.find(queue, &self.seed)?;
                 let position = group.queues.iter().position(|other| other.queue == queue)?;
                 let members = group.queues.get_mut(position)?;
-                let left = members
-                    .local
-                    .remove(sub)
-                    .then(|| members.local.len() as u32)?;
+                let left = members.local.remove(sub).then(|| members.local.len() as u32)?;
                 if members.is_empty() {
                     group.queues.swap_remove(position);
                     self.queues.release(queue, &self.seed);
@@ -416,10 +400,7 @@ impl Index {
             let Some(members) = self.queue_members(id, queue) else {
                 return;
             };
-            match members
-                .remote
-                .binary_search_by_key(&shard, |&(other, _)| other)
-            {
+            match members.remote.binary_search_by_key(&shard, |&(other, _)| other) {
                 Ok(position) => {
                     if let Some(entry) = members.remote.get_mut(position) {
                         entry.1 = weight;
@@ -452,21 +433,14 @@ impl Index {
     fn queue_members(&mut self, id: u32, queue: &[u8]) -> Option<&mut QueueMembers> {
         let known = self.queues.find(queue, &self.seed);
         let group = self.groups.get_mut(id)?;
-        let position = group
-            .queues
-            .iter()
-            .position(|other| Some(other.queue) == known);
+        let position = group.queues.iter().position(|other| Some(other.queue) == known);
         let position = position.unwrap_or_else(|| {
             let queue = self.queues.acquire(queue, &self.seed);
             let local = SubList::default();
             if group.queues.is_empty() {
                 group.queues.reserve_exact(1);
             }
-            group.queues.push(QueueMembers {
-                queue,
-                local,
-                remote: Default::default(),
-            });
+            group.queues.push(QueueMembers { queue, local, remote: Default::default() });
             group.queues.len() - 1
         });
         group.queues.get_mut(position)
@@ -485,10 +459,7 @@ impl Index {
             }
             None => {
                 let is_wildcard = trie::has_wildcard(subject);
-                let id = self.groups.insert(Group {
-                    is_wildcard,
-                    ..Group::default()
-                });
+                let id = self.groups.insert(Group { is_wildcard, ..Group::default() });
                 self.add_pattern(hash, subject, Slot::Group(id));
                 if is_wildcard {
                     self.trie.insert(&self.seed, subject, id);
@@ -521,14 +492,12 @@ impl Index {
 
     fn add_pattern(&mut self, hash: u64, subject: &[u8], slot: Slot) {
         let seed = &self.seed;
-        self.table
-            .insert_unique(hash, subject, slot, |key| seed.of(key));
+        self.table.insert_unique(hash, subject, slot, |key| seed.of(key));
     }
 
     fn drop_pattern(&mut self, hash: u64, subject: &[u8]) {
         let seed = &self.seed;
-        self.table
-            .remove(hash, |key| key == subject, |key| seed.of(key));
+        self.table.remove(hash, |key| key == subject, |key| seed.of(key));
     }
 }
 
@@ -552,12 +521,10 @@ fn collect(group: &Group, queues: &mut QueueNames, number: u64, out: &mut Matche
     out.remote.extend_from_slice(&group.remote);
     for members in &group.queues {
         let next = out.queues.len();
-        let position = queues
-            .place(members.queue, number, next)
-            .unwrap_or_else(|| {
-                out.push_queue(members.queue, queues.get(members.queue));
-                next
-            });
+        let position = queues.place(members.queue, number, next).unwrap_or_else(|| {
+            out.push_queue(members.queue, queues.get(members.queue));
+            next
+        });
         let Some(entry) = out.queues.get_mut(position) else {
             continue;
         };

@@ -28,11 +28,7 @@ const fn split(id: u32) -> (usize, usize) {
 
 impl<T> Pool<T> {
     pub(super) const fn new() -> Self {
-        Self {
-            chunks: Vec::new(),
-            free: NONE,
-            len: 0,
-        }
+        Self { chunks: Vec::new(), free: NONE, len: 0 }
     }
 
     #[cfg(test)]
@@ -85,14 +81,9 @@ impl<T> Pool<T> {
             self.free = next;
             return id;
         }
-        if self
-            .chunks
-            .last()
-            .is_none_or(|chunk| chunk.len() == CHUNK_LEN)
-        {
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK_LEN) {
             let is_first = self.chunks.is_empty();
-            self.chunks
-                .push(Vec::with_capacity(if is_first { 1 } else { CHUNK_LEN }));
+            self.chunks.push(Vec::with_capacity(if is_first { 1 } else { CHUNK_LEN }));
         }
         let full_chunks = self.chunks.len() - 1;
         let Some(last) = self.chunks.last_mut() else {

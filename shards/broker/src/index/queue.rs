@@ -34,9 +34,7 @@ impl QueueNames {
         let names = &self.names;
         self.by_text
             .find(seed.of(text), |&id| {
-                names
-                    .get(id as usize)
-                    .is_some_and(|name| &*name.text == text)
+                names.get(id as usize).is_some_and(|name| &*name.text == text)
             })
             .map(|&id| QueueId(id))
     }
@@ -49,18 +47,11 @@ impl QueueNames {
             }
             return id;
         }
-        let name = Name {
-            text: text.into(),
-            users: 1,
-            match_number: 0,
-            match_position: 0,
-        };
+        let name = Name { text: text.into(), users: 1, match_number: 0, match_position: 0 };
         let id = self.names.insert(name) as u32;
         let names = &self.names;
         self.by_text.insert_unique(seed.of(text), id, |&other| {
-            names
-                .get(other as usize)
-                .map_or(0, |name| seed.of(&name.text))
+            names.get(other as usize).map_or(0, |name| seed.of(&name.text))
         });
         QueueId(id)
     }

@@ -61,51 +61,38 @@ fn key_at(bytes: &[u8], offset: u32) -> &[u8] {
     let Some((length, rest)) = rest.split_first_chunk::<4>() else {
         return &[];
     };
-    rest.get(..u32::from_le_bytes(*length) as usize)
-        .unwrap_or_default()
+    rest.get(..u32::from_le_bytes(*length) as usize).unwrap_or_default()
 }
 
 /// The arena bytes that a key takes.
 fn stored_len(key_len: usize) -> usize {
-    if key_len < usize::from(LONG_KEY) {
-        key_len + 1
-    } else {
-        key_len + 5
-    }
+    if key_len < usize::from(LONG_KEY) { key_len + 1 } else { key_len + 5 }
 }
 
 impl<V: Copy> Segment<V> {
     const fn new(depth: u32) -> Self {
-        Self {
-            entries: HashTable::new(),
-            bytes: Vec::new(),
-            garbage: 0,
-            depth,
-        }
+        Self { entries: HashTable::new(), bytes: Vec::new(), garbage: 0, depth }
     }
 
     fn insert(&mut self, hash: u64, key: &[u8], value: V, hash_of: &impl Fn(&[u8]) -> u64) {
         let needed = stored_len(key.len());
         if self.bytes.capacity() - self.bytes.len() < needed {
             // Grow by a quarter rather than by doubling: this is most of the memory.
-            self.bytes
-                .reserve_exact(needed.max(self.bytes.len() / 4).max(16));
+            self.bytes.reserve_exact(needed.max(self.bytes.len() / 4).max(16));
         }
         let offset = self.bytes.len() as u32;
         match u8::try_from(key.len()) {
             Ok(length) if length != LONG_KEY => self.bytes.push(length),
             _ => {
                 self.bytes.push(LONG_KEY);
-                self.bytes
-                    .extend_from_slice(&(key.len() as u32).to_le_bytes());
+                self.bytes.extend_from_slice(&(key.len() as u32).to_le_bytes());
             }
         }
         self.bytes.extend_from_slice(key);
         let bytes = &self.bytes;
-        self.entries
-            .insert_unique(hash, Entry { offset, value }, |entry| {
-                hash_of(key_at(bytes, entry.offset))
-            });
+        self.entries.insert_unique(hash, Entry { offset, value }, |entry| {
+            hash_of(key_at(bytes, entry.offset))
+        });
     }
 
     fn remove(
@@ -115,9 +102,7 @@ impl<V: Copy> Segment<V> {
         hash_of: &impl Fn(&[u8]) -> u64,
     ) -> Option<V> {
         let bytes = &self.bytes;
-        let found = self
-            .entries
-            .find_entry(hash, |entry| is_key(key_at(bytes, entry.offset)));
+        let found = self.entries.find_entry(hash, |entry| is_key(key_at(bytes, entry.offset)));
         let (entry, _) = found.ok()?.remove();
         self.garbage += stored_len(key_at(&self.bytes, entry.offset).len());
         if self.entries.is_empty() {
@@ -130,8 +115,7 @@ impl<V: Copy> Segment<V> {
         if self.entries.capacity() > 64 && self.entries.len() < self.entries.capacity() / 8 {
             let bytes = &self.bytes;
             let target = self.entries.len() * 2;
-            self.entries
-                .shrink_to(target, |entry| hash_of(key_at(bytes, entry.offset)));
+            self.entries.shrink_to(target, |entry| hash_of(key_at(bytes, entry.offset)));
         }
         Some(entry.value)
     }
@@ -157,12 +141,7 @@ impl<V: Copy> Segment<V> {
 
 impl<V: Copy> Table<V> {
     pub(super) fn new() -> Self {
-        Self {
-            directory: vec![0],
-            directory_bits: 0,
-            segments: vec![Segment::new(0)],
-            len: 0,
-        }
+        Self { directory: vec![0], directory_bits: 0, segments: vec![Segment::new(0)], len: 0 }
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -186,17 +165,13 @@ impl<V: Copy> Table<V> {
     }
 
     fn segment_index(&self, hash: u64) -> usize {
-        self.directory
-            .get(self.slot(hash))
-            .map_or(0, |&index| index as usize)
+        self.directory.get(self.slot(hash)).map_or(0, |&index| index as usize)
     }
 
     pub(super) fn find(&self, hash: u64, mut is_key: impl FnMut(&[u8]) -> bool) -> Option<V> {
         let segment = self.segments.get(self.segment_index(hash))?;
         let bytes = &segment.bytes;
-        let entry = segment
-            .entries
-            .find(hash, |entry| is_key(key_at(bytes, entry.offset)))?;
+        let entry = segment.entries.find(hash, |entry| is_key(key_at(bytes, entry.offset)))?;
         Some(entry.value)
     }
 
@@ -208,9 +183,7 @@ impl<V: Copy> Table<V> {
         let index = self.segment_index(hash);
         let segment = self.segments.get_mut(index)?;
         let bytes = &segment.bytes;
-        let entry = segment
-            .entries
-            .find_mut(hash, |entry| is_key(key_at(bytes, entry.offset)))?;
+        let entry = segment.entries.find_mut(hash, |entry| is_key(key_at(bytes, entry.offset)))?;
         Some(&mut entry.value)
     }
 
@@ -240,10 +213,7 @@ impl<V: Copy> Table<V> {
         hash_of: impl Fn(&[u8]) -> u64,
     ) -> Option<V> {
         let index = self.segment_index(hash);
-        let value = self
-            .segments
-            .get_mut(index)?
-            .remove(hash, is_key, &hash_of)?;
+        let value = self.segments.get_mut(index)?.remove(hash, is_key, &hash_of)?;
         self.len -= 1;
         if self.len == 0 {
             *self = Self::new();
@@ -254,10 +224,7 @@ impl<V: Copy> Table<V> {
     /// All keys and values, in no particular order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], V)> {
         self.segments.iter().flat_map(|segment| {
-            segment
-                .entries
-                .iter()
-                .map(|entry| (key_at(&segment.bytes, entry.offset), entry.value))
+            segment.entries.iter().map(|entry| (key_at(&segment.bytes, entry.offset), entry.value))
         })
     }
 
@@ -292,12 +259,7 @@ impl<V: Copy> Table<V> {
         }
         let shared = (hash >> DIRECTORY_SHIFT) as usize & ((1 << depth) - 1);
         let first_high = shared | (1 << depth);
-        for slot in self
-            .directory
-            .iter_mut()
-            .skip(first_high)
-            .step_by(1 << (depth + 1))
-        {
+        for slot in self.directory.iter_mut().skip(first_high).step_by(1 << (depth + 1)) {
             *slot = high_index;
         }
     }
@@ -310,9 +272,7 @@ mod tests {
 
     fn hash_of(key: &[u8]) -> u64 {
         key.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, &byte| {
-            (hash ^ u64::from(byte))
-                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-                .rotate_left(29)
+            (hash ^ u64::from(byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
         })
     }
 
@@ -340,10 +300,8 @@ mod tests {
             let key = format!("k{number}").into_bytes();
             assert_eq!(get(&table, &key), model.get(&key).copied());
         }
-        let listed: HashMap<Vec<u8>, u32> = table
-            .iter()
-            .map(|(key, value)| (key.to_vec(), value))
-            .collect();
+        let listed: HashMap<Vec<u8>, u32> =
+            table.iter().map(|(key, value)| (key.to_vec(), value)).collect();
         assert_eq!(listed, model);
     }
 
@@ -362,9 +320,8 @@ mod tests {
     #[test]
     fn memory_returns_after_removal() {
         let mut table = Table::new();
-        let keys: Vec<Vec<u8>> = (0..20_000)
-            .map(|number| format!("subject.{number}").into_bytes())
-            .collect();
+        let keys: Vec<Vec<u8>> =
+            (0..20_000).map(|number| format!("subject.{number}").into_bytes()).collect();
         for key in &keys {
             table.insert_unique(hash_of(key), key, 1u32, hash_of);
         }
@@ -372,16 +329,9 @@ mod tests {
         for key in keys.iter().skip(200) {
             table.remove(hash_of(key), |other| other == key, hash_of);
         }
-        assert!(
-            table.allocated_bytes() < full / 8,
-            "{} of {full}",
-            table.allocated_bytes()
-        );
+        assert!(table.allocated_bytes() < full / 8, "{} of {full}", table.allocated_bytes());
         for key in keys.iter().take(200) {
-            assert_eq!(
-                table.remove(hash_of(key), |other| other == key, hash_of),
-                Some(1)
-            );
+            assert_eq!(table.remove(hash_of(key), |other| other == key, hash_of), Some(1));
         }
         assert!(table.allocated_bytes() < 1024);
     }

@@ -56,32 +56,24 @@ impl Model {
     fn change(&mut self, subject: &[u8], queue: Option<&[u8]>, before: u32) -> Interest {
         let weight = self.weight(subject, queue);
         let told = |weight: u32| {
-            if queue.is_none() {
-                weight.min(1)
-            } else {
-                weight
-            }
+            if queue.is_none() { weight.min(1) } else { weight }
         };
         if told(before) == told(weight) {
             Interest::None
         } else {
-            Interest::Changed {
-                weight: told(weight),
-            }
+            Interest::Changed { weight: told(weight) }
         }
     }
 
     fn insert(&mut self, subject: &[u8], queue: Option<&[u8]>, sub: SubId) -> Interest {
         let before = self.weight(subject, queue);
-        self.local
-            .insert((subject.to_vec(), queue.map(<[u8]>::to_vec), sub));
+        self.local.insert((subject.to_vec(), queue.map(<[u8]>::to_vec), sub));
         self.change(subject, queue, before)
     }
 
     fn remove(&mut self, subject: &[u8], queue: Option<&[u8]>, sub: SubId) -> Interest {
         let before = self.weight(subject, queue);
-        self.local
-            .remove(&(subject.to_vec(), queue.map(<[u8]>::to_vec), sub));
+        self.local.remove(&(subject.to_vec(), queue.map(<[u8]>::to_vec), sub));
         self.change(subject, queue, before)
     }
 
@@ -171,11 +163,7 @@ fn published() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn queue() -> impl Strategy<Value = Option<Vec<u8>>> {
-    prop_oneof![
-        Just(None),
-        Just(Some(b"q".to_vec())),
-        Just(Some(b"r".to_vec()))
-    ]
+    prop_oneof![Just(None), Just(Some(b"q".to_vec())), Just(Some(b"r".to_vec()))]
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -201,11 +189,7 @@ fn apply(index: &mut Index, model: &mut Model, matches: &mut Matches, op: Op) {
         }
         Op::SetRemote(shard, subject, queue, weight) => {
             // Plain interest is there or not; its weight says nothing more.
-            let weight = if queue.is_none() {
-                weight.min(1)
-            } else {
-                weight
-            };
+            let weight = if queue.is_none() { weight.min(1) } else { weight };
             index.set_remote(shard, &subject, queue.as_deref(), weight);
             model.set_remote(shard, &subject, queue.as_deref(), weight);
         }
@@ -307,25 +291,13 @@ fn interest_is_reported_at_its_edges() {
     let mut index = Index::new(1);
     assert_eq!(index.insert(b"a", None, 1), Interest::Changed { weight: 1 });
     assert_eq!(index.insert(b"a", None, 2), Interest::None);
-    assert_eq!(
-        index.insert(b"a", Some(b"q"), 3),
-        Interest::Changed { weight: 1 }
-    );
-    assert_eq!(
-        index.insert(b"a", Some(b"q"), 4),
-        Interest::Changed { weight: 2 }
-    );
+    assert_eq!(index.insert(b"a", Some(b"q"), 3), Interest::Changed { weight: 1 });
+    assert_eq!(index.insert(b"a", Some(b"q"), 4), Interest::Changed { weight: 2 });
     assert_eq!(index.remove(b"a", None, 1), Interest::None);
     assert_eq!(index.remove(b"a", None, 2), Interest::Changed { weight: 0 });
     assert_eq!(index.remove(b"a", None, 2), Interest::None);
-    assert_eq!(
-        index.remove(b"a", Some(b"q"), 3),
-        Interest::Changed { weight: 1 }
-    );
-    assert_eq!(
-        index.remove(b"a", Some(b"q"), 4),
-        Interest::Changed { weight: 0 }
-    );
+    assert_eq!(index.remove(b"a", Some(b"q"), 3), Interest::Changed { weight: 1 });
+    assert_eq!(index.remove(b"a", Some(b"q"), 4), Interest::Changed { weight: 0 });
     assert!(index.is_empty() && !index.has_interest(b"a"));
 }
 
@@ -357,9 +329,8 @@ fn overlapping_wildcards_stay_within_the_trie() {
     let mut index = Index::new(1);
     let depth = 12;
     for bits in 0..1u32 << depth {
-        let tokens: Vec<&str> = (0..depth)
-            .map(|bit| if bits >> bit & 1 == 1 { "*" } else { "a" })
-            .collect();
+        let tokens: Vec<&str> =
+            (0..depth).map(|bit| if bits >> bit & 1 == 1 { "*" } else { "a" }).collect();
         index.insert((tokens.join(".") + ".*.end").as_bytes(), None, bits);
     }
     assert!(index.trie.nodes() < 4 << depth);
@@ -398,15 +369,8 @@ fn single_subscriptions_stay_small() {
         }
     }
     let full = index.stats();
-    assert_eq!(
-        (full.patterns, full.subscriptions),
-        (SUBJECTS as usize, SUBJECTS as usize / 2)
-    );
-    assert!(
-        full.bytes / (SUBJECTS as usize) < 64,
-        "{} bytes",
-        full.bytes
-    );
+    assert_eq!((full.patterns, full.subscriptions), (SUBJECTS as usize, SUBJECTS as usize / 2));
+    assert!(full.bytes / (SUBJECTS as usize) < 64, "{} bytes", full.bytes);
     // A second party makes a group of it; when that leaves, the group goes too.
     for number in 0..SUBJECTS {
         let subject = format!("orders.eu.{number}");
@@ -417,9 +381,5 @@ fn single_subscriptions_stay_small() {
     index.clear_remote(2);
     assert_eq!(index.groups.len(), 0);
     assert_eq!(index.stats().patterns, SUBJECTS as usize);
-    assert_eq!(
-        index.queues.find(b"q", &index.seed),
-        None,
-        "unused names are forgotten"
-    );
+    assert_eq!(index.queues.find(b"q", &index.seed), None, "unused names are forgotten");
 }

@@ -35,12 +35,7 @@ struct Node {
 }
 
 impl Node {
-    const EMPTY: Self = Self {
-        here: NONE,
-        tail: NONE,
-        star: NONE,
-        literals: 0,
-    };
+    const EMPTY: Self = Self { here: NONE, tail: NONE, star: NONE, literals: 0 };
 
     const fn is_unused(&self) -> bool {
         self.here == NONE && self.tail == NONE && self.star == NONE && self.literals == 0
@@ -70,9 +65,7 @@ pub(crate) fn has_wildcard(pattern: &[u8]) -> bool {
 
 /// The hash of an edge from its stored key.
 fn stored_hash(seed: &HashSeed, key: &[u8]) -> u64 {
-    let (node, token) = key
-        .split_first_chunk::<NODE_BYTES>()
-        .unwrap_or((&[0; 4], &[]));
+    let (node, token) = key.split_first_chunk::<NODE_BYTES>().unwrap_or((&[0; 4], &[]));
     seed.of_edge(u32::from_le_bytes(*node), token)
 }
 
@@ -85,12 +78,7 @@ impl Trie {
     pub(crate) fn new() -> Self {
         let mut nodes = Slab::new();
         nodes.insert(Node::EMPTY);
-        Self {
-            nodes,
-            edges: Table::new(),
-            patterns: 0,
-            key: Vec::new(),
-        }
+        Self { nodes, edges: Table::new(), patterns: 0, key: Vec::new() }
     }
 
     pub(crate) const fn len(&self) -> usize {
@@ -120,8 +108,7 @@ impl Trie {
     }
 
     fn literal_child(&self, seed: &HashSeed, node: u32, token: &[u8]) -> Option<u32> {
-        self.edges
-            .find(seed.of_edge(node, token), |key| is_edge(key, node, token))
+        self.edges.find(seed.of_edge(node, token), |key| is_edge(key, node, token))
     }
 
     /// The child of a node for one token of a pattern, made when absent.
@@ -143,8 +130,7 @@ impl Trie {
         self.key.extend_from_slice(&node.to_le_bytes());
         self.key.extend_from_slice(token);
         let hash = seed.of_edge(node, token);
-        self.edges
-            .insert_unique(hash, &self.key, child, |key| stored_hash(seed, key));
+        self.edges.insert_unique(hash, &self.key, child, |key| stored_hash(seed, key));
         self.update(node, |node| node.literals += 1);
         child
     }
@@ -156,13 +142,7 @@ impl Trie {
         for token in tokens(path) {
             node = self.child_or_new(seed, node, token);
         }
-        self.update(node, |node| {
-            if has_tail {
-                node.tail = group
-            } else {
-                node.here = group
-            }
-        });
+        self.update(node, |node| if has_tail { node.tail = group } else { node.here = group });
         self.patterns += 1;
     }
 
@@ -181,13 +161,7 @@ impl Trie {
             let Some(child) = child else { return };
             node = child;
         }
-        self.update(node, |node| {
-            if has_tail {
-                node.tail = NONE
-            } else {
-                node.here = NONE
-            }
-        });
+        self.update(node, |node| if has_tail { node.tail = NONE } else { node.here = NONE });
         self.patterns -= 1;
         for token in path.rsplit(|&byte| byte == b'.') {
             let Some(parent) = trail.pop() else { break };
@@ -260,7 +234,5 @@ fn split_tail(pattern: &[u8]) -> (&[u8], bool) {
     if pattern == b">" {
         return (&[], true);
     }
-    pattern
-        .strip_suffix(b".>")
-        .map_or((pattern, false), |path| (path, true))
+    pattern.strip_suffix(b".>").map_or((pattern, false), |path| (path, true))
 }

@@ -234,7 +234,8 @@ mod tests {
             rest = &rest[len..];
         }
         assert!(rest.is_empty());
-        let interest = |queue, weight| Entry::Interest { account: 1, subject: b"a.>", queue, weight };
+        let interest =
+            |queue, weight| Entry::Interest { account: 1, subject: b"a.>", queue, weight };
         let hold = Entry::Hold { origin, hold: Hold::Hard };
         assert_eq!(
             seen,

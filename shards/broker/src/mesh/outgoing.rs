@@ -145,9 +145,9 @@ impl Mesh {
     /// True when every target of [`Self::barrier`] has been acknowledged.
     #[must_use]
     pub fn is_passed(&self, targets: &[(ShardId, u64)]) -> bool {
-        targets.iter().all(|(id, seq)| {
-            self.peers.get(usize::from(*id)).is_none_or(|peer| peer.acked >= *seq)
-        })
+        targets
+            .iter()
+            .all(|(id, seq)| self.peers.get(usize::from(*id)).is_none_or(|peer| peer.acked >= *seq))
     }
 
     /// Notes the frame of a batch that was applied here. True when acknowledgements moved.

@@ -86,11 +86,7 @@ const fn kind(is_service: bool) -> &'static str {
 
 impl<'a> From<&'a MappingFacts> for MapDest<'a> {
     fn from(mapping: &'a MappingFacts) -> Self {
-        Self {
-            subject: &mapping.subject,
-            weight: mapping.weight,
-            cluster: &mapping.cluster,
-        }
+        Self { subject: &mapping.subject, weight: mapping.weight, cluster: &mapping.cluster }
     }
 }
 
@@ -134,11 +130,7 @@ pub(super) fn render(
     };
     match name {
         None => {
-            reply.accounts = facts
-                .accounts
-                .iter()
-                .map(|account| account.name.as_str())
-                .collect();
+            reply.accounts = facts.accounts.iter().map(|account| account.name.as_str()).collect();
             reply.accounts.sort_unstable();
         }
         Some(name) => {

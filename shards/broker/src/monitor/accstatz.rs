@@ -50,13 +50,7 @@ struct MsgBytes {
 impl DataStats {
     fn new(msgs: u64, bytes: u64) -> Self {
         let (gateways, routes, leafs) = Default::default();
-        Self {
-            msgs,
-            bytes,
-            gateways,
-            routes,
-            leafs,
-        }
+        Self { msgs, bytes, gateways, routes, leafs }
     }
 }
 

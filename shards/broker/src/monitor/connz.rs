@@ -147,18 +147,13 @@ pub(super) fn render(
         limit: options.page.limit,
         connections: None,
     };
-    let is_known = options
-        .account
-        .as_deref()
-        .is_none_or(|name| facts.account(name).is_some());
+    let is_known = options.account.as_deref().is_none_or(|name| facts.account(name).is_some());
     if is_known {
         let rows = page(options, facts.now_ns, shards);
         reply.server_id = &facts.server_id;
         reply.num_connections = rows.len();
         reply.total = total(options.state, shards);
-        let infos = rows
-            .into_iter()
-            .map(|row| conn_info(row, options, facts.now_ns));
+        let infos = rows.into_iter().map(|row| conn_info(row, options, facts.now_ns));
         reply.connections = Some(infos.collect());
     }
     Response::json(200, indented(&reply))
@@ -191,10 +186,7 @@ fn page<'a>(
         })
         .collect();
     rows.sort_unstable_by(|one, other| options.sort.compare(now_ns, &one.figures, &other.figures));
-    rows.into_iter()
-        .skip(options.page.skip())
-        .take(options.page.take())
-        .collect()
+    rows.into_iter().skip(options.page.skip()).take(options.page.take()).collect()
 }
 
 fn conn_info<'a>(conn: &'a ConnSnapshot, options: &ConnzOptions, now_ns: u64) -> ConnInfo<'a> {
@@ -227,9 +219,8 @@ fn conn_info<'a>(conn: &'a ConnSnapshot, options: &ConnzOptions, now_ns: u64) ->
         version: &conn.version,
         tls_version: tls.map_or("", |tls| tls.version),
         tls_cipher_suite: tls.map_or("", |tls| &tls.cipher_suite),
-        tls_peer_certs: tls.map_or_else(Vec::new, |tls| {
-            tls.peer_certs.iter().map(TlsPeerCert::from).collect()
-        }),
+        tls_peer_certs: tls
+            .map_or_else(Vec::new, |tls| tls.peer_certs.iter().map(TlsPeerCert::from).collect()),
         tls_first: tls.is_some_and(|tls| tls.first),
         authorized_user: "",
         account: "",
@@ -262,11 +253,8 @@ fn list_subs<'a>(info: &mut ConnInfo<'a>, conn: &'a ConnSnapshot, subs: SubsDeta
                 Some(_) => conn.account.as_deref().unwrap_or_default(),
                 None => "",
             };
-            info.subscriptions_list_detail = conn
-                .subs
-                .iter()
-                .map(|sub| SubDetail::new(sub, account))
-                .collect();
+            info.subscriptions_list_detail =
+                conn.subs.iter().map(|sub| SubDetail::new(sub, account)).collect();
         }
     }
 }

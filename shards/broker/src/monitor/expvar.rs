@@ -31,10 +31,7 @@ const HIDDEN: &str = "[REDACTED]";
 pub(super) fn render(facts: &ServerFacts) -> Response {
     let vars = Vars {
         cmdline: without_secrets(&facts.command_line),
-        memstats: MemStats {
-            alloc: facts.mem_bytes,
-            sys: facts.mem_bytes,
-        },
+        memstats: MemStats { alloc: facts.mem_bytes, sys: facts.mem_bytes },
     };
     Response::page("application/json; charset=utf-8", indented(&vars))
 }

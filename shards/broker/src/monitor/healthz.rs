@@ -39,23 +39,14 @@ pub(super) fn render(options: &HealthzOptions, facts: &ServerFacts) -> Response 
         let text = "\"stream\" must not be empty when checking consumer health";
         return failure(options, 400, "BAD_REQUEST", text);
     }
-    Response::json(
-        200,
-        compact(&HealthStatus {
-            status: "ok",
-            error: None,
-            errors: None,
-        }),
-    )
+    Response::json(200, compact(&HealthStatus { status: "ok", error: None, errors: None }))
 }
 
 fn failure(options: &HealthzOptions, code: u16, kind: &'static str, text: &str) -> Response {
     let reply = HealthStatus {
         status: "error",
         error: (!options.details).then_some(text),
-        errors: options
-            .details
-            .then_some([HealthzError { kind, error: text }]),
+        errors: options.details.then_some([HealthzError { kind, error: text }]),
     };
     Response::json(code, compact(&reply))
 }

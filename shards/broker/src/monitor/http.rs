@@ -238,11 +238,7 @@ fn read_head(input: &[u8]) -> Result<Option<Head>, Fault> {
         request.method.unwrap_or_default(),
         request.path.unwrap_or_default().as_bytes(),
     )?;
-    let wants_open = if is_http_1_0 {
-        fields.keep_alive
-    } else {
-        !fields.close
-    };
+    let wants_open = if is_http_1_0 { fields.keep_alive } else { !fields.close };
     // A body that is too long, of unknown length or held back for our consent is never read.
     let skips_body =
         fields.body <= BODY_BYTES_MAX && !fields.is_chunked && !(fields.expects && fields.body > 0);
@@ -251,20 +247,12 @@ fn read_head(input: &[u8]) -> Result<Option<Head>, Fault> {
         is_http_1_0,
         keeps_open: wants_open && skips_body,
     };
-    Ok(Some(Head {
-        bytes,
-        target,
-        manner,
-        body: fields.body,
-    }))
+    Ok(Some(Head { bytes, target, manner, body: fields.body }))
 }
 
 /// A request line with another version of HTTP is told so, anything else is not HTTP.
 fn version_fault(window: &[u8]) -> Fault {
-    let line = window
-        .split(|byte| *byte == b'\n')
-        .next()
-        .unwrap_or_default();
+    let line = window.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let mut words = line.trim_ascii_end().split(|byte| *byte == b' ');
     let version = words.nth(2).and_then(|word| word.strip_prefix(b"HTTP/"));
     match version {
@@ -330,11 +318,7 @@ fn read_length(value: &[u8]) -> Option<u64> {
 
 fn read_target(method: &str, target: &[u8]) -> Result<Target, Fault> {
     if target == b"*" {
-        return if method == "OPTIONS" {
-            Ok(Target::Server)
-        } else {
-            Err(Fault::Malformed)
-        };
+        return if method == "OPTIONS" { Ok(Target::Server) } else { Err(Fault::Malformed) };
     }
     let local = without_authority(target).ok_or(Fault::Malformed)?;
     let (path, query) = match local.iter().position(|byte| *byte == b'?') {
@@ -344,10 +328,7 @@ fn read_target(method: &str, target: &[u8]) -> Result<Target, Fault> {
     let (path, query) = (path.unwrap_or_default(), query.unwrap_or_default());
     let path = if path.is_empty() { b"/" } else { path };
     percent_decoded(path, false).ok_or(Fault::Malformed)?;
-    Ok(Target::Page(HttpRequest {
-        path: path.to_vec(),
-        query: query.to_vec(),
-    }))
+    Ok(Target::Page(HttpRequest { path: path.to_vec(), query: query.to_vec() }))
 }
 
 /// Takes scheme and authority off a target in absolute form; `None` when the target has neither
@@ -361,10 +342,7 @@ fn without_authority(target: &[u8]) -> Option<&[u8]> {
         let (front, rest) = target.split_at_checked(scheme.len())?;
         front.eq_ignore_ascii_case(scheme).then_some(rest)
     })?;
-    let end = rest
-        .iter()
-        .position(|byte| matches!(byte, b'/' | b'?'))
-        .unwrap_or(rest.len());
+    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
     rest.get(end..)
 }
 
@@ -391,11 +369,7 @@ const fn status_text(status: u16) -> &'static str {
 fn reply(response: &Response, manner: Manner) -> Vec<u8> {
     let version = if manner.is_http_1_0 { "1.0" } else { "1.1" };
     let mut bytes = Vec::with_capacity(256 + response.body.len());
-    let status = format!(
-        "HTTP/{version} {} {}\r\n",
-        response.status,
-        status_text(response.status)
-    );
+    let status = format!("HTTP/{version} {} {}\r\n", response.status, status_text(response.status));
     bytes.extend_from_slice(status.as_bytes());
     if response.cors {
         bytes.extend_from_slice(b"Access-Control-Allow-Origin: *\r\n");

@@ -19,12 +19,7 @@ pub(super) fn render(all: bool, name: Option<&str>, shards: &[ShardSnapshot]) ->
         for queue in &shard.peers {
             let title = format!("Shard {} to shard {}", shard.shard, queue.peer);
             if (all || queue.msgs > 0) && name.is_none_or(|name| title.contains(name)) {
-                queues.insert(
-                    title,
-                    Queue {
-                        pending: queue.msgs,
-                    },
-                );
+                queues.insert(title, Queue { pending: queue.msgs });
             }
         }
     }

@@ -61,11 +61,7 @@ pub(super) fn render_gatewayz(facts: &ServerFacts) -> Response {
 }
 
 pub(super) fn render_leafz(facts: &ServerFacts) -> Response {
-    let reply = Leafz {
-        server_id: &facts.server_id,
-        now: rfc3339(facts.now_ns),
-        leafnodes: 0,
-        leafs: [],
-    };
+    let reply =
+        Leafz { server_id: &facts.server_id, now: rfc3339(facts.now_ns), leafnodes: 0, leafs: [] };
     Response::json(200, indented(&reply))
 }

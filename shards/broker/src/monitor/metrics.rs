@@ -40,69 +40,35 @@ struct ShardFigure {
 }
 
 const SHARD_FIGURES: [ShardFigure; 24] = [
-    figure("connections", Kind::Gauge, "Clients connected.", |shard| {
-        shard.connections
+    figure("connections", Kind::Gauge, "Clients connected.", |shard| shard.connections),
+    figure("connections_total", Kind::Counter, "Clients ever accepted.", |shard| {
+        shard.total_connections
     }),
-    figure(
-        "connections_total",
-        Kind::Counter,
-        "Clients ever accepted.",
-        |shard| shard.total_connections,
-    ),
-    figure(
-        "subscriptions",
-        Kind::Gauge,
-        "Subscriptions of the shard's connections.",
-        |shard| shard.subscriptions,
-    ),
-    figure(
-        "received_messages_total",
-        Kind::Counter,
-        "Messages received.",
-        |shard| shard.traffic.in_msgs,
-    ),
-    figure(
-        "received_bytes_total",
-        Kind::Counter,
-        "Payload bytes received.",
-        |shard| shard.traffic.in_bytes,
-    ),
-    figure(
-        "sent_messages_total",
-        Kind::Counter,
-        "Messages sent.",
-        |shard| shard.traffic.out_msgs,
-    ),
-    figure(
-        "sent_bytes_total",
-        Kind::Counter,
-        "Payload bytes sent.",
-        |shard| shard.traffic.out_bytes,
-    ),
-    figure(
-        "client_received_messages_total",
-        Kind::Counter,
-        "Messages from clients.",
-        |shard| shard.client_traffic.in_msgs,
-    ),
-    figure(
-        "client_received_bytes_total",
-        Kind::Counter,
-        "Payload bytes from clients.",
-        |shard| shard.client_traffic.in_bytes,
-    ),
-    figure(
-        "client_sent_messages_total",
-        Kind::Counter,
-        "Messages to clients.",
-        |shard| shard.client_traffic.out_msgs,
-    ),
-    figure(
-        "client_sent_bytes_total",
-        Kind::Counter,
-        "Payload bytes to clients.",
-        |shard| shard.client_traffic.out_bytes,
-    ),
+    figure("subscriptions", Kind::Gauge, "Subscriptions of the shard's connections.", |shard| {
+        shard.subscriptions
+    }),
+    figure("received_messages_total", Kind::Counter, "Messages received.", |shard| {
+        shard.traffic.in_msgs
+    }),
+    figure("received_bytes_total", Kind::Counter, "Payload bytes received.", |shard| {
+        shard.traffic.in_bytes
+    }),
+    figure("sent_messages_total", Kind::Counter, "Messages sent.", |shard| shard.traffic.out_msgs),
+    figure("sent_bytes_total", Kind::Counter, "Payload bytes sent.", |shard| {
+        shard.traffic.out_bytes
+    }),
+    figure("client_received_messages_total", Kind::Counter, "Messages from clients.", |shard| {
+        shard.client_traffic.in_msgs
+    }),
+    figure("client_received_bytes_total", Kind::Counter, "Payload bytes from clients.", |shard| {
+        shard.client_traffic.in_bytes
+    }),
+    figure("client_sent_messages_total", Kind::Counter, "Messages to clients.", |shard| {
+        shard.client_traffic.out_msgs
+    }),
+    figure("client_sent_bytes_total", Kind::Counter, "Payload bytes to clients.", |shard| {
+        shard.client_traffic.out_bytes
+    }),
     figure(
         "stale_connections_total",
         Kind::Counter,
@@ -115,72 +81,35 @@ const SHARD_FIGURES: [ShardFigure; 24] = [
         "Times a publisher was held up for a receiver.",
         |shard| shard.stalls,
     ),
-    figure(
-        "index_cache_entries",
-        Kind::Gauge,
-        "Subjects in the match cache.",
-        |shard| shard.index.cache_entries,
-    ),
-    figure(
-        "index_matches_total",
-        Kind::Counter,
-        "Lookups in the subject index.",
-        |shard| shard.index.matches,
-    ),
-    figure(
-        "index_cache_hits_total",
-        Kind::Counter,
-        "Lookups the cache answered.",
-        |shard| shard.index.cache_hits,
-    ),
-    figure(
-        "index_inserts_total",
-        Kind::Counter,
-        "Subscriptions added.",
-        |shard| shard.index.inserts,
-    ),
-    figure(
-        "index_removes_total",
-        Kind::Counter,
-        "Subscriptions removed.",
-        |shard| shard.index.removes,
-    ),
-    figure(
-        "reads_total",
-        Kind::Counter,
-        "Reads from sockets.",
-        |shard| shard.turns.reads,
-    ),
-    figure(
-        "writes_total",
-        Kind::Counter,
-        "Writes to sockets.",
-        |shard| shard.turns.writes,
-    ),
-    figure(
-        "wakes_total",
-        Kind::Counter,
-        "Times the shard was woken by another.",
-        |shard| shard.turns.wakes,
-    ),
-    figure(
-        "sleeps_total",
-        Kind::Counter,
-        "Times the shard went to sleep.",
-        |shard| shard.turns.sleeps,
-    ),
-    figure(
-        "peers",
-        Kind::Gauge,
-        "Other shards this shard sends to.",
-        |shard| shard.peers.len() as u64,
-    ),
-    figure(
-        "index_fanout_max",
-        Kind::Gauge,
-        "Most receivers of a cached subject.",
-        |shard| shard.index.fanout_max,
-    ),
+    figure("index_cache_entries", Kind::Gauge, "Subjects in the match cache.", |shard| {
+        shard.index.cache_entries
+    }),
+    figure("index_matches_total", Kind::Counter, "Lookups in the subject index.", |shard| {
+        shard.index.matches
+    }),
+    figure("index_cache_hits_total", Kind::Counter, "Lookups the cache answered.", |shard| {
+        shard.index.cache_hits
+    }),
+    figure("index_inserts_total", Kind::Counter, "Subscriptions added.", |shard| {
+        shard.index.inserts
+    }),
+    figure("index_removes_total", Kind::Counter, "Subscriptions removed.", |shard| {
+        shard.index.removes
+    }),
+    figure("reads_total", Kind::Counter, "Reads from sockets.", |shard| shard.turns.reads),
+    figure("writes_total", Kind::Counter, "Writes to sockets.", |shard| shard.turns.writes),
+    figure("wakes_total", Kind::Counter, "Times the shard was woken by another.", |shard| {
+        shard.turns.wakes
+    }),
+    figure("sleeps_total", Kind::Counter, "Times the shard went to sleep.", |shard| {
+        shard.turns.sleeps
+    }),
+    figure("peers", Kind::Gauge, "Other shards this shard sends to.", |shard| {
+        shard.peers.len() as u64
+    }),
+    figure("index_fanout_max", Kind::Gauge, "Most receivers of a cached subject.", |shard| {
+        shard.index.fanout_max
+    }),
 ];
 
 const fn figure(
@@ -189,12 +118,7 @@ const fn figure(
     help: &'static str,
     value: fn(&ShardSnapshot) -> u64,
 ) -> ShardFigure {
-    ShardFigure {
-        name,
-        kind,
-        help,
-        value,
-    }
+    ShardFigure { name, kind, help, value }
 }
 
 /// The growing text.
@@ -246,20 +170,13 @@ impl Metrics {
 
 /// A label value within its limit, cut between letters.
 fn shortened(value: &str) -> &str {
-    let ends = value
-        .char_indices()
-        .map(|(at, letter)| at + letter.len_utf8());
-    let end = ends
-        .take_while(|end| *end <= METRICS_LABEL_BYTES_MAX)
-        .last()
-        .unwrap_or(0);
+    let ends = value.char_indices().map(|(at, letter)| at + letter.len_utf8());
+    let end = ends.take_while(|end| *end <= METRICS_LABEL_BYTES_MAX).last().unwrap_or(0);
     value.get(..end).unwrap_or_default()
 }
 
 pub(super) fn render(facts: &ServerFacts, shards: &[ShardSnapshot]) -> Response {
-    let mut metrics = Metrics {
-        text: String::with_capacity(16 * 1024),
-    };
+    let mut metrics = Metrics { text: String::with_capacity(16 * 1024) };
     push_server(&mut metrics, facts, shards.len());
     push_shards(&mut metrics, shards);
     push_slow_consumers(&mut metrics, shards);
@@ -279,18 +196,10 @@ fn push_server(metrics: &mut Metrics, facts: &ServerFacts, shards: usize) {
     ];
     metrics.sample("build_info", &labels, 1);
     metrics.family("server_info", Kind::Gauge, "The server; always 1.");
-    let labels = [
-        ("id", facts.server_id.as_str()),
-        ("name", &facts.server_name),
-    ];
+    let labels = [("id", facts.server_id.as_str()), ("name", &facts.server_name)];
     metrics.sample("server_info", &labels, 1);
     let start = seconds(facts.start_ns);
-    metrics.single(
-        "start_time_seconds",
-        Kind::Gauge,
-        "Start of the server, since 1970.",
-        start,
-    );
+    metrics.single("start_time_seconds", Kind::Gauge, "Start of the server, since 1970.", start);
     let loaded = seconds(facts.config_load_ns);
     metrics.single(
         "config_load_time_seconds",
@@ -300,42 +209,23 @@ fn push_server(metrics: &mut Metrics, facts: &ServerFacts, shards: usize) {
     );
     let up = seconds(facts.now_ns.saturating_sub(facts.start_ns));
     metrics.single("uptime_seconds", Kind::Gauge, "Time since the start.", up);
-    metrics.single(
-        "memory_bytes",
-        Kind::Gauge,
-        "Memory of the process.",
-        facts.mem_bytes,
-    );
+    metrics.single("memory_bytes", Kind::Gauge, "Memory of the process.", facts.mem_bytes);
     metrics.single(
         "cpu_percent",
         Kind::Gauge,
         "Processor time in use, in percent of one processor.",
         facts.cpu_percent,
     );
-    metrics.single(
-        "cores",
-        Kind::Gauge,
-        "Processors of the machine.",
-        facts.cores,
-    );
+    metrics.single("cores", Kind::Gauge, "Processors of the machine.", facts.cores);
     metrics.single("shards", Kind::Gauge, "Shards of the server.", shards);
-    metrics.single(
-        "max_connections",
-        Kind::Gauge,
-        "Most clients.",
-        facts.max_connections,
-    );
+    metrics.single("max_connections", Kind::Gauge, "Most clients.", facts.max_connections);
     metrics.single(
         "ready",
         Kind::Gauge,
         "1 while connections are taken, as /healthz says.",
         u8::from(facts.not_ready.is_none()),
     );
-    metrics.family(
-        "http_requests_total",
-        Kind::Counter,
-        "Monitoring requests, by path.",
-    );
+    metrics.family("http_requests_total", Kind::Counter, "Monitoring requests, by path.");
     for (path, count) in facts.http_requests.by_path() {
         metrics.sample("http_requests_total", &[("path", path)], count);
     }
@@ -344,21 +234,11 @@ fn push_server(metrics: &mut Metrics, facts: &ServerFacts, shards: usize) {
 /// Nanoseconds as seconds without any loss.
 fn seconds(ns: u64) -> String {
     let (whole, fraction) = (ns / 1_000_000_000, ns % 1_000_000_000);
-    if fraction == 0 {
-        whole.to_string()
-    } else {
-        format!("{whole}.{fraction:09}")
-    }
+    if fraction == 0 { whole.to_string() } else { format!("{whole}.{fraction:09}") }
 }
 
 fn push_shards(metrics: &mut Metrics, shards: &[ShardSnapshot]) {
-    for ShardFigure {
-        name,
-        kind,
-        help,
-        value,
-    } in SHARD_FIGURES
-    {
+    for ShardFigure { name, kind, help, value } in SHARD_FIGURES {
         metrics.family(name, kind, help);
         for shard in shards {
             let number = shard.shard.to_string();
@@ -369,11 +249,7 @@ fn push_shards(metrics: &mut Metrics, shards: &[ShardSnapshot]) {
 
 fn push_slow_consumers(metrics: &mut Metrics, shards: &[ShardSnapshot]) {
     let name = "slow_consumers_total";
-    metrics.family(
-        name,
-        Kind::Counter,
-        "Connections closed as slow consumers, by cause.",
-    );
+    metrics.family(name, Kind::Counter, "Connections closed as slow consumers, by cause.");
     for shard in shards {
         let number = shard.shard.to_string();
         for (cause, count) in [
@@ -388,21 +264,9 @@ fn push_slow_consumers(metrics: &mut Metrics, shards: &[ShardSnapshot]) {
 fn push_peers(metrics: &mut Metrics, shards: &[ShardSnapshot]) {
     type Figure = fn(&PeerQueue) -> u64;
     let figures: [(&str, &str, Figure); 3] = [
-        (
-            "peer_queue_messages",
-            "Messages waiting for another shard.",
-            |queue| queue.msgs,
-        ),
-        (
-            "peer_queue_bytes",
-            "Bytes waiting for another shard.",
-            |queue| queue.bytes,
-        ),
-        (
-            "peer_queue_batches",
-            "Batches waiting for another shard.",
-            |queue| queue.batches,
-        ),
+        ("peer_queue_messages", "Messages waiting for another shard.", |queue| queue.msgs),
+        ("peer_queue_bytes", "Bytes waiting for another shard.", |queue| queue.bytes),
+        ("peer_queue_batches", "Batches waiting for another shard.", |queue| queue.batches),
     ];
     for (name, help, value) in figures {
         metrics.family(name, Kind::Gauge, help);
@@ -417,11 +281,7 @@ fn push_peers(metrics: &mut Metrics, shards: &[ShardSnapshot]) {
 }
 
 fn push_turns(metrics: &mut Metrics, shards: &[ShardSnapshot]) {
-    metrics.family(
-        "turn_seconds",
-        Kind::Histogram,
-        "How long the turns of a shard took.",
-    );
+    metrics.family("turn_seconds", Kind::Histogram, "How long the turns of a shard took.");
     for shard in shards {
         let number = shard.shard.to_string();
         let times = &shard.turns.times;
@@ -429,88 +289,38 @@ fn push_turns(metrics: &mut Metrics, shards: &[ShardSnapshot]) {
         for (bound_ns, count) in times.buckets() {
             sum = sum.wrapping_add(count);
             let bound = bound_ns.map_or_else(|| "+Inf".to_owned(), seconds);
-            metrics.sample(
-                "turn_seconds_bucket",
-                &[("shard", &number), ("le", &bound)],
-                sum,
-            );
+            metrics.sample("turn_seconds_bucket", &[("shard", &number), ("le", &bound)], sum);
         }
-        metrics.sample(
-            "turn_seconds_sum",
-            &[("shard", &number)],
-            seconds(times.sum_ns()),
-        );
+        metrics.sample("turn_seconds_sum", &[("shard", &number)], seconds(times.sum_ns()));
         metrics.sample("turn_seconds_count", &[("shard", &number)], sum);
     }
 }
 
 /// A figure of an account, over all shards.
-type AccountFigure = (
-    &'static str,
-    Kind,
-    &'static str,
-    fn(&AccountSnapshot) -> u64,
-);
+type AccountFigure = (&'static str, Kind, &'static str, fn(&AccountSnapshot) -> u64);
 
 const ACCOUNT_FIGURES: [AccountFigure; 8] = [
-    (
-        "account_connections",
-        Kind::Gauge,
-        "Clients connected.",
-        |sum| sum.connections,
-    ),
-    (
-        "account_leafnodes",
-        Kind::Gauge,
-        "Leaf nodes connected.",
-        |sum| sum.leafnodes,
-    ),
-    (
-        "account_subscriptions",
-        Kind::Gauge,
-        "Subscriptions.",
-        |sum| sum.index.subs,
-    ),
-    (
-        "account_received_messages_total",
-        Kind::Counter,
-        "Messages received.",
-        |sum| sum.traffic.in_msgs,
-    ),
-    (
-        "account_received_bytes_total",
-        Kind::Counter,
-        "Payload bytes received.",
-        |sum| sum.traffic.in_bytes,
-    ),
-    (
-        "account_sent_messages_total",
-        Kind::Counter,
-        "Messages sent.",
-        |sum| sum.traffic.out_msgs,
-    ),
-    (
-        "account_sent_bytes_total",
-        Kind::Counter,
-        "Payload bytes sent.",
-        |sum| sum.traffic.out_bytes,
-    ),
-    (
-        "account_slow_consumers_total",
-        Kind::Counter,
-        "Slow consumers closed.",
-        |sum| sum.slow_consumers,
-    ),
+    ("account_connections", Kind::Gauge, "Clients connected.", |sum| sum.connections),
+    ("account_leafnodes", Kind::Gauge, "Leaf nodes connected.", |sum| sum.leafnodes),
+    ("account_subscriptions", Kind::Gauge, "Subscriptions.", |sum| sum.index.subs),
+    ("account_received_messages_total", Kind::Counter, "Messages received.", |sum| {
+        sum.traffic.in_msgs
+    }),
+    ("account_received_bytes_total", Kind::Counter, "Payload bytes received.", |sum| {
+        sum.traffic.in_bytes
+    }),
+    ("account_sent_messages_total", Kind::Counter, "Messages sent.", |sum| sum.traffic.out_msgs),
+    ("account_sent_bytes_total", Kind::Counter, "Payload bytes sent.", |sum| sum.traffic.out_bytes),
+    ("account_slow_consumers_total", Kind::Counter, "Slow consumers closed.", |sum| {
+        sum.slow_consumers
+    }),
 ];
 
 /// The busiest accounts, by connections and then by messages, within the limit.
 fn push_accounts(metrics: &mut Metrics, facts: &ServerFacts, shards: &[ShardSnapshot]) {
     let mut accounts: Vec<(&str, AccountSnapshot)> = merged(facts, shards).into_iter().collect();
     let activity = |sum: &AccountSnapshot| {
-        (
-            sum.connections,
-            sum.traffic.in_msgs.saturating_add(sum.traffic.out_msgs),
-        )
+        (sum.connections, sum.traffic.in_msgs.saturating_add(sum.traffic.out_msgs))
     };
     // The sort is stable and begins by name, so the choice does not flicker among equals.
     accounts.sort_by_key(|(_, sum)| Reverse(activity(sum)));

@@ -75,10 +75,9 @@ impl MonitorRequest {
                 subs: options.subs.then(|| SubsNeed::new(options)),
                 ..GatherNeeds::default()
             },
-            Self::Accountz(Some(_)) | Self::Accstatz(_) | Self::Metrics => GatherNeeds {
-                accounts: true,
-                ..GatherNeeds::default()
-            },
+            Self::Accountz(Some(_)) | Self::Accstatz(_) | Self::Metrics => {
+                GatherNeeds { accounts: true, ..GatherNeeds::default() }
+            }
             _ => GatherNeeds::default(),
         }
     }
@@ -88,11 +87,7 @@ impl MonitorRequest {
 fn rows_max(page: Page) -> usize {
     let reach = page.skip().saturating_add(page.take());
     // A page that begins beyond the reach shows nothing, so nothing is sent for it.
-    if page.skip() >= PAGE_REACH_MAX {
-        0
-    } else {
-        reach.min(PAGE_REACH_MAX)
-    }
+    if page.skip() >= PAGE_REACH_MAX { 0 } else { reach.min(PAGE_REACH_MAX) }
 }
 
 impl ConnsNeed {
@@ -111,19 +106,14 @@ impl ConnsNeed {
 
     /// Whether a connection counts in the total.
     pub fn counts(&self, account: Option<&str>) -> bool {
-        self.account
-            .as_deref()
-            .is_none_or(|wanted| account == Some(wanted))
+        self.account.as_deref().is_none_or(|wanted| account == Some(wanted))
     }
 
     /// Whether a connection that counts is among the rows.
     pub fn lists(&self, cid: u64, user: &str, mqtt_client: &str) -> bool {
         self.cid.is_none_or(|wanted| wanted == cid)
             && self.user.as_deref().is_none_or(|wanted| wanted == user)
-            && self
-                .mqtt_client
-                .as_deref()
-                .is_none_or(|wanted| wanted == mqtt_client)
+            && self.mqtt_client.as_deref().is_none_or(|wanted| wanted == mqtt_client)
     }
 
     /// An empty shortlist for the rows.
@@ -151,13 +141,7 @@ impl ConnsNeed {
                 list.offer(seen.figures, conn);
             }
         }
-        (
-            total,
-            list.into_sorted()
-                .into_iter()
-                .map(|(_, conn)| conn)
-                .collect(),
-        )
+        (total, list.into_sorted().into_iter().map(|(_, conn)| conn).collect())
     }
 }
 
@@ -185,13 +169,8 @@ impl SubsNeed {
 
     /// Whether a subscription is wanted.
     pub fn wants(&self, account: &str, subject: &str) -> bool {
-        self.account
-            .as_deref()
-            .is_none_or(|wanted| wanted == account)
-            && self
-                .test
-                .as_deref()
-                .is_none_or(|test| matches(subject.as_bytes(), test.as_bytes()))
+        self.account.as_deref().is_none_or(|wanted| wanted == account)
+            && self.test.as_deref().is_none_or(|test| matches(subject.as_bytes(), test.as_bytes()))
     }
 
     /// Picks the rows to send from all subscriptions of a shard, in the order given, and counts
@@ -231,14 +210,8 @@ mod tests {
             (ConnState::Closed, false, true),
             (ConnState::All, true, true),
         ] {
-            let needs = needs(ConnzOptions {
-                state,
-                ..Default::default()
-            });
-            assert_eq!(
-                (needs.conns.is_some(), needs.closed.is_some()),
-                (open, closed)
-            );
+            let needs = needs(ConnzOptions { state, ..Default::default() });
+            assert_eq!((needs.conns.is_some(), needs.closed.is_some()), (open, closed));
             assert!(needs.subs.is_none() && !needs.accounts);
         }
         assert_eq!(MonitorRequest::Varz.needs(1), GatherNeeds::default());
@@ -249,13 +222,7 @@ mod tests {
     fn rows_are_bounded_at_the_extremes() {
         let rows = |offset, limit| {
             let page = Page { offset, limit };
-            needs(ConnzOptions {
-                page,
-                ..Default::default()
-            })
-            .conns
-            .unwrap()
-            .rows_max
+            needs(ConnzOptions { page, ..Default::default() }).conns.unwrap().rows_max
         };
         assert_eq!(rows(0, 1024), 1024);
         assert_eq!(rows(100, 5), 105);
@@ -272,35 +239,18 @@ mod tests {
             rows_max: 10,
             ..Default::default()
         };
-        let rows = [
-            (1, Some("A"), "u"),
-            (2, Some("A"), "v"),
-            (3, Some("B"), "u"),
-            (4, None, "u"),
-        ];
+        let rows = [(1, Some("A"), "u"), (2, Some("A"), "v"), (3, Some("B"), "u"), (4, None, "u")];
         let (total, picked) = need.pick(0..rows.len(), |at| {
             let (cid, account, user) = rows[at];
-            let figures = ConnFigures {
-                cid,
-                ..Default::default()
-            };
-            ConnLook {
-                figures,
-                account,
-                user,
-                mqtt_client: "",
-            }
+            let figures = ConnFigures { cid, ..Default::default() };
+            ConnLook { figures, account, user, mqtt_client: "" }
         });
         assert_eq!((total, picked), (2, vec![0]));
     }
 
     #[test]
     fn subscriptions_are_wanted_by_account_and_test_subject() {
-        let need = SubsNeed {
-            account: Some("A".into()),
-            test: Some("x.a".into()),
-            rows_max: 1,
-        };
+        let need = SubsNeed { account: Some("A".into()), test: Some("x.a".into()), rows_max: 1 };
         assert!(need.wants("A", "x.>") && need.wants("A", "*.a") && need.wants("A", ">"));
         assert!(!need.wants("B", "x.>") && !need.wants("A", "x") && !need.wants("A", "x.b"));
         assert!(SubsNeed::default().wants("any", "x.*"));

@@ -48,11 +48,7 @@ mod tests {
             ("varz", None),
             ("", None),
         ] {
-            assert_eq!(
-                cleaned(path.as_bytes()).as_deref(),
-                expected.map(str::as_bytes),
-                "{path}"
-            );
+            assert_eq!(cleaned(path.as_bytes()).as_deref(), expected.map(str::as_bytes), "{path}");
         }
     }
 }

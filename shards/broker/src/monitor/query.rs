@@ -77,13 +77,8 @@ impl Query {
             _ => (false, value),
         };
         let limit = u64::from(negative) + i64::MAX.unsigned_abs();
-        let size = unsigned(digits).and_then(|size| {
-            if size > limit {
-                Err(NumberFault::Range)
-            } else {
-                Ok(size)
-            }
-        });
+        let size = unsigned(digits)
+            .and_then(|size| if size > limit { Err(NumberFault::Range) } else { Ok(size) });
         match size {
             Ok(size) if negative => Ok(0_i64.saturating_sub_unsigned(size)),
             Ok(size) => Ok(0_i64.saturating_add_unsigned(size)),
@@ -115,11 +110,7 @@ impl Query {
         if self.raw("subs").eq_ignore_ascii_case(b"detail") {
             return Ok(SubsDetail::Detail);
         }
-        Ok(if self.boolean("subs")? {
-            SubsDetail::Subjects
-        } else {
-            SubsDetail::None
-        })
+        Ok(if self.boolean("subs")? { SubsDetail::Subjects } else { SubsDetail::None })
     }
 }
 
@@ -203,50 +194,28 @@ mod tests {
         assert_eq!(atoi("9223372036854775807"), Ok(i64::MAX));
         assert_eq!(atoi("-9223372036854775808"), Ok(i64::MIN));
         let syntax = "strconv.Atoi: parsing \"0x10\": invalid syntax";
-        assert_eq!(
-            atoi("0x10"),
-            Err(format!("Error decoding int for 'limit': {syntax}"))
-        );
-        for value in [
-            "9223372036854775808",
-            "-9223372036854775809",
-            "99999999999999999999x",
-        ] {
+        assert_eq!(atoi("0x10"), Err(format!("Error decoding int for 'limit': {syntax}")));
+        for value in ["9223372036854775808", "-9223372036854775809", "99999999999999999999x"] {
             let fault = atoi(value).unwrap_err();
-            assert!(
-                fault.ends_with(&format!("\"{value}\": value out of range")),
-                "{fault}"
-            );
+            assert!(fault.ends_with(&format!("\"{value}\": value out of range")), "{fault}");
         }
         for value in ["1_0", "%201", "-", "+-1", "--1"] {
             assert!(atoi(value).unwrap_err().ends_with("invalid syntax"));
         }
         assert_eq!(
             query("cid=-1").unsigned_integer("cid"),
-            Err(
-                "Error decoding uint64 for 'cid': strconv.ParseUint: parsing \"-1\": \
+            Err("Error decoding uint64 for 'cid': strconv.ParseUint: parsing \"-1\": \
                  invalid syntax"
-                    .to_owned()
-            )
+                .to_owned())
         );
-        assert_eq!(
-            query("cid=18446744073709551615").unsigned_integer("cid"),
-            Ok(u64::MAX)
-        );
-        assert!(
-            query("cid=18446744073709551616")
-                .unsigned_integer("cid")
-                .is_err()
-        );
+        assert_eq!(query("cid=18446744073709551615").unsigned_integer("cid"), Ok(u64::MAX));
+        assert!(query("cid=18446744073709551616").unsigned_integer("cid").is_err());
     }
 
     #[test]
     fn booleans_have_go_spellings() {
         for (value, expected) in [("T", true), ("TRUE", true), ("f", false), ("False", false)] {
-            assert_eq!(
-                query(&format!("auth={value}")).boolean("auth"),
-                Ok(expected)
-            );
+            assert_eq!(query(&format!("auth={value}")).boolean("auth"), Ok(expected));
         }
         assert_eq!(
             query("auth=tRUE").boolean("auth").unwrap_err(),

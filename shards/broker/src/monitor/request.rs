@@ -106,9 +106,7 @@ impl Endpoint {
         if below == b"/subscriptionsz" {
             return Some(Self::Subsz);
         }
-        Self::ALL
-            .into_iter()
-            .find(|endpoint| endpoint.path().as_bytes() == below)
+        Self::ALL.into_iter().find(|endpoint| endpoint.path().as_bytes() == below)
     }
 
     /// Whether nats-server counts this endpoint in `http_req_stats`.
@@ -169,10 +167,7 @@ pub struct Page {
 
 impl Default for Page {
     fn default() -> Self {
-        Self {
-            offset: 0,
-            limit: PAGE_ROWS_DEFAULT,
-        }
+        Self { offset: 0, limit: PAGE_ROWS_DEFAULT }
     }
 }
 
@@ -308,18 +303,12 @@ pub struct Parsed {
 /// encoded) path and `query` the raw text behind the question mark.
 pub fn parse_request(base_path: &str, path: &[u8], query: &[u8]) -> Parsed {
     if let Some(clean) = super::path::cleaned(path) {
-        return Parsed {
-            counted: None,
-            outcome: Err(Response::redirect(&clean, query)),
-        };
+        return Parsed { counted: None, outcome: Err(Response::redirect(&clean, query)) };
     }
     let decoded = super::query::percent_decoded(path, false);
     let endpoint = decoded.and_then(|path| Endpoint::find(base_path, &path));
     let Some(endpoint) = endpoint else {
-        return Parsed {
-            counted: None,
-            outcome: Err(Response::not_found()),
-        };
+        return Parsed { counted: None, outcome: Err(Response::not_found()) };
     };
     let outcome = read_options(endpoint, &Query::parse(query));
     // These two count themselves only after their parameters were read, the others before.
@@ -328,10 +317,7 @@ pub fn parse_request(base_path: &str, path: &[u8], query: &[u8]) -> Parsed {
     let outcome = outcome
         .map_err(|text| Response::bad_request(text.into_bytes()))
         .and_then(|request| checked(request, query));
-    Parsed {
-        counted: is_counted.then_some(endpoint),
-        outcome,
-    }
+    Parsed { counted: is_counted.then_some(endpoint), outcome }
 }
 
 fn read_options(endpoint: Endpoint, query: &Query) -> Result<MonitorRequest, String> {
@@ -362,10 +348,9 @@ fn read_options(endpoint: Endpoint, query: &Query) -> Result<MonitorRequest, Str
         Endpoint::Accstatz => MonitorRequest::Accstatz(query.boolean("unused")?),
         Endpoint::Jsz => MonitorRequest::Jsz(read_jsz(query)?),
         Endpoint::Healthz => MonitorRequest::Healthz(read_healthz(query)?),
-        Endpoint::Ipqueuesz => MonitorRequest::Ipqueuesz {
-            all: query.boolean("all")?,
-            name: query.text("queues"),
-        },
+        Endpoint::Ipqueuesz => {
+            MonitorRequest::Ipqueuesz { all: query.boolean("all")?, name: query.text("queues") }
+        }
         Endpoint::Raftz => MonitorRequest::Raftz,
         Endpoint::Stacksz => MonitorRequest::Stacksz,
         Endpoint::Expvar => MonitorRequest::Expvar,
@@ -392,10 +377,7 @@ fn read_connz(query: &Query) -> Result<ConnzOptions, String> {
         b"closed" => ConnState::Closed,
         b"any" | b"all" => ConnState::All,
         _ => {
-            return Err(format!(
-                "Error decoding state for {}",
-                String::from_utf8_lossy(state)
-            ));
+            return Err(format!("Error decoding state for {}", String::from_utf8_lossy(state)));
         }
     };
     Ok(ConnzOptions {
@@ -412,13 +394,7 @@ fn read_connz(query: &Query) -> Result<ConnzOptions, String> {
 }
 
 fn read_jsz(query: &Query) -> Result<JszOptions, String> {
-    for name in [
-        "accounts",
-        "streams",
-        "consumers",
-        "direct-consumers",
-        "config",
-    ] {
+    for name in ["accounts", "streams", "consumers", "direct-consumers", "config"] {
         query.boolean(name)?;
     }
     query.integer("offset")?;
@@ -430,12 +406,7 @@ fn read_jsz(query: &Query) -> Result<JszOptions, String> {
 }
 
 fn read_healthz(query: &Query) -> Result<HealthzOptions, String> {
-    for name in [
-        "js-enabled",
-        "js-enabled-only",
-        "js-server-only",
-        "js-meta-only",
-    ] {
+    for name in ["js-enabled", "js-enabled-only", "js-server-only", "js-meta-only"] {
         query.boolean(name)?;
     }
     Ok(HealthzOptions {
@@ -453,19 +424,16 @@ fn checked(request: MonitorRequest, query: &[u8]) -> Result<MonitorRequest, Resp
             let query = Query::parse(query);
             let name = query.raw("sort");
             let Some(sort) = SortKey::from_name(name) else {
-                return Err(Response::bad_request(
-                    [b"invalid sorting option: ", name].concat(),
-                ));
+                return Err(Response::bad_request([b"invalid sorting option: ", name].concat()));
             };
             if sort.needs_closed() && options.state != ConnState::Closed {
                 let text = format!("sort by {} only valid on closed connections", sort.name());
                 return Err(Response::bad_request(text.into_bytes()));
             }
         }
-        MonitorRequest::Subsz(SubszOptions {
-            test: Some(subject),
-            ..
-        }) if !is_publish_subject(subject) => {
+        MonitorRequest::Subsz(SubszOptions { test: Some(subject), .. })
+            if !is_publish_subject(subject) =>
+        {
             let text = format!("invalid test subject, must be valid publish subject: {subject}");
             return Err(Response::bad_request(text.into_bytes()));
         }
@@ -476,9 +444,7 @@ fn checked(request: MonitorRequest, query: &[u8]) -> Result<MonitorRequest, Resp
 
 /// Whether a message could be published on this subject: no empty token and no wildcard token.
 fn is_publish_subject(subject: &str) -> bool {
-    subject
-        .split('.')
-        .all(|token| !matches!(token, "" | "*" | ">"))
+    subject.split('.').all(|token| !matches!(token, "" | "*" | ">"))
 }
 
 #[cfg(test)]

@@ -22,35 +22,17 @@ pub(crate) const HTML: &str = "text/html; charset=utf-8";
 impl Response {
     /// A reply of the JSON endpoints, with any status.
     pub(crate) fn json(status: u16, body: Vec<u8>) -> Self {
-        Self {
-            status,
-            content_type: JSON,
-            cors: true,
-            location: None,
-            body,
-        }
+        Self { status, content_type: JSON, cors: true, location: None, body }
     }
 
     /// A 200 of another kind of content.
     pub(crate) fn page(content_type: &'static str, body: Vec<u8>) -> Self {
-        Self {
-            status: 200,
-            content_type,
-            cors: false,
-            location: None,
-            body,
-        }
+        Self { status: 200, content_type, cors: false, location: None, body }
     }
 
     /// A plain text without the header that lets other origins read it.
     pub(crate) fn plain(status: u16, body: Vec<u8>) -> Self {
-        Self {
-            status,
-            content_type: PLAIN,
-            cors: false,
-            location: None,
-            body,
-        }
+        Self { status, content_type: PLAIN, cors: false, location: None, body }
     }
 
     /// A 400 with the text of what was wrong.
@@ -85,13 +67,7 @@ impl Response {
             }
         }
         body.extend_from_slice(b"\">Temporary Redirect</a>.\n\n");
-        Self {
-            status: 307,
-            content_type: HTML,
-            cors: false,
-            location: Some(location),
-            body,
-        }
+        Self { status: 307, content_type: HTML, cors: false, location: Some(location), body }
     }
 }
 

@@ -26,11 +26,7 @@ const LINKS: [(&str, &str); 14] = [
 pub(super) fn render(facts: &ServerFacts) -> Response {
     // A page at `/nats` resolves `./varz` against `/`, so the base path has to be in the link.
     let base = facts.http_base_path.trim_matches('/');
-    let prefix = if base.is_empty() {
-        "./".to_owned()
-    } else {
-        format!("/{}/", escaped(base))
-    };
+    let prefix = if base.is_empty() { "./".to_owned() } else { format!("/{}/", escaped(base)) };
     let mut page = String::from(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <title>Shearwater</title>\n<style>\n\

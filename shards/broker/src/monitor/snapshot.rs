@@ -100,10 +100,7 @@ impl KindCounts {
 
     /// All kinds together.
     pub fn total(&self) -> u64 {
-        self.clients
-            .wrapping_add(self.routes)
-            .wrapping_add(self.gateways)
-            .wrapping_add(self.leafs)
+        self.clients.wrapping_add(self.routes).wrapping_add(self.gateways).wrapping_add(self.leafs)
     }
 }
 
@@ -193,18 +190,13 @@ impl TurnHistogram {
     pub fn buckets(&self) -> impl Iterator<Item = (Option<u64>, u64)> {
         self.buckets.iter().enumerate().map(|(at, count)| {
             let is_last = at + 1 == TURN_BUCKETS;
-            (
-                (!is_last).then(|| 1_u64 << (TURN_BUCKET_FIRST_LOG2 as usize + at)),
-                *count,
-            )
+            ((!is_last).then(|| 1_u64 << (TURN_BUCKET_FIRST_LOG2 as usize + at)), *count)
         })
     }
 
     /// How many durations were counted.
     pub fn count(&self) -> u64 {
-        self.buckets
-            .iter()
-            .fold(0, |sum, count| sum.wrapping_add(*count))
+        self.buckets.iter().fold(0, |sum, count| sum.wrapping_add(*count))
     }
 
     /// All durations together, in nanoseconds.
@@ -405,13 +397,8 @@ mod tests {
             times.record(ns);
         }
         let filled: Vec<_> = times.buckets().filter(|(_, count)| *count > 0).collect();
-        let expected = [
-            (Some(1024), 3),
-            (Some(2048), 2),
-            (Some(4096), 1),
-            (Some(262_144), 1),
-            (None, 1),
-        ];
+        let expected =
+            [(Some(1024), 3), (Some(2048), 2), (Some(4096), 1), (Some(262_144), 1), (None, 1)];
         assert_eq!(filled, expected);
         assert_eq!(times.count(), 8);
         assert_eq!(times.sum_ns(), 256_147_u64.wrapping_add(u64::MAX));
@@ -419,30 +406,17 @@ mod tests {
             let Some(bound) = bound else { continue };
             let mut one = TurnHistogram::default();
             one.record(bound);
-            assert_eq!(
-                one.buckets().find(|(_, count)| *count > 0),
-                Some((Some(bound), 1))
-            );
+            assert_eq!(one.buckets().find(|(_, count)| *count > 0), Some((Some(bound), 1)));
         }
     }
 
     #[test]
     fn sums_never_overflow() {
-        let full = Traffic {
-            in_msgs: u64::MAX,
-            in_bytes: 1,
-            out_msgs: 2,
-            out_bytes: 3,
-        };
+        let full = Traffic { in_msgs: u64::MAX, in_bytes: 1, out_msgs: 2, out_bytes: 3 };
         let mut sum = full;
         sum.add(&full);
         assert_eq!(sum.in_msgs, u64::MAX - 1);
-        let kinds = KindCounts {
-            clients: u64::MAX,
-            routes: 2,
-            gateways: 0,
-            leafs: 0,
-        };
+        let kinds = KindCounts { clients: u64::MAX, routes: 2, gateways: 0, leafs: 0 };
         assert_eq!(kinds.total(), 1);
     }
 }

@@ -84,9 +84,7 @@ impl SortKey {
         if name.is_empty() {
             return Some(Self::Cid);
         }
-        Self::ALL
-            .into_iter()
-            .find(|key| key.name().as_bytes() == name)
+        Self::ALL.into_iter().find(|key| key.name().as_bytes() == name)
     }
 
     /// Whether the order exists only among closed connections.
@@ -132,12 +130,7 @@ pub struct Shortlist<T> {
 impl<T> Shortlist<T> {
     /// An empty list for one request.
     pub fn new(sort: SortKey, now_ns: u64, rows_max: usize) -> Self {
-        Self {
-            sort,
-            now_ns,
-            rows_max,
-            rows: Vec::new(),
-        }
+        Self { sort, now_ns, rows_max, rows: Vec::new() }
     }
 
     /// Offers one connection; `value` is whatever finds it again.
@@ -156,10 +149,9 @@ impl<T> Shortlist<T> {
             return;
         }
         let (sort, now_ns) = (self.sort, self.now_ns);
-        self.rows
-            .select_nth_unstable_by(self.rows_max, |one, other| {
-                sort.compare(now_ns, &one.0, &other.0)
-            });
+        self.rows.select_nth_unstable_by(self.rows_max, |one, other| {
+            sort.compare(now_ns, &one.0, &other.0)
+        });
         self.rows.truncate(self.rows_max);
     }
 
@@ -167,8 +159,7 @@ impl<T> Shortlist<T> {
     pub fn into_sorted(mut self) -> Vec<(ConnFigures, T)> {
         self.shrink();
         let (sort, now_ns) = (self.sort, self.now_ns);
-        self.rows
-            .sort_unstable_by(|one, other| sort.compare(now_ns, &one.0, &other.0));
+        self.rows.sort_unstable_by(|one, other| sort.compare(now_ns, &one.0, &other.0));
         self.rows
     }
 }
@@ -182,40 +173,26 @@ mod tests {
     /// Small ranges, so that ties are common.
     fn figures() -> impl Strategy<Value = Vec<ConnFigures>> {
         let small = || 0_u64..6;
-        let one = (
-            small(),
-            small(),
-            prop::option::of(0_u64..12),
-            small(),
-            small(),
-            small(),
-        );
+        let one = (small(), small(), prop::option::of(0_u64..12), small(), small(), small());
         prop::collection::vec(one, 0..60).prop_map(|rows| {
-            let reasons = [
-                "",
-                "Client Closed",
-                "Read Error",
-                "Slow Consumer (Pending Bytes)",
-            ];
+            let reasons = ["", "Client Closed", "Read Error", "Slow Consumer (Pending Bytes)"];
             rows.into_iter()
                 .zip(1..)
-                .map(
-                    |((start_ns, last_activity_ns, stop_ns, a, b, c), cid)| ConnFigures {
-                        cid,
-                        start_ns,
-                        last_activity_ns,
-                        stop_ns,
-                        reason: reasons[usize::try_from(a % 4).unwrap()],
-                        rtt_ns: b,
-                        pending_bytes: c,
-                        in_msgs: a,
-                        out_msgs: b,
-                        in_bytes: c,
-                        out_bytes: a + b,
-                        stalls: 0,
-                        subs: b + c,
-                    },
-                )
+                .map(|((start_ns, last_activity_ns, stop_ns, a, b, c), cid)| ConnFigures {
+                    cid,
+                    start_ns,
+                    last_activity_ns,
+                    stop_ns,
+                    reason: reasons[usize::try_from(a % 4).unwrap()],
+                    rtt_ns: b,
+                    pending_bytes: c,
+                    in_msgs: a,
+                    out_msgs: b,
+                    in_bytes: c,
+                    out_bytes: a + b,
+                    stalls: 0,
+                    subs: b + c,
+                })
                 .collect()
         })
     }
@@ -254,12 +231,7 @@ mod tests {
 
     #[test]
     fn directions_are_those_of_nats_server() {
-        let old = ConnFigures {
-            cid: 1,
-            start_ns: 1,
-            last_activity_ns: 5,
-            ..Default::default()
-        };
+        let old = ConnFigures { cid: 1, start_ns: 1, last_activity_ns: 5, ..Default::default() };
         let new = ConnFigures {
             cid: 2,
             start_ns: 2,
@@ -275,30 +247,14 @@ mod tests {
         };
         let old_first = [SortKey::Cid, SortKey::Start, SortKey::Idle];
         for key in SortKey::ALL.into_iter().filter(|key| !key.needs_closed()) {
-            let expected = if old_first.contains(&key) {
-                Ordering::Less
-            } else {
-                Ordering::Greater
-            };
+            let expected =
+                if old_first.contains(&key) { Ordering::Less } else { Ordering::Greater };
             assert_eq!(key.compare(10, &old, &new), expected, "{key:?}");
         }
-        let early = ConnFigures {
-            cid: 1,
-            stop_ns: Some(3),
-            reason: "B",
-            ..Default::default()
-        };
-        let late = ConnFigures {
-            cid: 2,
-            stop_ns: Some(4),
-            reason: "A",
-            ..Default::default()
-        };
+        let early = ConnFigures { cid: 1, stop_ns: Some(3), reason: "B", ..Default::default() };
+        let late = ConnFigures { cid: 2, stop_ns: Some(4), reason: "A", ..Default::default() };
         assert_eq!(SortKey::Stop.compare(10, &early, &late), Ordering::Greater);
-        assert_eq!(
-            SortKey::Reason.compare(10, &early, &late),
-            Ordering::Greater
-        );
+        assert_eq!(SortKey::Reason.compare(10, &early, &late), Ordering::Greater);
         assert_eq!(SortKey::Uptime.compare(10, &early, &late), Ordering::Less);
     }
 

@@ -55,11 +55,7 @@ impl From<&IndexStats> for SublistStats {
 /// A quotient for display; above 2^53 the counts lose digits that nobody reads.
 #[allow(clippy::cast_precision_loss)]
 fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 {
-        0.0
-    } else {
-        part as f64 / whole as f64
-    }
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 /// The index figures of one account over all shards.
@@ -85,18 +81,13 @@ pub(super) fn render(
             sum
         }),
     };
-    let rows = shards
-        .iter()
-        .flat_map(|shard| &shard.subs)
-        .filter(|_| options.subs);
+    let rows = shards.iter().flat_map(|shard| &shard.subs).filter(|_| options.subs);
     let reply = Subsz {
         server_id: &facts.server_id,
         now: rfc3339(facts.now_ns),
         stats: SublistStats::from(&index),
         total: match options.subs {
-            true => shards
-                .iter()
-                .fold(0, |sum, shard| shard.subs_total.saturating_add(sum)),
+            true => shards.iter().fold(0, |sum, shard| shard.subs_total.saturating_add(sum)),
             false => 0,
         },
         offset: options.page.offset,

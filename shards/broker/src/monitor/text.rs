@@ -25,11 +25,7 @@ pub(crate) fn uptime(from_ns: u64, to_ns: u64) -> String {
 
 /// A round trip time as `/connz` shows it: below a millisecond it is cut to whole microseconds.
 pub(crate) fn round_trip(rtt_ns: u64) -> String {
-    if rtt_ns < 1_000_000 {
-        go_duration(rtt_ns / 1_000 * 1_000)
-    } else {
-        go_duration(rtt_ns)
-    }
+    if rtt_ns < 1_000_000 { go_duration(rtt_ns / 1_000 * 1_000) } else { go_duration(rtt_ns) }
 }
 
 /// A string in double quotes with Go's escapes (`strconv.Quote`), for error texts that echo what
@@ -88,10 +84,7 @@ mod tests {
 
     #[test]
     fn times_have_the_forms_of_nats_server() {
-        assert_eq!(
-            rfc3339(1_795_508_389_716_362_695),
-            "2026-11-24T08:19:49.716362695Z"
-        );
+        assert_eq!(rfc3339(1_795_508_389_716_362_695), "2026-11-24T08:19:49.716362695Z");
         assert_eq!(rfc3339(u64::MAX), "2554-07-21T23:34:33.709551615Z");
         assert_eq!(round_trip(506_789), "506µs");
         assert_eq!(round_trip(2_947_184), "2.947184ms");

@@ -109,18 +109,8 @@ struct Kinds {
 
 impl From<KindCounts> for Kinds {
     fn from(counts: KindCounts) -> Self {
-        let KindCounts {
-            clients,
-            routes,
-            gateways,
-            leafs,
-        } = counts;
-        Self {
-            clients,
-            routes,
-            gateways,
-            leafs,
-        }
+        let KindCounts { clients, routes, gateways, leafs } = counts;
+        Self { clients, routes, gateways, leafs }
     }
 }
 
@@ -237,12 +227,7 @@ fn varz<'a>(facts: &'a ServerFacts, sums: &Sums) -> Varz<'a> {
         system_account: &facts.system_account,
         slow_consumer_stats: sums.slow.into(),
         stale_connection_stats: sums.stale.into(),
-        disk_io_wait_stats: DiskWaits {
-            waiters: 0,
-            waits: 0,
-            wait_time: 0,
-            max_wait_time: 0,
-        },
+        disk_io_wait_stats: DiskWaits { waiters: 0, waits: 0, wait_time: 0, max_wait_time: 0 },
         tls_cert_not_after: facts
             .tls_cert_not_after_s
             .map(|seconds| rfc3339(seconds.saturating_mul(1_000_000_000))),

@@ -206,11 +206,7 @@ fn push_reply(head: &mut Vec<u8>, reply: &[u8]) {
 }
 
 /// Which remote shard serves a queue group: by weight, without those in `refused`.
-fn pick_remote(
-    remote: &[(ShardId, u32)],
-    refused: u64,
-    random: &mut Random,
-) -> Option<ShardId> {
+fn pick_remote(remote: &[(ShardId, u32)], refused: u64, random: &mut Random) -> Option<ShardId> {
     let open = |id: ShardId| id >= 64 || refused & (1 << id) == 0;
     let weight = remote.iter().filter(|(id, _)| open(*id)).map(|(_, w)| *w).sum();
     let mut at = random.below(weight);
@@ -258,12 +254,7 @@ impl Broker {
     }
 
     /// Delivers a message published on this shard to everybody, here and on other shards.
-    pub(crate) fn fan_out(
-        &mut self,
-        key: PlanKey,
-        m: &Published<'_>,
-        fx: &mut Effects,
-    ) -> Outcome {
+    pub(crate) fn fan_out(&mut self, key: PlanKey, m: &Published<'_>, fx: &mut Effects) -> Outcome {
         let mut head = std::mem::take(&mut self.head);
         let head_split = write_heads(&mut head, m);
         let mut round = Round {

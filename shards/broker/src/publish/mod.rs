@@ -13,5 +13,5 @@ mod plan;
 mod run;
 
 pub(crate) use fanout::{Outcome, Published};
-pub(crate) use run::{RUN_MESSAGES_MAX, Run};
 pub use plan::{Plan, PlanKey, PlanQueue, Plans, Target};
+pub(crate) use run::{RUN_MESSAGES_MAX, Run};

@@ -245,7 +245,8 @@ impl Plans {
     /// Local receivers of each cached subject.
     pub fn fanouts(&self) -> impl Iterator<Item = u64> {
         self.plans.iter().map(|(_, plan)| {
-            plan.targets.len() as u64 + plan.queues.iter().filter(|q| !q.local.is_empty()).count() as u64
+            plan.targets.len() as u64
+                + plan.queues.iter().filter(|q| !q.local.is_empty()).count() as u64
         })
     }
 
@@ -261,4 +262,3 @@ impl Plans {
         self.plans.is_empty()
     }
 }
-

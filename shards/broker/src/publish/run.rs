@@ -93,11 +93,8 @@ impl Round<'_> {
             conn.outbox.grew(prefix_len + len);
         }
         let total = conn.outbox.pending_bytes() - before;
-        let payload = if count == run.tails.len() {
-            run.payload_bytes
-        } else {
-            run.payload_of(count, data)
-        };
+        let payload =
+            if count == run.tails.len() { run.payload_bytes } else { run.payload_of(count, data) };
         sub.delivered += count as u64;
         conn.traffic.out_msgs += count as u64;
         conn.traffic.out_bytes += payload;

@@ -223,11 +223,7 @@ impl<T: Send> BusEnd<T> {
     /// The entry of a peer while the bus is built; entries are made in order.
     fn peer_mut(&mut self, peer: usize) -> &mut Peer<T> {
         while self.peers.len() <= peer {
-            self.peers.push(Peer {
-                outbox: None,
-                inbox: None,
-                is_starved: false,
-            });
+            self.peers.push(Peer { outbox: None, inbox: None, is_starved: false });
         }
         &mut self.peers[peer]
     }

@@ -52,9 +52,8 @@ fn peers_take_turns() {
         ends[1].try_send(0, n).unwrap();
     }
     ends[2].try_send(0, 9).unwrap();
-    let from: Vec<usize> = std::iter::from_fn(|| ends[0].try_recv())
-        .map(|(from, _)| from)
-        .collect();
+    let from: Vec<usize> =
+        std::iter::from_fn(|| ends[0].try_recv()).map(|(from, _)| from).collect();
     assert_eq!(from, [1, 2, 1, 1, 1]);
 }
 

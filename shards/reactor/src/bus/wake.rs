@@ -35,9 +35,7 @@ pub struct SleepFlag {
 impl SleepFlag {
     /// The flag of a shard that is awake.
     pub fn new() -> Self {
-        Self {
-            asleep: AtomicBool::new(false),
-        }
+        Self { asleep: AtomicBool::new(false) }
     }
 
     /// Announces that this shard is about to block, then asks `is_idle` once more.
@@ -92,9 +90,7 @@ pub struct RoomFlag {
 impl RoomFlag {
     /// The flag of a channel that nobody waits for.
     pub fn new() -> Self {
-        Self {
-            wanted: AtomicBool::new(false),
-        }
+        Self { wanted: AtomicBool::new(false) }
     }
 
     /// The sender found the channel full. It has to look once more before it blocks, which the

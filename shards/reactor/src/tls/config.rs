@@ -244,21 +244,15 @@ fn choose_suites(names: &[String], notes: &mut Notes) -> Vec<SupportedCipherSuit
         match names::suite_by_name(name) {
             Some(Known::Served(suite)) => wanted.push(suite),
             Some(Known::Missing(advice)) => refused.push(format!("{name}: {advice}")),
-            None => notes
-                .errors
-                .push(TlsConfigError::UnknownCipher(name.clone())),
+            None => notes.errors.push(TlsConfigError::UnknownCipher(name.clone())),
         }
     }
     let any = wanted.is_empty() && refused.is_empty();
     if !any && wanted.is_empty() {
-        notes
-            .errors
-            .push(TlsConfigError::NoCipher(refused.join("; ")));
+        notes.errors.push(TlsConfigError::NoCipher(refused.join("; ")));
     } else {
         let ignored = refused.iter();
-        notes
-            .warnings
-            .extend(ignored.map(|text| format!("cipher suite ignored: {text}")));
+        notes.warnings.extend(ignored.map(|text| format!("cipher suite ignored: {text}")));
     }
     let names_tls13 = wanted.iter().any(|suite| suite.tls13().is_some());
     let mut suites: Vec<SupportedCipherSuite> = names::SUITES
@@ -302,20 +296,14 @@ fn choose_groups(names: &[String], notes: &mut Notes) -> Vec<Group> {
         match names::group_by_name(name) {
             Some(Known::Served(group)) => groups.push(group),
             Some(Known::Missing(advice)) => refused.push(format!("{name}: {advice}")),
-            None => notes
-                .errors
-                .push(TlsConfigError::UnknownCurve(name.clone())),
+            None => notes.errors.push(TlsConfigError::UnknownCurve(name.clone())),
         }
     }
     if groups.is_empty() && !refused.is_empty() {
-        notes
-            .errors
-            .push(TlsConfigError::NoCurve(refused.join("; ")));
+        notes.errors.push(TlsConfigError::NoCurve(refused.join("; ")));
     } else {
         let ignored = refused.iter();
-        notes
-            .warnings
-            .extend(ignored.map(|text| format!("curve ignored: {text}")));
+        notes.warnings.extend(ignored.map(|text| format!("curve ignored: {text}")));
     }
     groups
 }
@@ -353,10 +341,9 @@ fn identity_files(settings: &TlsSettings) -> Result<Vec<IdentityFiles>, TlsConfi
         return Err(TlsConfigError::CombinedCerts);
     }
     match (&settings.cert_file, &settings.key_file) {
-        (Some(cert_file), Some(key_file)) => Ok(vec![IdentityFiles {
-            cert_file: cert_file.clone(),
-            key_file: key_file.clone(),
-        }]),
+        (Some(cert_file), Some(key_file)) => {
+            Ok(vec![IdentityFiles { cert_file: cert_file.clone(), key_file: key_file.clone() }])
+        }
         (Some(_), None) => Err(TlsConfigError::MissingKeyFile),
         (None, Some(_)) => Err(TlsConfigError::MissingCertFile),
         (None, None) if settings.certs.is_empty() => Err(TlsConfigError::NoIdentity),
@@ -376,10 +363,7 @@ fn load_identity(
         file: pair.cert_file.display().to_string(),
         reason,
     };
-    let leaf = chain
-        .first()
-        .map(CertificateDer::as_ref)
-        .unwrap_or_default();
+    let leaf = chain.first().map(CertificateDer::as_ref).unwrap_or_default();
     let leaf = identity::parse(leaf).map_err(|error| bad_cert(error.to_string()))?;
     let key = provider.key_provider.load_private_key(key);
     let key = key.map_err(|error| TlsConfigError::Certificate {
@@ -398,16 +382,10 @@ fn load_identity(
     let end_s = validity.not_after.timestamp();
     if now_s > end_s {
         let file = pair.cert_file.display();
-        notes.warn(format!(
-            "certificate {file} expired on {}",
-            validity.not_after
-        ));
+        notes.warn(format!("certificate {file} expired on {}", validity.not_after));
     } else if now_s < validity.not_before.timestamp() {
         let file = pair.cert_file.display();
-        notes.warn(format!(
-            "certificate {file} is not valid before {}",
-            validity.not_before
-        ));
+        notes.warn(format!("certificate {file} is not valid before {}", validity.not_before));
     }
     drop(leaf);
     Ok((CertifiedKey::new(chain, key), end_s))

@@ -183,10 +183,7 @@ pub(super) fn any_text(value: &Any<'_>) -> Option<String> {
 }
 
 fn any_value(value: &Any<'_>) -> Value {
-    any_text(value).map_or_else(
-        || Value::Der(value.to_der_vec().unwrap_or_default()),
-        Value::Text,
-    )
+    any_text(value).map_or_else(|| Value::Der(value.to_der_vec().unwrap_or_default()), Value::Text)
 }
 
 type End<'a> = Option<(char, &'a str)>;
@@ -264,9 +261,7 @@ fn unescape(raw: &str) -> Option<String> {
 
 /// The value of `#` and hexadecimal DER.
 fn hex_value(hex: &str) -> Option<Value> {
-    let der = data_encoding::HEXLOWER_PERMISSIVE
-        .decode(hex.as_bytes())
-        .ok()?;
+    let der = data_encoding::HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok()?;
     let (rest, value) = Any::from_der(&der).ok()?;
     rest.is_empty().then(|| any_value(&value))
 }
@@ -322,14 +317,9 @@ mod tests {
 
     #[test]
     fn escapes_survive_a_round_trip() {
-        for value in [
-            "a,b", " a ", "#a", "a#b", "a+b=c", "\"<>;\\", "é", " ", "a\\,CN=b",
-        ] {
+        for value in ["a,b", " a ", "#a", "a#b", "a+b=c", "\"<>;\\", "é", " ", "a\\,CN=b"] {
             let name = DistinguishedName {
-                rdns: vec![vec![Attribute {
-                    kind: "CN".into(),
-                    value: Value::Text(value.into()),
-                }]],
+                rdns: vec![vec![Attribute { kind: "CN".into(), value: Value::Text(value.into()) }]],
             };
             assert_eq!(dn(&name.to_text()), name, "{value:?}");
         }

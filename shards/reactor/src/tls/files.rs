@@ -42,17 +42,11 @@ fn plain_text(error: &io::Error) -> String {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsFileError> {
-    std::fs::read(path).map_err(|error| TlsFileError::Open {
-        path: path.to_owned(),
-        error,
-    })
+    std::fs::read(path).map_err(|error| TlsFileError::Open { path: path.to_owned(), error })
 }
 
 fn damaged(path: &Path, error: &rustls::pki_types::pem::Error) -> TlsFileError {
-    TlsFileError::Pem {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    }
+    TlsFileError::Pem { path: path.to_owned(), reason: error.to_string() }
 }
 
 /// All certificates of a file, the server's own first.

@@ -72,11 +72,8 @@ impl CertIdentity {
     /// the subject in its text forms.
     pub fn candidates(&self) -> Vec<String> {
         let mut all = self.alternative_names().cloned().collect::<Vec<_>>();
-        let texts = [
-            self.subject.to_text(),
-            self.subject_text.clone(),
-            self.subject.to_text_as_encoded(),
-        ];
+        let texts =
+            [self.subject.to_text(), self.subject_text.clone(), self.subject.to_text_as_encoded()];
         for text in texts {
             if !text.is_empty() && !all.contains(&text) {
                 all.push(text);
@@ -97,9 +94,7 @@ impl CertIdentity {
         if self.subject.is_empty() {
             return None;
         }
-        let named = users
-            .clone()
-            .filter_map(|user| Some((user, DistinguishedName::parse(user)?)));
+        let named = users.clone().filter_map(|user| Some((user, DistinguishedName::parse(user)?)));
         let exact = named.clone().find(|(_, name)| *name == self.subject);
         let exact = exact.or_else(|| {
             let mut named = named;
@@ -155,17 +150,8 @@ pub(super) fn parse(cert_der: &[u8]) -> Result<X509Certificate<'_>, IdentityErro
 }
 
 /// The standard attributes in the order in which Go prints them.
-const GO_ORDER: [&str; 9] = [
-    "SERIALNUMBER",
-    "CN",
-    "OU",
-    "O",
-    "POSTALCODE",
-    "STREET",
-    "L",
-    "ST",
-    "C",
-];
+const GO_ORDER: [&str; 9] =
+    ["SERIALNUMBER", "CN", "OU", "O", "POSTALCODE", "STREET", "L", "ST", "C"];
 
 /// A subject as Go's `pkix.Name` prints it: a fixed order of types whatever the certificate's
 /// order is, values of one type joined by `+`, of name and serial number the last value only;

@@ -24,18 +24,9 @@ const NO_P384_MLKEM: &str = "this hybrid is not served; use X25519MLKEM768 or Se
 /// Every suite name that nats-server knows, with what serves it. The order of the served ones
 /// is the server's preference: AES-128 first, as Go's server chooses it.
 pub(super) const SUITES: &[(&str, Known<SupportedCipherSuite>)] = &[
-    (
-        "TLS_AES_128_GCM_SHA256",
-        Known::Served(suite::TLS13_AES_128_GCM_SHA256),
-    ),
-    (
-        "TLS_AES_256_GCM_SHA384",
-        Known::Served(suite::TLS13_AES_256_GCM_SHA384),
-    ),
-    (
-        "TLS_CHACHA20_POLY1305_SHA256",
-        Known::Served(suite::TLS13_CHACHA20_POLY1305_SHA256),
-    ),
+    ("TLS_AES_128_GCM_SHA256", Known::Served(suite::TLS13_AES_128_GCM_SHA256)),
+    ("TLS_AES_256_GCM_SHA384", Known::Served(suite::TLS13_AES_256_GCM_SHA384)),
+    ("TLS_CHACHA20_POLY1305_SHA256", Known::Served(suite::TLS13_CHACHA20_POLY1305_SHA256)),
     (
         "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
         Known::Served(suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
@@ -61,10 +52,7 @@ pub(super) const SUITES: &[(&str, Known<SupportedCipherSuite>)] = &[
         Known::Served(suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256),
     ),
     ("TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA", Known::Missing(CBC)),
-    (
-        "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256",
-        Known::Missing(CBC),
-    ),
+    ("TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256", Known::Missing(CBC)),
     ("TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA", Known::Missing(CBC)),
     ("TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA", Known::Missing(CBC)),
     ("TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256", Known::Missing(CBC)),
@@ -85,12 +73,8 @@ pub(super) const SUITES: &[(&str, Known<SupportedCipherSuite>)] = &[
 pub(super) type Group = &'static dyn SupportedKxGroup;
 
 /// The default groups, in the order of nats-server: post-quantum hybrid first.
-pub(super) const DEFAULT_GROUPS: &[Group] = &[
-    kx_group::X25519MLKEM768,
-    kx_group::X25519,
-    kx_group::SECP256R1,
-    kx_group::SECP384R1,
-];
+pub(super) const DEFAULT_GROUPS: &[Group] =
+    &[kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
 
 /// Every cipher suite name that nats-server's configuration takes.
 pub fn cipher_suite_names() -> impl Iterator<Item = &'static str> {

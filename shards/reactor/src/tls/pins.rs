@@ -50,13 +50,7 @@ mod tests {
     fn takes_hex_of_32_bytes_only() {
         let good = "Ab".repeat(32);
         assert!(!PinnedCerts::parse(&[good]).unwrap().is_empty());
-        for bad in [
-            "",
-            "xx",
-            &"a".repeat(63),
-            &"ab".repeat(33),
-            &"zz".repeat(32),
-        ] {
+        for bad in ["", "xx", &"a".repeat(63), &"ab".repeat(33), &"zz".repeat(32)] {
             assert_eq!(PinnedCerts::parse(&[bad.to_owned()]).unwrap_err(), bad);
         }
         assert!(PinnedCerts::parse(&[]).unwrap().is_empty());

@@ -18,11 +18,7 @@ pub struct ConnectionRate {
 impl ConnectionRate {
     /// A counter for `limit` connections per second, 0 for no limit.
     pub fn new(limit: u64) -> Self {
-        Self {
-            limit,
-            count: 0,
-            window_start_ns: 0,
-        }
+        Self { limit, count: 0, window_start_ns: 0 }
     }
 
     /// The share of shard `shard` of `shards` in a listener's limit. The shares add up to the

@@ -27,10 +27,7 @@ impl ResolvesServerCert for Identities {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         // A client may verify only one kind of signature, say ECDSA.
         let usable = |identity: &&Arc<CertifiedKey>| {
-            identity
-                .key
-                .choose_scheme(hello.signature_schemes())
-                .is_some()
+            identity.key.choose_scheme(hello.signature_schemes()).is_some()
         };
         let named = hello.server_name().and_then(|name| {
             let name = ServerName::try_from(name).ok()?;

@@ -89,12 +89,7 @@ impl FirstBytes {
 
     /// A connection on a listener with TLS.
     pub fn tls(handshake_first: HandshakeFirst, allow_non_tls: bool) -> Self {
-        Self {
-            handshake_first,
-            tls: true,
-            allow_non_tls,
-            state: State::Fresh,
-        }
+        Self { handshake_first, tls: true, allow_non_tls, state: State::Fresh }
     }
 
     /// The first step, right after accept.
@@ -170,9 +165,7 @@ impl FirstBytes {
 mod tests {
     use super::*;
 
-    const AUTO: HandshakeFirst = HandshakeFirst::Auto {
-        delay_ns: AUTO_DELAY_NS,
-    };
+    const AUTO: HandshakeFirst = HandshakeFirst::Auto { delay_ns: AUTO_DELAY_NS };
 
     #[test]
     fn without_tls_info_then_plain() {
@@ -206,9 +199,7 @@ mod tests {
         for mixed in [false, true] {
             for bytes in [&b"\x16\x03\x01"[..], b"CONNECT"] {
                 let mut first = FirstBytes::tls(AUTO, mixed);
-                let wait = FirstStep::WaitTimer {
-                    delay_ns: 50_000_000,
-                };
+                let wait = FirstStep::WaitTimer { delay_ns: 50_000_000 };
                 assert_eq!(first.on_accept(), wait);
                 assert_eq!(first.on_bytes(b""), FirstStep::WaitBytes);
                 let owed = FirstStep::StartTls { info_owed: true };

@@ -35,10 +35,7 @@ impl ClientVerifier {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(authorities.iter().cloned());
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-        Some(Self {
-            inner: builder.build().ok()?,
-            trusted: authorities,
-        })
+        Some(Self { inner: builder.build().ok()?, trusted: authorities })
     }
 
     fn is_trusted_itself(&self, leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
@@ -76,13 +73,11 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.inner
-            .verify_client_cert(end_entity, intermediates, now)
-            .or_else(|error| {
-                let trusted = self.is_trusted_itself(end_entity, now);
-                trusted.map_err(|_| error)?;
-                Ok(ClientCertVerified::assertion())
-            })
+        self.inner.verify_client_cert(end_entity, intermediates, now).or_else(|error| {
+            let trusted = self.is_trusted_itself(end_entity, now);
+            trusted.map_err(|_| error)?;
+            Ok(ClientCertVerified::assertion())
+        })
     }
 
     fn verify_tls12_signature(

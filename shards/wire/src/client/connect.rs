@@ -353,10 +353,7 @@ mod tests {
         assert_eq!(parsed("{\"N\u{212a}ey\":\"x\"}").nkey.as_deref(), Some("x"));
         assert!(parsed(r#"{"verbose":null,"user":null}"#).verbose);
         assert!(!parsed(r#"{"verbose":true,"verbose":false}"#).verbose);
-        assert_eq!(
-            parsed(r#"{"x":{"verbose":1},"y":[1e999,null]}"#),
-            Connect::default()
-        );
+        assert_eq!(parsed(r#"{"x":{"verbose":1},"y":[1e999,null]}"#), Connect::default());
         assert_eq!(parsed(r#"{"user":""}"#).user, None);
         assert_eq!(
             parsed(r#"{"name":"\ud800x"}"#).name.as_deref(),
@@ -394,16 +391,9 @@ mod tests {
             r#"{"protocol":9223372036854775808}"#,
             r#"{"user":"a",}"#,
         ] {
-            assert_eq!(
-                Connect::parse(json.as_bytes()),
-                Err(ConnectError::Invalid),
-                "{json}"
-            );
+            assert_eq!(Connect::parse(json.as_bytes()), Err(ConnectError::Invalid), "{json}");
         }
-        for json in [
-            r#"{"import":{"allow":["a"]}}"#,
-            r#"{"export":null,"cluster":3}"#,
-        ] {
+        for json in [r#"{"import":{"allow":["a"]}}"#, r#"{"export":null,"cluster":3}"#] {
             assert_eq!(parsed(json), Connect::default());
         }
     }

@@ -35,11 +35,7 @@ pub fn push_msg_line(
     header_len: Option<usize>,
     total_len: usize,
 ) {
-    out.extend_from_slice(if header_len.is_some() {
-        b"HMSG "
-    } else {
-        b"MSG "
-    });
+    out.extend_from_slice(if header_len.is_some() { b"HMSG " } else { b"MSG " });
     out.extend_from_slice(subject);
     out.push(b' ');
     out.extend_from_slice(sid);
@@ -95,10 +91,7 @@ pub fn push_info(out: &mut Vec<u8>, info: &Info) {
 /// no error can carry a frame of its own.
 pub fn push_err(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(b"-ERR '");
-    out.extend(
-        text.bytes()
-            .map(|b| if b == b'\r' || b == b'\n' { b' ' } else { b }),
-    );
+    out.extend(text.bytes().map(|b| if b == b'\r' || b == b'\n' { b' ' } else { b }));
     out.extend_from_slice(b"'\r\n");
 }
 
@@ -121,10 +114,7 @@ mod tests {
         assert_eq!(reply, "MSG foo 9 r 0\r\n\r\n");
         let block = b"NATS/1.0\r\nA: b\r\n\r\nhi";
         let headers = written(|out| push_msg(out, b"f", b"9", Some(b"r"), Some(18), block));
-        assert_eq!(
-            headers,
-            "HMSG f 9 r 18 20\r\nNATS/1.0\r\nA: b\r\n\r\nhi\r\n"
-        );
+        assert_eq!(headers, "HMSG f 9 r 18 20\r\nNATS/1.0\r\nA: b\r\n\r\nhi\r\n");
         // Replies made by the server itself may have an empty reply field, hence two blanks.
         let empty = written(|out| push_msg(out, b"f", b"9", Some(b""), None, b""));
         assert_eq!(empty, "MSG f 9  0\r\n\r\n");

@@ -101,11 +101,9 @@ impl ClientError<'_> {
             Self::TooManyTokens { subject } => {
                 format!("{}, too many tokens", denied_sub(subject, None)).into()
             }
-            Self::SubscriptionRemoved {
-                subject,
-                queue,
-                sid,
-            } => format!("{} (sid \"{}\")", denied_sub(subject, queue), show(sid)).into(),
+            Self::SubscriptionRemoved { subject, queue, sid } => {
+                format!("{} (sid \"{}\")", denied_sub(subject, queue), show(sid)).into()
+            }
             _ => self.fixed_text().into(),
         }
     }
@@ -286,10 +284,7 @@ mod tests {
                 "Permissions Violation for Publish with Reply of \"foo.>\"",
             ),
             (
-                ClientError::SubscriptionDenied {
-                    subject,
-                    queue: None,
-                },
+                ClientError::SubscriptionDenied { subject, queue: None },
                 "Permissions Violation for Subscription to \"foo.>\"",
             ),
             (
@@ -301,19 +296,11 @@ mod tests {
                 "Permissions Violation for Subscription to \"foo.>\", too many tokens",
             ),
             (
-                ClientError::SubscriptionRemoved {
-                    subject,
-                    queue: None,
-                    sid,
-                },
+                ClientError::SubscriptionRemoved { subject, queue: None, sid },
                 "Permissions Violation for Subscription to \"foo.>\" (sid \"7\")",
             ),
             (
-                ClientError::SubscriptionRemoved {
-                    subject,
-                    queue,
-                    sid,
-                },
+                ClientError::SubscriptionRemoved { subject, queue, sid },
                 "Permissions Violation for Subscription to \"foo.>\" using queue \"q\" (sid \"7\")",
             ),
         ];
@@ -329,9 +316,7 @@ mod tests {
         assert!(!ClientError::InvalidSubject.closes());
         assert!(!ClientError::InvalidPublishSubject.closes());
         assert!(!ClientError::MaxSubscriptionsExceeded.closes());
-        let reason = ClientError::MaxPayloadViolation
-            .reason()
-            .map(ClosedReason::as_str);
+        let reason = ClientError::MaxPayloadViolation.reason().map(ClosedReason::as_str);
         assert_eq!(reason, Some("Maximum Message Payload Exceeded"));
     }
 

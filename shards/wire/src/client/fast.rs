@@ -19,12 +19,7 @@ pub(super) fn publish<'a>(input: &'a [u8], limits: &ParseLimits) -> Option<Step<
             ([subject, reply, total, _], 3) => (subject, Some(reply), total),
             _ => return None,
         };
-        return body(
-            input,
-            after,
-            limits,
-            (subject, reply, 0, parse_size(total)?),
-        );
+        return body(input, after, limits, (subject, reply, 0, parse_size(total)?));
     }
     let args = input.strip_prefix(b"HPUB ")?;
     if !limits.headers {
@@ -40,12 +35,7 @@ pub(super) fn publish<'a>(input: &'a [u8], limits: &ParseLimits) -> Option<Step<
     if header_len > total_len {
         return None;
     }
-    body(
-        input,
-        after,
-        limits,
-        (subject, reply, header_len, total_len),
-    )
+    body(input, after, limits, (subject, reply, header_len, total_len))
 }
 
 /// Fields, how many of them there are, and the bytes behind their line.
@@ -90,12 +80,7 @@ fn body<'a>(
     let (body, end) = after.split_at_checked(total_len)?;
     let left = end.strip_prefix(b"\r\n")?;
     Some(Step::Op {
-        op: Op::Pub {
-            subject,
-            reply,
-            header_len,
-            body,
-        },
+        op: Op::Pub { subject, reply, header_len, body },
         consumed: input.len().wrapping_sub(left.len()),
     })
 }

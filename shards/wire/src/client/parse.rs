@@ -215,9 +215,7 @@ enum Gap {
 
 /// Any operation, in any spelling, whole or not.
 fn parse_general<'a>(input: &'a [u8], limits: &ParseLimits) -> Result<Step<'a>, ParseError> {
-    let incomplete = Step::Incomplete {
-        need: input.len().saturating_add(1),
-    };
+    let incomplete = Step::Incomplete { need: input.len().saturating_add(1) };
     let Some(first) = input.first() else {
         return Ok(incomplete);
     };
@@ -244,10 +242,7 @@ fn parse_general<'a>(input: &'a [u8], limits: &ParseLimits) -> Result<Step<'a>, 
             return finish_pub(input, after, head);
         }
     };
-    Ok(Step::Op {
-        op,
-        consumed: input.len().saturating_sub(after.len()),
-    })
+    Ok(Step::Op { op, consumed: input.len().saturating_sub(after.len()) })
 }
 
 /// An argument without its line end, and what follows the line.
@@ -258,16 +253,9 @@ fn find_argument(gap: Gap, rest: &[u8], line_max: usize) -> Result<Argument<'_>,
     if gap == Gap::Line {
         return find_line(rest, line_max);
     }
-    let blanks = rest
-        .iter()
-        .position(|&b| !is_blank(b))
-        .unwrap_or(rest.len());
+    let blanks = rest.iter().position(|&b| !is_blank(b)).unwrap_or(rest.len());
     if blanks == 0 && gap == Gap::Needed {
-        return if rest.is_empty() {
-            Ok(None)
-        } else {
-            Err(ParseError::UnknownOperation)
-        };
+        return if rest.is_empty() { Ok(None) } else { Err(ParseError::UnknownOperation) };
     }
     if blanks > LEADING_BLANKS_MAX {
         return Err(ParseError::ControlLineTooLong);
@@ -306,10 +294,7 @@ fn parse_info(arg: &[u8]) -> Result<Op<'static>, ParseError> {
 fn split_fields(arg: &[u8]) -> Option<([&[u8]; 4], usize)> {
     let mut fields: [&[u8]; 4] = [&[]; 4];
     let mut count: usize = 0;
-    for field in arg
-        .split(|&b| is_blank(b) || b == b'\r')
-        .filter(|field| !field.is_empty())
-    {
+    for field in arg.split(|&b| is_blank(b) || b == b'\r').filter(|field| !field.is_empty()) {
         *fields.get_mut(count)? = field;
         count = count.saturating_add(1);
     }
@@ -319,16 +304,8 @@ fn split_fields(arg: &[u8]) -> Option<([&[u8]; 4], usize)> {
 /// `<subject> [queue] <sid>`.
 fn parse_sub(arg: &[u8]) -> Result<Op<'_>, ParseError> {
     match split_fields(arg) {
-        Some(([subject, sid, ..], 2)) => Ok(Op::Sub {
-            subject,
-            queue: None,
-            sid,
-        }),
-        Some(([subject, queue, sid, _], 3)) => Ok(Op::Sub {
-            subject,
-            queue: Some(queue),
-            sid,
-        }),
+        Some(([subject, sid, ..], 2)) => Ok(Op::Sub { subject, queue: None, sid }),
+        Some(([subject, queue, sid, _], 3)) => Ok(Op::Sub { subject, queue: Some(queue), sid }),
         _ => Err(ParseError::Malformed),
     }
 }
@@ -387,16 +364,9 @@ fn parse_pub_head<'a>(
         return Err(ParseError::BadHeaderSize);
     }
     if total_len > limits.max_payload {
-        return Err(ParseError::PayloadTooLarge {
-            size: total_len as u64,
-        });
+        return Err(ParseError::PayloadTooLarge { size: total_len as u64 });
     }
-    Ok(PubHead {
-        subject,
-        reply,
-        header_len,
-        total_len,
-    })
+    Ok(PubHead { subject, reply, header_len, total_len })
 }
 
 /// The body of a publish and the CR LF behind it.
@@ -410,22 +380,11 @@ fn finish_pub<'a>(
     let Some((body, end)) = after.split_at_checked(head.total_len) else {
         return Ok(Step::Incomplete { need });
     };
-    let PubHead {
-        subject,
-        reply,
-        header_len,
-        ..
-    } = head;
+    let PubHead { subject, reply, header_len, .. } = head;
     match end {
-        [b'\r', b'\n', ..] => Ok(Step::Op {
-            op: Op::Pub {
-                subject,
-                reply,
-                header_len,
-                body,
-            },
-            consumed: need,
-        }),
+        [b'\r', b'\n', ..] => {
+            Ok(Step::Op { op: Op::Pub { subject, reply, header_len, body }, consumed: need })
+        }
         [] | [b'\r'] => Ok(Step::Incomplete { need }),
         _ => Err(ParseError::BadPayloadEnd),
     }

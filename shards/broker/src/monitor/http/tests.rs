@@ -70,17 +70,11 @@ fn targets_are_taken_apart() {
         ("//x", "//x?"),
     ] {
         let reply = once(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
-        assert!(
-            reply.ends_with(&format!("\r\n\r\n{expected}")),
-            "{target}: {reply}"
-        );
+        assert!(reply.ends_with(&format!("\r\n\r\n{expected}")), "{target}: {reply}");
     }
     for target in ["x", "*", "/%zz", "/%4", "ftp://h/x"] {
         let reply = once(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
-        assert!(
-            reply.starts_with("HTTP/1.1 400 Bad Request\r\n"),
-            "{target}: {reply}"
-        );
+        assert!(reply.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{target}: {reply}");
         assert!(reply.ends_with("400 Bad Request|"));
     }
     let options = once("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -100,36 +94,18 @@ fn methods_are_served_alike_but_head_has_no_body() {
 #[test]
 fn what_is_not_a_request_is_refused_and_closed() {
     for (text, status) in [
-        (
-            "GET /a HTTP/1.1\r\n\r\n",
-            "400 Bad Request: missing required Host header",
-        ),
-        (
-            "GET /a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-            "400 Bad Request",
-        ),
+        ("GET /a HTTP/1.1\r\n\r\n", "400 Bad Request: missing required Host header"),
+        ("GET /a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400 Bad Request"),
         ("GET /a\r\n\r\n", "400 Bad Request"),
         ("junk\r\n\r\n", "400 Bad Request"),
         ("GE T /a HTTP/1.1\r\nHost: a\r\n\r\n", "400 Bad Request"),
         ("CONNECT {}\r\nPING\r\n", "400 Bad Request"),
         ("\x16\x03\x01\0\x05hello", "400 Bad Request"),
-        (
-            "GET /a HTTP/1.1\r\nHost: a\r\nBad Name: b\r\n\r\n",
-            "400 Bad Request",
-        ),
+        ("GET /a HTTP/1.1\r\nHost: a\r\nBad Name: b\r\n\r\n", "400 Bad Request"),
         ("GET /a HTTP/1.1\r\nHost: a\r\nX\r\n\r\n", "400 Bad Request"),
-        (
-            "GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
-            "400 Bad Request",
-        ),
-        (
-            "GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
-            "400 Bad Request",
-        ),
-        (
-            "GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: \r\n\r\n",
-            "400 Bad Request",
-        ),
+        ("GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", "400 Bad Request"),
+        ("GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", "400 Bad Request"),
+        ("GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: \r\n\r\n", "400 Bad Request"),
         (
             "GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
             "400 Bad Request",
@@ -144,10 +120,7 @@ fn what_is_not_a_request_is_refused_and_closed() {
         ),
     ] {
         let reply = once(text);
-        assert!(
-            reply.starts_with(&format!("HTTP/1.1 {status}\r\n")),
-            "{text}: {reply}"
-        );
+        assert!(reply.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{text}: {reply}");
         assert!(reply.contains("\r\nConnection: close\r\n"));
         assert!(reply.ends_with(&format!("\r\n\r\n{status}|")), "{reply}");
     }
@@ -182,31 +155,20 @@ fn bodies_are_thrown_away_within_the_limit() {
         "Content-Length: 1\r\nExpect: 100-continue",
         "Content-Length: 1\r\nTransfer-Encoding: chunked",
     ] {
-        let reply = once(&format!(
-            "POST /a HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n{OK}"
-        ));
-        assert!(
-            reply.ends_with("Connection: close\r\n\r\n/a?|"),
-            "{field}: {reply}"
-        );
+        let reply = once(&format!("POST /a HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n{OK}"));
+        assert!(reply.ends_with("Connection: close\r\n\r\n/a?|"), "{field}: {reply}");
     }
 }
 
 #[test]
 fn pipelined_requests_wait_within_the_limit() {
     for requests in [5, 1000] {
-        assert_eq!(
-            once(&OK.repeat(requests)).matches("/healthz?").count(),
-            requests
-        );
+        assert_eq!(once(&OK.repeat(requests)).matches("/healthz?").count(), requests);
     }
     let mut conn = HttpConn::new();
     let steps = conn.handle_bytes(OK.as_bytes());
     assert!(matches!(steps.as_slice(), [Step::Request(_)]));
-    assert!(
-        conn.handle_bytes(&vec![b'a'; PIPELINE_BYTES_MAX])
-            .is_empty()
-    );
+    assert!(conn.handle_bytes(&vec![b'a'; PIPELINE_BYTES_MAX]).is_empty());
     assert_eq!(conn.handle_bytes(b"a"), [Step::Close]);
     assert!(conn.handle_response(&Response::not_found()).is_empty());
     assert!(conn.handle_bytes(OK.as_bytes()).is_empty());
@@ -222,10 +184,7 @@ fn an_answer_without_a_request_is_ignored() {
 
 #[test]
 fn a_connection_does_not_live_forever() {
-    let mut conn = HttpConn {
-        answered: REQUESTS_PER_CONNECTION_MAX - 1,
-        ..Default::default()
-    };
+    let mut conn = HttpConn { answered: REQUESTS_PER_CONNECTION_MAX - 1, ..Default::default() };
     conn.handle_bytes(OK.as_bytes());
     let steps = conn.handle_response(&Response::not_found());
     assert!(matches!(steps.as_slice(), [Step::Send(_), Step::Close]));
@@ -236,9 +195,7 @@ fn errors_carry_their_headers() {
     let mut conn = HttpConn::new();
     conn.handle_bytes(OK.as_bytes());
     let steps = conn.handle_response(&Response::not_found());
-    let [Step::Send(bytes)] = steps.as_slice() else {
-        panic!("{steps:?}")
-    };
+    let [Step::Send(bytes)] = steps.as_slice() else { panic!("{steps:?}") };
     assert_eq!(
         String::from_utf8_lossy(bytes),
         "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain; charset=utf-8\r\n\
@@ -246,14 +203,9 @@ fn errors_carry_their_headers() {
     );
     conn.handle_bytes(OK.as_bytes());
     let steps = conn.handle_response(&Response::redirect(b"/varz", b"x"));
-    let [Step::Send(bytes)] = steps.as_slice() else {
-        panic!("{steps:?}")
-    };
+    let [Step::Send(bytes)] = steps.as_slice() else { panic!("{steps:?}") };
     let text = String::from_utf8_lossy(bytes);
-    assert!(
-        text.starts_with("HTTP/1.1 307 Temporary Redirect\r\n"),
-        "{text}"
-    );
+    assert!(text.starts_with("HTTP/1.1 307 Temporary Redirect\r\n"), "{text}");
     assert!(text.contains("\r\nLocation: /varz?x\r\n"), "{text}");
 }
 

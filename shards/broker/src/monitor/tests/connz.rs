@@ -66,10 +66,7 @@ fn connz_shows_everything_in_its_place() {
         }],
         first: true,
     });
-    let text = ask(
-        "/connz?state=closed&auth=1&subs=detail",
-        &[shard(0, vec![], vec![full])],
-    );
+    let text = ask("/connz?state=closed&auth=1&subs=detail", &[shard(0, vec![], vec![full])]);
     let expected = "server_id:s now:s num_connections:n total:n offset:n limit:n connections:l \
         ..cid:n ..kind:s ..type:s ..ip:s ..port:n ..start:s ..last_activity:s ..stop:s \
         ..reason:s ..rtt:s ..uptime:s ..idle:s ..pending_bytes:n ..in_msgs:n ..out_msgs:n \
@@ -80,19 +77,12 @@ fn connz_shows_everything_in_its_place() {
         ....qgroup:s ....sid:s ....msgs:n ....max:n ....cid:n ..issuer_key:s ..name_tag:s \
         ..tags:l ..mqtt_client:s";
     assert_eq!(shape(&text), expected);
-    assert!(
-        text.contains("\"uptime\": \"19s\",\n      \"idle\": \"2s\""),
-        "{text}"
-    );
+    assert!(text.contains("\"uptime\": \"19s\",\n      \"idle\": \"2s\""), "{text}");
 }
 
 #[test]
 fn connz_shows_identity_only_when_asked_and_as_nats_server_does() {
-    let shards = [shard(
-        0,
-        vec![conn(1, "A"), conn(2, "$G")],
-        vec![closed(3, "$G")],
-    )];
+    let shards = [shard(0, vec![conn(1, "A"), conn(2, "$G")], vec![closed(3, "$G")])];
     let plain = ask("/connz?state=any", &shards);
     assert!(!plain.contains("user1") && !plain.contains("account") && !plain.contains("name_tag"));
     let text = ask("/connz?state=any&auth=1", &shards);
@@ -103,10 +93,7 @@ fn connz_shows_identity_only_when_asked_and_as_nats_server_does() {
     assert!(rows[2].contains("user3") && !rows[2].contains("name_tag"));
     let mut failed = closed(4, "A");
     failed.account = None;
-    let text = ask(
-        "/connz?state=closed&auth=1",
-        &[shard(0, vec![], vec![failed])],
-    );
+    let text = ask("/connz?state=closed&auth=1", &[shard(0, vec![], vec![failed])]);
     assert!(text.contains("\"authorized_user\": \"user4\"") && !text.contains("name_tag"));
 }
 
@@ -115,10 +102,7 @@ fn connz_lists_subscriptions_as_asked() {
     let shards = [shard(0, vec![conn(1, "A")], vec![])];
     assert!(!ask("/connz", &shards).contains("subscriptions_list"));
     let list = ask("/connz?subs=1", &shards);
-    assert!(
-        list.contains("\"subscriptions_list\": [\n        \"x.\\u003e\"\n      ]"),
-        "{list}"
-    );
+    assert!(list.contains("\"subscriptions_list\": [\n        \"x.\\u003e\"\n      ]"), "{list}");
     let detail = ask("/connz?subs=detail", &shards);
     assert!(detail.contains("\"subscriptions_list_detail\": [\n        {\n          \"subject\""));
 }
@@ -138,9 +122,7 @@ fn connz_of_an_unknown_account_is_null() {
 /// Gathers from naive shards as the driver would, and gives the ids of the page and the total.
 fn page_over_shards(address: &str, shards: &[Vec<ConnSnapshot>]) -> (Vec<u64>, u64) {
     let (path, query) = address.split_once('?').unwrap();
-    let request = parse_request("", path.as_bytes(), query.as_bytes())
-        .outcome
-        .unwrap();
+    let request = parse_request("", path.as_bytes(), query.as_bytes()).outcome.unwrap();
     let needs = request.needs(NOW);
     let pick = |need: &Option<ConnsNeed>, conns: Vec<&ConnSnapshot>| match need {
         None => (0, vec![]),
@@ -158,28 +140,18 @@ fn page_over_shards(address: &str, shards: &[Vec<ConnSnapshot>]) -> (Vec<u64>, u
     let snapshots: Vec<ShardSnapshot> = shards
         .iter()
         .map(|conns| {
-            let (gone, here): (Vec<_>, Vec<_>) = conns
-                .iter()
-                .partition(|conn| conn.figures.stop_ns.is_some());
+            let (gone, here): (Vec<_>, Vec<_>) =
+                conns.iter().partition(|conn| conn.figures.stop_ns.is_some());
             let (conns_total, conns) = pick(&needs.conns, here);
             let (closed_total, closed) = pick(&needs.closed, gone);
-            ShardSnapshot {
-                conns_total,
-                conns,
-                closed_total,
-                closed,
-                ..Default::default()
-            }
+            ShardSnapshot { conns_total, conns, closed_total, closed, ..Default::default() }
         })
         .collect();
     let response = render(&request, &facts(), &snapshots);
     let json: serde_json::Value = serde_json::from_slice(&response.body).unwrap();
     let rows = json["connections"].as_array().unwrap();
     assert_eq!(json["num_connections"].as_u64().unwrap(), rows.len() as u64);
-    let ids = rows
-        .iter()
-        .map(|row| row["cid"].as_u64().unwrap())
-        .collect();
+    let ids = rows.iter().map(|row| row["cid"].as_u64().unwrap()).collect();
     (ids, json["total"].as_u64().unwrap())
 }
 

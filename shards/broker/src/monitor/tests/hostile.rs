@@ -64,18 +64,10 @@ fn no_secret_of_the_command_line_is_shown_anywhere() {
     token.user = REDACTED_USER.into();
     let shards = [shard(0, vec![token], vec![closed(2, "A")])];
     for endpoint in Endpoint::ALL {
-        for query in [
-            "",
-            "?auth=1&subs=detail&state=any&acc=A",
-            "?all=1&subs=1&unused=1",
-        ] {
+        for query in ["", "?auth=1&subs=detail&state=any&acc=A", "?all=1&subs=1&unused=1"] {
             let response = ask_of(&format!("{}{query}", endpoint.path()), &facts, &shards);
             let text = String::from_utf8(response.body).unwrap();
-            assert!(
-                !text.contains("s3cret"),
-                "{}{query}: {text}",
-                endpoint.path()
-            );
+            assert!(!text.contains("s3cret"), "{}{query}: {text}", endpoint.path());
         }
     }
 }

@@ -32,11 +32,7 @@ fn read_metrics(text: &str) -> BTreeMap<String, f64> {
         let value: f64 = value.parse().unwrap();
         let (name, labels) = id.split_once('{').unwrap_or((id, "}"));
         assert!(name.starts_with("shearwater_"));
-        assert!(
-            name.bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
-            "{name}"
-        );
+        assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
         match families[&family].as_str() {
             "counter" => assert!(name == family && name.ends_with("_total"), "{name}"),
             "gauge" => assert!(name == family && !name.ends_with("_total"), "{name}"),
@@ -66,12 +62,7 @@ fn read_labels(text: &str) -> Vec<(String, String)> {
     let mut rest = text;
     while let Some((label, tail)) = rest.split_once("=\"") {
         let label = label.trim_start_matches(',');
-        assert!(
-            label
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
-            "{label}"
-        );
+        assert!(label.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{label}");
         let (mut value, mut letters, mut ended) = (String::new(), tail.chars(), false);
         while let Some(letter) = letters.next() {
             match letter {
@@ -99,35 +90,20 @@ fn read_labels(text: &str) -> Vec<(String, String)> {
 
 #[test]
 fn metrics_can_be_read() {
-    let mut shards = [
-        shard(0, vec![conn(1, "A")], vec![]),
-        shard(1, vec![], vec![]),
-    ];
+    let mut shards = [shard(0, vec![conn(1, "A")], vec![]), shard(1, vec![], vec![])];
     shards[0].slow_by_write_deadline = 4;
     shards[0].turns.times.record(1_500);
     shards[0].turns.times.record(2 * SECOND);
     shards[0].turns.times.record(20 * SECOND);
     shards[1].turns.times.record(1);
-    let account = |name: &str| AccountSnapshot {
-        name: name.into(),
-        ..Default::default()
-    };
-    shards[1].accounts = vec![
-        account("q\"\\\n}é"),
-        account("A"),
-        account(&"l".repeat(5000)),
-    ];
-    shards[1]
-        .accounts
-        .push(account(&format!("{}x", "l".repeat(4999))));
+    let account = |name: &str| AccountSnapshot { name: name.into(), ..Default::default() };
+    shards[1].accounts = vec![account("q\"\\\n}é"), account("A"), account(&"l".repeat(5000))];
+    shards[1].accounts.push(account(&format!("{}x", "l".repeat(4999))));
     let mut facts = facts();
     facts.http_requests.record(Endpoint::Varz);
     facts.cpu_percent = 1.5;
     let response = ask_of("/metrics", &facts, &shards);
-    assert_eq!(
-        response.content_type,
-        "text/plain; version=0.0.4; charset=utf-8"
-    );
+    assert_eq!(response.content_type, "text/plain; version=0.0.4; charset=utf-8");
     let series = read_metrics(&String::from_utf8(response.body).unwrap());
     for (id, value) in [
         (
@@ -135,10 +111,7 @@ fn metrics_can_be_read() {
             1.0,
         ),
         ("connections{shard=\"0\"}", 1.0),
-        (
-            "slow_consumers_total{shard=\"0\",cause=\"write_deadline\"}",
-            4.0,
-        ),
+        ("slow_consumers_total{shard=\"0\",cause=\"write_deadline\"}", 4.0),
         ("peer_queue_messages{shard=\"0\",peer=\"1\"}", 3.0),
         ("turn_seconds_bucket{shard=\"0\",le=\"0.000001024\"}", 0.0),
         ("turn_seconds_bucket{shard=\"0\",le=\"0.000002048\"}", 1.0),
@@ -153,10 +126,7 @@ fn metrics_can_be_read() {
         ("uptime_seconds", 90.0),
     ] {
         let found = series.get(&format!("shearwater_{id}")).copied();
-        assert!(
-            found.is_some_and(|found| (found - value).abs() < 1e-9),
-            "{id}: {found:?}"
-        );
+        assert!(found.is_some_and(|found| (found - value).abs() < 1e-9), "{id}: {found:?}");
     }
 }
 

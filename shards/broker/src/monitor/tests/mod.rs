@@ -33,10 +33,7 @@ fn facts() -> ServerFacts {
         config_load_ns: NOW - 90 * SECOND,
         system_account: "SYS".into(),
         accounts: ["SYS", "$G", "A"]
-            .map(|name| AccountFacts {
-                name: name.into(),
-                ..Default::default()
-            })
+            .map(|name| AccountFacts { name: name.into(), ..Default::default() })
             .into(),
         ..Default::default()
     }
@@ -84,12 +81,7 @@ fn shard(number: u16, conns: Vec<ConnSnapshot>, closed: Vec<ConnSnapshot>) -> Sh
         closed_total: closed.len() as u64,
         conns,
         closed,
-        peers: vec![PeerQueue {
-            peer: 1 - number,
-            msgs: 3,
-            bytes: 40,
-            batches: 1,
-        }],
+        peers: vec![PeerQueue { peer: 1 - number, msgs: 3, bytes: 40, batches: 1 }],
         ..Default::default()
     }
 }
@@ -114,9 +106,7 @@ fn shape(json: &str) -> String {
     let mut words = Vec::new();
     for line in json.lines() {
         let trimmed = line.trim_start();
-        let Some((key, value)) = trimmed
-            .strip_prefix('"')
-            .and_then(|rest| rest.split_once("\": "))
+        let Some((key, value)) = trimmed.strip_prefix('"').and_then(|rest| rest.split_once("\": "))
         else {
             continue;
         };

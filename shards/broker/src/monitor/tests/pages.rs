@@ -60,26 +60,13 @@ fn varz_shows_what_is_configured_in_its_place() {
     ] {
         assert!(shape.contains(part), "{part} in {shape}");
     }
-    assert!(
-        text.ends_with("\"tls_cert_not_after\": \"2027-03-04T08:20:38Z\"\n}"),
-        "{text}"
-    );
+    assert!(text.ends_with("\"tls_cert_not_after\": \"2027-03-04T08:20:38Z\"\n}"), "{text}");
 }
 
 #[test]
 fn varz_adds_up_the_shards() {
-    let traffic = Traffic {
-        in_msgs: 1,
-        in_bytes: 2,
-        out_msgs: 3,
-        out_bytes: 4,
-    };
-    let kinds = KindCounts {
-        clients: 1,
-        routes: 2,
-        gateways: 3,
-        leafs: 4,
-    };
+    let traffic = Traffic { in_msgs: 1, in_bytes: 2, out_msgs: 3, out_bytes: 4 };
+    let kinds = KindCounts { clients: 1, routes: 2, gateways: 3, leafs: 4 };
     let one = ShardSnapshot {
         traffic,
         slow_consumers: kinds,
@@ -102,10 +89,7 @@ fn varz_adds_up_the_shards() {
         ("total_connections", 14),
         ("subscriptions", 16),
     ] {
-        assert!(
-            text.contains(&format!("\n  \"{name}\": {value},")),
-            "{name} in {text}"
-        );
+        assert!(text.contains(&format!("\n  \"{name}\": {value},")), "{name} in {text}");
     }
 }
 
@@ -121,11 +105,7 @@ fn subsz_has_figures_and_pages() {
         fanout_max: 4,
         fanout_sum: 8,
     };
-    let account = AccountSnapshot {
-        name: "A".into(),
-        index: stats,
-        ..Default::default()
-    };
+    let account = AccountSnapshot { name: "A".into(), index: stats, ..Default::default() };
     let sub = |cid, subject: &str| SubSnapshot {
         account: "A".into(),
         subject: subject.into(),
@@ -146,10 +126,7 @@ fn subsz_has_figures_and_pages() {
         "server_id:s now:s num_subscriptions:n num_cache:n num_inserts:n num_removes:n \
          num_matches:n cache_hit_rate:n max_fanout:n avg_fanout:n total:n offset:n limit:n"
     );
-    for line in [
-        "\"cache_hit_rate\": 0.40625,",
-        "\"avg_fanout\": 0.8888888888888888,",
-    ] {
+    for line in ["\"cache_hit_rate\": 0.40625,", "\"avg_fanout\": 0.8888888888888888,"] {
         assert!(text.contains(line), "{text}");
     }
     assert!(text.contains("\"num_subscriptions\": 4,") && text.contains("\"total\": 0,"));
@@ -158,10 +135,7 @@ fn subsz_has_figures_and_pages() {
                 ..cid:n";
     assert!(shape(&text).contains(list), "{text}");
     assert!(text.contains("\"total\": 4,") && text.matches("\"cid\"").count() == 2);
-    let (one, two) = (
-        text.find("\"cid\": 1").unwrap(),
-        text.find("\"cid\": 2").unwrap(),
-    );
+    let (one, two) = (text.find("\"cid\": 1").unwrap(), text.find("\"cid\": 2").unwrap());
     assert!(one < two);
     let text = ask("/subsz?acc=NOPE", &shards);
     assert!(text.contains("\"server_id\": \"NID\"") && text.contains("\"num_matches\": 0,"));
@@ -187,30 +161,18 @@ fn links_are_empty_but_well_formed() {
          \"leafnodes\": 0,\n  \"leafs\": []\n}"
     );
     let raftz = ask_of("/raftz", &facts(), &[]);
-    assert_eq!(
-        (raftz.status, raftz.body),
-        (404, b"No Raft nodes registered".to_vec())
-    );
+    assert_eq!((raftz.status, raftz.body), (404, b"No Raft nodes registered".to_vec()));
 }
 
 #[test]
 fn accountz_lists_and_details() {
     let text = ask("/accountz", &[]);
-    assert_eq!(
-        shape(&text),
-        "server_id:s now:s system_account:s accounts:l"
-    );
-    assert!(
-        text.contains("[\n    \"$G\",\n    \"A\",\n    \"SYS\"\n  ]"),
-        "{text}"
-    );
+    assert_eq!(shape(&text), "server_id:s now:s system_account:s accounts:l");
+    assert!(text.contains("[\n    \"$G\",\n    \"A\",\n    \"SYS\"\n  ]"), "{text}");
     let part = AccountSnapshot {
         name: "A".into(),
         connections: 2,
-        index: IndexStats {
-            subs: 3,
-            ..Default::default()
-        },
+        index: IndexStats { subs: 3, ..Default::default() },
         ..Default::default()
     };
     let shards = [0, 1].map(|number| ShardSnapshot {
@@ -228,21 +190,14 @@ fn accountz_lists_and_details() {
     assert!(text.contains("\"client_connections\": 4,\n    \"subscriptions\": 6,"));
     assert!(shape(&ask("/accountz?acc=SYS", &[])).contains(".update_time:s .is_system:b"));
     let unknown = ask_of("/accountz?acc=A%20%3c", &facts(), &[]);
-    assert_eq!(
-        (unknown.status, unknown.body),
-        (400, b"Account A < does not exist".to_vec())
-    );
+    assert_eq!((unknown.status, unknown.body), (400, b"Account A < does not exist".to_vec()));
 }
 
 #[test]
 fn accountz_shows_sharing() {
     let mut facts = facts();
     let account = &mut facts.accounts[2];
-    let to = MappingFacts {
-        subject: "m.out".into(),
-        weight: 100,
-        cluster: String::new(),
-    };
+    let to = MappingFacts { subject: "m.out".into(), weight: 100, cluster: String::new() };
     account.mappings.insert("m.in".into(), vec![to]);
     account.exports.push(ExportFacts {
         subject: "svc.>".into(),
@@ -271,12 +226,7 @@ fn accstatz_shows_used_accounts_or_all() {
     let part = AccountSnapshot {
         name: "A".into(),
         connections: 1,
-        traffic: Traffic {
-            in_msgs: 1,
-            in_bytes: 2,
-            out_msgs: 3,
-            out_bytes: 4,
-        },
+        traffic: Traffic { in_msgs: 1, in_bytes: 2, out_msgs: 3, out_bytes: 4 },
         ..Default::default()
     };
     let shards = [0, 1].map(|number| ShardSnapshot {
@@ -297,10 +247,7 @@ fn accstatz_shows_used_accounts_or_all() {
              ..slow_consumers:n"
         )
     );
-    assert!(
-        text.contains("\"sent\": {\n        \"msgs\": 6,\n        \"bytes\": 8,"),
-        "{text}"
-    );
+    assert!(text.contains("\"sent\": {\n        \"msgs\": 6,\n        \"bytes\": 8,"), "{text}");
     let text = ask("/accstatz?unused=1", &shards);
     let names: Vec<usize> = ["\"acc\": \"$G\"", "\"acc\": \"A\"", "\"acc\": \"SYS\""]
         .map(|it| text.find(it).unwrap())
@@ -317,21 +264,14 @@ fn jsz_tells_that_it_is_off() {
          .max_storage:n streams:n consumers:n messages:n bytes:n total:n"
     );
     let leader = ask_of("/jsz?leader-only=1", &facts(), &[]);
-    assert_eq!(
-        (leader.status, leader.body),
-        (400, b"filtered response: not leader".to_vec())
-    );
+    assert_eq!((leader.status, leader.body), (400, b"filtered response: not leader".to_vec()));
 }
 
 #[test]
 fn healthz_judges_requests_and_readiness() {
     let cases = [
         ("/healthz?details=1", 200, r#"{"status":"ok"}"#),
-        (
-            "/healthz?account=NOPE&stream=S&consumer=C",
-            200,
-            r#"{"status":"ok"}"#,
-        ),
+        ("/healthz?account=NOPE&stream=S&consumer=C", 200, r#"{"status":"ok"}"#),
         (
             "/healthz?stream=S",
             400,
@@ -373,10 +313,7 @@ fn ipqueuesz_filters() {
     shards[1].peers[0].msgs = 0;
     let busy = "{\n   \"Shard 0 to shard 1\": {\n      \"pending\": 3\n   }\n}";
     assert_eq!(ask("/ipqueuesz", &shards), busy);
-    assert_eq!(
-        ask("/ipqueuesz?all=1", &shards).matches("pending").count(),
-        2
-    );
+    assert_eq!(ask("/ipqueuesz?all=1", &shards).matches("pending").count(), 2);
     assert_eq!(ask("/ipqueuesz?all=1&queues=0+to", &shards), busy);
     assert_eq!(ask("/ipqueuesz?queues=foo", &shards), "{}");
 }
@@ -395,13 +332,7 @@ fn pages_for_people_are_served() {
     busy.turns.times.record(1500);
     busy.turns.times.record(u64::MAX);
     let text = ask("/stacksz", &[busy]);
-    assert!(
-        text.contains("shard 0\n") && text.contains("to shard 1: 3 messages"),
-        "{text}"
-    );
+    assert!(text.contains("shard 0\n") && text.contains("to shard 1: 3 messages"), "{text}");
     let vars = ask("/debug/vars", &[]);
-    assert!(
-        vars.contains("\"cmdline\": []") && vars.contains("\"Sys\": 0"),
-        "{vars}"
-    );
+    assert!(vars.contains("\"cmdline\": []") && vars.contains("\"Sys\": 0"), "{vars}");
 }

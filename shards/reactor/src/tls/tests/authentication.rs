@@ -5,11 +5,7 @@ use rcgen::ExtendedKeyUsagePurpose;
 use super::*;
 
 fn verifying(ca: &Authority, server: &Issued) -> TlsSettings {
-    TlsSettings {
-        ca_file: Some(ca.ca_file()),
-        verify: true,
-        ..settings(server)
-    }
+    TlsSettings { ca_file: Some(ca.ca_file()), verify: true, ..settings(server) }
 }
 
 /// Runs a handshake with a CONNECT behind it; on failure no byte of it may come through.
@@ -72,20 +68,14 @@ fn validity_and_usage_of_the_client_certificate_count() {
     early.not_before = rcgen::date_time_ymd(2900, 1, 1);
     let mut server_only = params();
     server_only.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    for (name, params) in [
-        ("expired", expired),
-        ("early", early),
-        ("usage", server_only),
-    ] {
+    for (name, params) in [("expired", expired), ("early", early), ("usage", server_only)] {
         let client = ca.client_with(&ca.issue_params(name, &params));
         assert!(connect(client, &context).is_err(), "{name}");
     }
 
     let mut both = params();
-    both.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
-    ];
+    both.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     let client = ca.client_with(&ca.issue_params("both", &both));
     assert!(connect(client, &context).is_ok());
 }
@@ -112,10 +102,7 @@ fn a_self_signed_client_is_trusted_when_the_ca_file_holds_it() {
     assert!(connect(ca.client_with(&unknown), &context).is_err());
     assert!(connect(ca.client_with(&expired), &context).is_err());
     // Another key behind the trusted certificate fails at the handshake's signature.
-    let forged = Issued {
-        key: unknown.key.clone_key(),
-        ..self_signed(&ca.dir, "forged", &params)
-    };
+    let forged = Issued { key: unknown.key.clone_key(), ..self_signed(&ca.dir, "forged", &params) };
     let forged = Arc::new(rustls::sign::CertifiedKey::new(
         vec![known.cert.clone()],
         aws_lc_rs::sign::any_supported_type(&forged.key).unwrap(),
@@ -176,10 +163,8 @@ fn the_host_name_chooses_the_identity() {
 #[test]
 fn min_version_refuses_older_clients() {
     let ca = Authority::new("ca");
-    let context = build(&TlsSettings {
-        min_version: TlsVersion::V1_3,
-        ..settings(&ca.issue("localhost"))
-    });
+    let context =
+        build(&TlsSettings { min_version: TlsVersion::V1_3, ..settings(&ca.issue("localhost")) });
     let old = Arc::new(ca.client_of(&[&rustls::version::TLS12], None));
     let mut pair = Pair::new(&old, &context);
     assert!(matches!(pair.run(), Err(TlsError::Protocol(_))));

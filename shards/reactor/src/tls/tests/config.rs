@@ -29,10 +29,7 @@ fn every_error_is_reported_and_names_its_file() {
         [
             "unrecognized cipher FOO".to_owned(),
             "unrecognized curve preference BAR".to_owned(),
-            format!(
-                "{pair}: open {}: no such file or directory",
-                missing.display()
-            ),
+            format!("{pair}: open {}: no such file or directory", missing.display()),
             "error parsing tls config, 'pinned_certs' key xx does not look like hex-encoded \
              sha256 of DER encoded SubjectPublicKeyInfo"
                 .to_owned(),
@@ -52,38 +49,15 @@ fn certificate_and_key_have_to_fit() {
         assert_eq!(errors.len(), 1);
         errors[0].to_string()
     };
-    let mixed = first_error(TlsSettings {
-        key_file: Some(two.key_file.clone()),
-        ..settings(&one)
-    });
-    assert!(
-        mixed.contains("tls: private key does not match public key"),
-        "{mixed}"
-    );
-    assert!(
-        mixed.contains("one-cert.pem") && mixed.contains("two-key.pem"),
-        "{mixed}"
-    );
-    let no_cert = first_error(TlsSettings {
-        cert_file: Some(junk.clone()),
-        ..settings(&one)
-    });
-    assert!(
-        no_cert.contains("failed to find any PEM data in certificate input"),
-        "{no_cert}"
-    );
-    let no_key = first_error(TlsSettings {
-        key_file: Some(one.cert_file.clone()),
-        ..settings(&one)
-    });
-    assert!(
-        no_key.contains("failed to find any PEM data in key input"),
-        "{no_key}"
-    );
-    let half = first_error(TlsSettings {
-        key_file: None,
-        ..settings(&one)
-    });
+    let mixed = first_error(TlsSettings { key_file: Some(two.key_file.clone()), ..settings(&one) });
+    assert!(mixed.contains("tls: private key does not match public key"), "{mixed}");
+    assert!(mixed.contains("one-cert.pem") && mixed.contains("two-key.pem"), "{mixed}");
+    let no_cert = first_error(TlsSettings { cert_file: Some(junk.clone()), ..settings(&one) });
+    assert!(no_cert.contains("failed to find any PEM data in certificate input"), "{no_cert}");
+    let no_key =
+        first_error(TlsSettings { key_file: Some(one.cert_file.clone()), ..settings(&one) });
+    assert!(no_key.contains("failed to find any PEM data in key input"), "{no_key}");
+    let half = first_error(TlsSettings { key_file: None, ..settings(&one) });
     assert_eq!(half, "missing 'key_file' in TLS configuration");
     let both = first_error(TlsSettings {
         certs: vec![IdentityFiles {
@@ -92,10 +66,7 @@ fn certificate_and_key_have_to_fit() {
         }],
         ..settings(&one)
     });
-    assert!(
-        both.contains("cannot combine 'cert_file' option with 'certs' option"),
-        "{both}"
-    );
+    assert!(both.contains("cannot combine 'cert_file' option with 'certs' option"), "{both}");
     let none = first_error(TlsSettings::default());
     assert!(none.starts_with("TLS needs a certificate"), "{none}");
 }
@@ -108,22 +79,12 @@ fn an_expired_certificate_is_a_warning() {
     assert!(context.warnings().is_empty());
     let end_s = context.cert_not_after_s();
     assert!(end_s > NOW_S);
-    let late = TlsContext::build(&settings(&identity), end_s + 1)
-        .ok()
-        .unwrap();
+    let late = TlsContext::build(&settings(&identity), end_s + 1).ok().unwrap();
     assert_eq!(late.warnings().len(), 1);
-    assert!(
-        late.warnings()[0].contains("expired"),
-        "{:?}",
-        late.warnings()
-    );
+    assert!(late.warnings()[0].contains("expired"), "{:?}", late.warnings());
     assert!(late.warnings()[0].contains("localhost-cert.pem"));
     let early = TlsContext::build(&settings(&identity), 0).ok().unwrap();
-    assert!(
-        early.warnings()[0].contains("not valid before"),
-        "{:?}",
-        early.warnings()
-    );
+    assert!(early.warnings()[0].contains("not valid before"), "{:?}", early.warnings());
 }
 
 #[test]
@@ -144,10 +105,7 @@ fn configured_suites_are_the_only_ones() {
     let ecdsa_256 = "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384";
     assert_eq!(suite_of(&[ecdsa_256], v12), (true, 0, Some(ecdsa_256)));
     // A list of TLS 1.2 names leaves TLS 1.3 as it is.
-    assert_eq!(
-        suite_of(&[ecdsa_256], v13),
-        (true, 0, Some("TLS_AES_128_GCM_SHA256"))
-    );
+    assert_eq!(suite_of(&[ecdsa_256], v13), (true, 0, Some("TLS_AES_128_GCM_SHA256")));
     let chacha = "TLS_CHACHA20_POLY1305_SHA256";
     assert_eq!(suite_of(&[chacha], v13), (true, 0, Some(chacha)));
     assert_eq!(suite_of(&[chacha], v12), (false, 0, None));
@@ -161,10 +119,7 @@ fn names_that_are_not_served_are_refused_with_advice_when_alone() {
     let identity = ca.issue("localhost");
     for name in cipher_suite_names() {
         let built = TlsContext::build(
-            &TlsSettings {
-                cipher_suites: vec![name.to_owned()],
-                ..settings(&identity)
-            },
+            &TlsSettings { cipher_suites: vec![name.to_owned()], ..settings(&identity) },
             NOW_S,
         );
         let served = !name.contains("CBC") && !name.contains("RC4") && !name.contains("TLS_RSA");
@@ -172,10 +127,7 @@ fn names_that_are_not_served_are_refused_with_advice_when_alone() {
             Ok(_) => assert!(served, "{name}"),
             Err(errors) => {
                 let text = errors[0].to_string();
-                assert!(
-                    !served && text.contains(name) && text.contains("use "),
-                    "{text}"
-                );
+                assert!(!served && text.contains(name) && text.contains("use "), "{text}");
             }
         }
     }
@@ -202,8 +154,6 @@ fn curves_are_restricted_and_ordered() {
     assert!(Pair::new(&Arc::new(client), &context).run().is_err());
     assert!(Pair::new(&Arc::new(ca.client()), &context).run().is_ok());
 
-    let errors = TlsContext::build(&with(&["CurveP521"]), NOW_S)
-        .err()
-        .unwrap();
+    let errors = TlsContext::build(&with(&["CurveP521"]), NOW_S).err().unwrap();
     assert!(errors[0].to_string().contains("use CurveP384"));
 }

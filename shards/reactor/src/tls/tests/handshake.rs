@@ -8,11 +8,7 @@ fn both_versions_complete_and_are_named() {
     let context = build(&settings(&ca.issue("localhost")));
     for (version, name, suite) in [
         (&rustls::version::TLS13, "1.3", "TLS_AES_128_GCM_SHA256"),
-        (
-            &rustls::version::TLS12,
-            "1.2",
-            "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
-        ),
+        (&rustls::version::TLS12, "1.2", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"),
     ] {
         let client = Arc::new(ca.client_of(&[version], None));
         let mut pair = Pair::new(&client, &context);
@@ -60,9 +56,8 @@ fn large_data_passes_both_ways_in_one_call() {
     let context = build(&settings(&ca.issue("localhost")));
     let mut pair = Pair::new(&Arc::new(ca.client()), &context);
     pair.run().unwrap();
-    let data: Vec<u8> = (0..3_000_000_u32)
-        .map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1])
-        .collect();
+    let data: Vec<u8> =
+        (0..3_000_000_u32).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
     pair.client_write(&data);
     pair.run().unwrap();
     assert!(pair.plain == data);
@@ -85,9 +80,7 @@ fn writes_before_the_handshake_go_out_behind_it_and_are_bounded() {
     let context = build(&settings(&ca.issue("localhost")));
     let mut pair = Pair::new(&Arc::new(ca.client()), &context);
     let mut cipher = Vec::new();
-    pair.server
-        .write_plain(b"INFO {}\r\n", &mut cipher)
-        .unwrap();
+    pair.server.write_plain(b"INFO {}\r\n", &mut cipher).unwrap();
     assert!(cipher.is_empty());
     pair.run().unwrap();
     assert_eq!(pair.client_plain(), b"INFO {}\r\n");
@@ -106,14 +99,9 @@ fn plain_text_is_refused_without_an_answer() {
     let context = build(&settings(&ca.issue("localhost")));
     let mut session = TlsSession::new(&context).unwrap();
     let (mut plain, mut cipher) = (Vec::new(), Vec::new());
-    let error = session
-        .handle_ciphertext(b"CONNECT {}\r\n", &mut plain, &mut cipher)
-        .unwrap_err();
+    let error = session.handle_ciphertext(b"CONNECT {}\r\n", &mut plain, &mut cipher).unwrap_err();
     assert!(matches!(error, TlsError::NotTls));
-    assert_eq!(
-        error.to_string(),
-        "tls: first record does not look like a TLS handshake"
-    );
+    assert_eq!(error.to_string(), "tls: first record does not look like a TLS handshake");
     assert!(plain.is_empty() && cipher.is_empty());
 }
 
@@ -154,9 +142,7 @@ fn a_flipped_bit_in_a_record_is_noticed() {
     pair.client.write_tls(&mut record).unwrap();
     *record.last_mut().unwrap() ^= 1;
     let (mut plain, mut cipher) = (Vec::new(), Vec::new());
-    let outcome = pair
-        .server
-        .handle_ciphertext(&record, &mut plain, &mut cipher);
+    let outcome = pair.server.handle_ciphertext(&record, &mut plain, &mut cipher);
     assert!(matches!(outcome, Err(TlsError::Protocol(_))));
     assert!(plain.is_empty());
     assert!(!cipher.is_empty());
@@ -171,9 +157,7 @@ fn an_oversized_record_is_refused() {
     let mut record = vec![0x17, 3, 3, 0xff, 0xff];
     record.resize(5 + 0xffff, 0);
     let (mut plain, mut cipher) = (Vec::new(), Vec::new());
-    let outcome = pair
-        .server
-        .handle_ciphertext(&record, &mut plain, &mut cipher);
+    let outcome = pair.server.handle_ciphertext(&record, &mut plain, &mut cipher);
     assert!(outcome.is_err());
     assert!(plain.is_empty());
 }
@@ -201,10 +185,7 @@ fn end_of_socket_is_clean_only_after_close_notify() {
     }
     bytes.extend_from_slice(b"trailing bytes behind the goodbye");
     let (mut plain, mut cipher) = (Vec::new(), Vec::new());
-    let progress = pair
-        .server
-        .handle_ciphertext(&bytes, &mut plain, &mut cipher)
-        .unwrap();
+    let progress = pair.server.handle_ciphertext(&bytes, &mut plain, &mut cipher).unwrap();
     assert!(progress.peer_closed);
     assert_eq!(plain, b"last");
     pair.server.handle_eof().unwrap();
@@ -217,9 +198,7 @@ fn our_goodbye_reaches_the_client() {
     let mut pair = Pair::new(&Arc::new(ca.client()), &context);
     pair.run().unwrap();
     let mut cipher = Vec::new();
-    pair.server
-        .write_plain(b"-ERR 'bye'\r\n", &mut cipher)
-        .unwrap();
+    pair.server.write_plain(b"-ERR 'bye'\r\n", &mut cipher).unwrap();
     pair.server.close(&mut cipher);
     pair.to_client = cipher;
     pair.feed_client();

@@ -47,11 +47,7 @@ impl Authority {
         let cert = params.self_signed(&key).unwrap();
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ca.pem"), cert.pem()).unwrap();
-        Self {
-            issuer: Issuer::new(params, key),
-            dir,
-            cert: cert.der().clone(),
-        }
+        Self { issuer: Issuer::new(params, key), dir, cert: cert.der().clone() }
     }
 
     pub(super) fn ca_file(&self) -> PathBuf {
@@ -94,9 +90,9 @@ impl Authority {
             .unwrap()
             .with_root_certificates(self.roots());
         match identity {
-            Some(Issued { cert, key, .. }) => builder
-                .with_client_auth_cert(vec![cert.clone()], key.clone_key())
-                .unwrap(),
+            Some(Issued { cert, key, .. }) => {
+                builder.with_client_auth_cert(vec![cert.clone()], key.clone_key()).unwrap()
+            }
             None => builder.with_no_client_auth(),
         }
     }

@@ -85,11 +85,7 @@ fn parts_match_in_any_order_but_all_of_them_and_as_often() {
         assert_eq!(find(DUPLICATES, &[user]), None, "{user}");
     }
     let exact = "CN=n,OU=b,OU=a,O=o,DC=ex,DC=com";
-    let users = [
-        "O=o,DC=com,DC=ex,CN=n,OU=a,OU=b",
-        exact,
-        "CN=n,OU=a+OU=b,O=o",
-    ];
+    let users = ["O=o,DC=com,DC=ex,CN=n,OU=a,OU=b", exact, "CN=n,OU=a+OU=b,O=o"];
     assert_eq!(find(DUPLICATES, &users), Some(exact));
 }
 
@@ -120,10 +116,7 @@ fn alternative_names_do_not_hide_the_subject() {
     assert_eq!(find(TITLE, &["CN=n,O=o"]), Some("CN=n,O=o"));
     assert_eq!(find(TITLE, &["CN=n,O=o", "h.io"]), Some("h.io"));
     let cert = CertificateDer::from_pem_slice(TITLE.as_bytes()).unwrap();
-    assert_eq!(
-        peer_cert(&cert).unwrap().subject,
-        "CN=n,O=o,2.5.4.12=t\\, x"
-    );
+    assert_eq!(peer_cert(&cert).unwrap().subject, "CN=n,O=o,2.5.4.12=t\\, x");
 }
 
 #[test]

@@ -39,11 +39,7 @@ fn after_a_change_of_the_ca_old_tickets_do_not_authenticate() {
     let (old_ca, new_ca) = (Authority::new("old ca"), Authority::new("new ca"));
     let identity = server_ca.issue("localhost");
     let with_ca = |ca: &Authority| {
-        build(&TlsSettings {
-            ca_file: Some(ca.ca_file()),
-            verify: true,
-            ..settings(&identity)
-        })
+        build(&TlsSettings { ca_file: Some(ca.ca_file()), verify: true, ..settings(&identity) })
     };
     let (before, after) = (with_ca(&old_ca), with_ca(&new_ca));
     for version in VERSIONS {

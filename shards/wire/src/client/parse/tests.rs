@@ -2,12 +2,8 @@
 
 use super::*;
 
-const LIMITS: ParseLimits = ParseLimits {
-    max_control_line: 32,
-    max_payload: 1000,
-    headers: true,
-    connect_only: false,
-};
+const LIMITS: ParseLimits =
+    ParseLimits { max_control_line: 32, max_payload: 1000, headers: true, connect_only: false };
 
 /// The operation at the start of the text, which must be one.
 fn op(text: &str) -> Op<'_> {
@@ -23,12 +19,7 @@ fn error(text: &str) -> ParseError {
 
 #[test]
 fn any_spelling_of_a_publish() {
-    let plain = Op::Pub {
-        subject: b"foo",
-        reply: None,
-        header_len: 0,
-        body: b"ab",
-    };
+    let plain = Op::Pub { subject: b"foo", reply: None, header_len: 0, body: b"ab" };
     for text in [
         "PUB foo 2\r\nab\r\n",
         "pub foo 2\r\nab\r\n",
@@ -38,75 +29,28 @@ fn any_spelling_of_a_publish() {
     ] {
         assert_eq!(op(text), plain, "{text:?}");
     }
-    let reply = Op::Pub {
-        subject: b"foo",
-        reply: Some(b"r"),
-        header_len: 0,
-        body: b"",
-    };
+    let reply = Op::Pub { subject: b"foo", reply: Some(b"r"), header_len: 0, body: b"" };
     assert_eq!(op("PUB foo r 0\r\n\r\n"), reply);
     let block = b"NATS/1.0\r\n\r\nx";
-    let headers = Op::Pub {
-        subject: b"foo",
-        reply: None,
-        header_len: 12,
-        body: block,
-    };
+    let headers = Op::Pub { subject: b"foo", reply: None, header_len: 12, body: block };
     assert_eq!(op("HPUB foo 12 13\r\nNATS/1.0\r\n\r\nx\r\n"), headers);
-    let headers = Op::Pub {
-        subject: b"foo",
-        reply: Some(b"r"),
-        header_len: 12,
-        body: block,
-    };
+    let headers = Op::Pub { subject: b"foo", reply: Some(b"r"), header_len: 12, body: block };
     assert_eq!(op("hpub foo r  12 13\r\nNATS/1.0\r\n\r\nx\r\n"), headers);
     // Without a header byte it is delivered as a plain message.
-    let none = Op::Pub {
-        subject: b"foo",
-        reply: None,
-        header_len: 0,
-        body: b"ab",
-    };
+    let none = Op::Pub { subject: b"foo", reply: None, header_len: 0, body: b"ab" };
     assert_eq!(op("HPUB foo 0 2\r\nab\r\n"), none);
 }
 
 #[test]
 fn the_other_verbs() {
-    let sub = Op::Sub {
-        subject: b"a.*",
-        queue: None,
-        sid: b"x1",
-    };
+    let sub = Op::Sub { subject: b"a.*", queue: None, sid: b"x1" };
     assert_eq!(op("SUB a.* x1\r\n"), sub);
-    let sub = Op::Sub {
-        subject: b"a",
-        queue: Some(b"q"),
-        sid: b"1",
-    };
+    let sub = Op::Sub { subject: b"a", queue: Some(b"q"), sid: b"1" };
     assert_eq!(op("sub \t a \t q  1 \t\r\n"), sub);
-    assert_eq!(
-        op("UNSUB 1\r\n"),
-        Op::Unsub {
-            sid: b"1",
-            max: None
-        }
-    );
-    assert_eq!(
-        op("UNSUB 1 5\r\n"),
-        Op::Unsub {
-            sid: b"1",
-            max: Some(5)
-        }
-    );
+    assert_eq!(op("UNSUB 1\r\n"), Op::Unsub { sid: b"1", max: None });
+    assert_eq!(op("UNSUB 1 5\r\n"), Op::Unsub { sid: b"1", max: Some(5) });
     for text in ["UNSUB 1 0\r\n", "UNSUB 1 x\r\n", "UNSUB 1 9999999999\r\n"] {
-        assert_eq!(
-            op(text),
-            Op::Unsub {
-                sid: b"1",
-                max: None
-            },
-            "{text:?}"
-        );
+        assert_eq!(op(text), Op::Unsub { sid: b"1", max: None }, "{text:?}");
     }
     for text in ["PING\r\n", "ping\n", "PING xyz\r\n", "PINGxyz\r\n"] {
         assert_eq!(op(text), Op::Ping, "{text:?}");
@@ -166,34 +110,17 @@ fn what_is_told_and_what_closes_silently() {
         assert_eq!(error(text), ParseError::Malformed, "{text:?}");
         assert_eq!(error(text).client_text(), None);
     }
-    for text in [
-        "PUB foo 2\r\nabX",
-        "PUB foo 2\r\nab\rX",
-        "PUB foo 2\r\nab\n",
-        "PUB a 0\r\n\n",
-    ] {
+    for text in ["PUB foo 2\r\nabX", "PUB foo 2\r\nab\rX", "PUB foo 2\r\nab\n", "PUB a 0\r\n\n"] {
         assert_eq!(error(text), ParseError::BadPayloadEnd, "{text:?}");
-        assert_eq!(
-            error(text).client_text(),
-            Some("Unknown Protocol Operation")
-        );
+        assert_eq!(error(text).client_text(), Some("Unknown Protocol Operation"));
     }
     // The header size is looked at before the limit, the limit before the payload.
     assert_eq!(error("HPUB foo 12 11\r\n"), ParseError::BadHeaderSize);
     assert_eq!(error("HPUB foo 1200 1100\r\n"), ParseError::BadHeaderSize);
-    assert_eq!(
-        error("PUB foo 1001\r\n"),
-        ParseError::PayloadTooLarge { size: 1001 }
-    );
-    let plain = ParseLimits {
-        headers: false,
-        ..LIMITS
-    };
+    assert_eq!(error("PUB foo 1001\r\n"), ParseError::PayloadTooLarge { size: 1001 });
+    let plain = ParseLimits { headers: false, ..LIMITS };
     for text in ["HPUB foo 12 12\r\n", "HPUB foo\r\n"] {
-        assert_eq!(
-            parse(text.as_bytes(), &plain),
-            Err(ParseError::HeadersNotSupported)
-        );
+        assert_eq!(parse(text.as_bytes(), &plain), Err(ParseError::HeadersNotSupported));
     }
 }
 
@@ -221,24 +148,15 @@ fn control_line_limit_counts_the_argument() {
     }
     for text in [format!("SUB {}", long(32)), format!("SUB {}\r", long(32))] {
         let need = text.len() + 1;
-        assert_eq!(
-            parse(text.as_bytes(), &LIMITS),
-            Ok(Step::Incomplete { need })
-        );
+        assert_eq!(parse(text.as_bytes(), &LIMITS), Ok(Step::Incomplete { need }));
     }
 }
 
 #[test]
 fn before_login_only_connect_is_looked_at() {
-    let closed = ParseLimits {
-        connect_only: true,
-        ..LIMITS
-    };
+    let closed = ParseLimits { connect_only: true, ..LIMITS };
     for text in ["P", "PING\r\n", "Z", "\n", "PUB foo 2\r\nab\r\n"] {
-        assert_eq!(
-            parse(text.as_bytes(), &closed),
-            Err(ParseError::NotConnected)
-        );
+        assert_eq!(parse(text.as_bytes(), &closed), Err(ParseError::NotConnected));
     }
     assert_eq!(parse(b"c", &closed), Ok(Step::Incomplete { need: 2 }));
     assert_eq!(parse(b"CX", &closed), Err(ParseError::UnknownOperation));
@@ -249,26 +167,9 @@ fn before_login_only_connect_is_looked_at() {
 #[test]
 fn only_what_was_used_is_consumed() {
     let input = b"PING\r\nPUB a 1\r\nx\r\nPO";
-    assert_eq!(
-        parse(input, &LIMITS),
-        Ok(Step::Op {
-            op: Op::Ping,
-            consumed: 6
-        })
-    );
-    let op = Op::Pub {
-        subject: b"a",
-        reply: None,
-        header_len: 0,
-        body: b"x",
-    };
-    assert_eq!(
-        parse(&input[6..], &LIMITS),
-        Ok(Step::Op { op, consumed: 12 })
-    );
-    assert_eq!(
-        parse(&input[18..], &LIMITS),
-        Ok(Step::Incomplete { need: 3 })
-    );
+    assert_eq!(parse(input, &LIMITS), Ok(Step::Op { op: Op::Ping, consumed: 6 }));
+    let op = Op::Pub { subject: b"a", reply: None, header_len: 0, body: b"x" };
+    assert_eq!(parse(&input[6..], &LIMITS), Ok(Step::Op { op, consumed: 12 }));
+    assert_eq!(parse(&input[18..], &LIMITS), Ok(Step::Incomplete { need: 3 }));
     assert_eq!(parse(b"", &LIMITS), Ok(Step::Incomplete { need: 1 }));
 }
