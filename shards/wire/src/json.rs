@@ -193,7 +193,18 @@ mod tests {
     #[test]
     fn indents_by_two_blanks() {
         let value = serde_json::json!({"a": [1, 2], "b": {}, "c": [], "d": "<"});
-        let text = "{\n  \"a\": [\n    1,\n    2\n  ],\n  \"b\": {},\n  \"c\": [],\n  \"d\": \"\\u003c\"\n}";
+        let lines = [
+            "{",
+            "  \"a\": [",
+            "    1,",
+            "    2",
+            "  ],",
+            "  \"b\": {},",
+            "  \"c\": [],",
+            "  \"d\": \"\\u003c\"",
+            "}",
+        ];
+        let text = lines.join("\n");
         assert_eq!(to_go_string_pretty(&value), text);
     }
 }

@@ -124,3 +124,64 @@ fn subject() {
         bodies::subject(&random.text(&pieces, 12));
     }
 }
+
+#[test]
+fn connect() {
+    let pieces: [&[u8]; 24] = [
+        b"{",
+        b"}",
+        b"\"",
+        b"\"",
+        b":",
+        b",",
+        b"\"user\":",
+        b"\"verbose\":",
+        b"\"pass\":",
+        b"null",
+        b"true",
+        b"1",
+        b"-0.5",
+        b"\\ud800",
+        b"\\",
+        b"[",
+        b"]",
+        b"\"x\":",
+        b"\"secretsecretsecret\"",
+        b"{\"a\":[]}",
+        b"\"jwt\":\"secretsecretsecret\"",
+        b"\"name\":\"n\"",
+        b" ",
+        b"\"echo\":false",
+    ];
+    let mut random = Random(4);
+    for _ in 0..CASES {
+        bodies::connect(&random.text(&pieces, 12));
+        bodies::connect(&[b"{".as_slice(), &random.text(&pieces, 3), b"}"].concat());
+    }
+}
+
+#[test]
+fn text() {
+    let key = "UBDSW5S5UT4DCC4T3ZAMZB6YZPV2AAUXM2XF6DGCDATHA2OGD5NJKDXB";
+    let pieces: [&[u8]; 14] = [
+        key.as_bytes(),
+        b"1",
+        b"23",
+        b"0.5",
+        b".",
+        b"h",
+        b"m",
+        b"s",
+        b"ms",
+        "\u{b5}s".as_bytes(),
+        b"-",
+        b"9223372036854775807ns",
+        b"<&>\"\\",
+        b"\x7f\x00\xff",
+    ];
+    let mut random = Random(5);
+    for _ in 0..CASES {
+        bodies::text(&random.text(&pieces, 6));
+    }
+    bodies::text(key.as_bytes());
+}

@@ -5,7 +5,7 @@
 
 use wire::client::encode;
 use wire::client::{Connect, Op, ParseError, ParseLimits, Step, parse};
-use wire::{headers, subject};
+use wire::{headers, json, nkey, subject, time};
 
 /// An operation with bytes of its own, so that results of different buffers can be compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,4 +205,78 @@ pub fn subject(data: &[u8]) {
             assert_eq!(subject::matches(a, b), subject::is_subset(b, a));
         }
     }
+}
+
+/// CONNECT documents: never a panic, the same answer twice, nothing secret in the debug text.
+pub fn connect(data: &[u8]) {
+    let Ok(first) = Connect::parse(data) else {
+        return;
+    };
+    let mut second = first.clone();
+    assert_eq!(
+        second.merge(data),
+        Ok(()),
+        "what was read once is read again"
+    );
+    assert_eq!(first, second, "and changes nothing more");
+    let shown = format!("{first:?}");
+    let hidden = [
+        &first.pass,
+        &first.auth_token,
+        &first.jwt,
+        &first.sig,
+        &first.proxy_sig,
+    ];
+    for secret in hidden.into_iter().flatten() {
+        // Short texts occur in the names of the fields.
+        assert!(
+            secret.expose().len() < 16
+                || !shown.contains(secret.expose())
+                || is_shown(&first, secret.expose())
+        );
+    }
+}
+
+/// Whether a text also stands in a field that is no secret.
+fn is_shown(connect: &Connect, text: &str) -> bool {
+    let open = [
+        &connect.lang,
+        &connect.version,
+        &connect.name,
+        &connect.user,
+        &connect.nkey,
+        &connect.account,
+    ];
+    open.into_iter()
+        .flatten()
+        .any(|field| format!("{field:?}").contains(text))
+}
+
+/// Keys and durations: what can be read is written back the same way.
+pub fn text(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Ok((kind, key)) = nkey::decode_public(&text) {
+        assert_eq!(nkey::encode_public(kind, &key), text);
+    }
+    if let Ok((kind, seed)) = nkey::decode_seed(&text) {
+        assert_eq!(nkey::encode_seed(kind, &seed).expose(), text);
+    }
+    if let Ok(nanos) = time::parse_go_duration(&text) {
+        assert_eq!(
+            time::parse_go_duration(&time::format_go_duration(nanos)),
+            Ok(nanos)
+        );
+    }
+    let json = json::to_go_string(text.as_ref());
+    assert_eq!(
+        serde_json::from_str::<String>(&json).ok().as_deref(),
+        Some(text.as_ref())
+    );
+    let (head, _) = data.split_at(data.len().min(12));
+    let mut bytes = [0; 12];
+    bytes[..head.len()].copy_from_slice(head);
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = bytes;
+    let secs = i64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    let shown = time::format_rfc3339(secs, u32::from_le_bytes([i, j, k, l]));
+    assert!(shown.len() <= 30 && shown.ends_with('Z'));
 }
