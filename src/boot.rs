@@ -13,7 +13,7 @@ use reactor::tls::TlsContext;
 use reactor::{Control, HelperSubmit, Plan, Running, Shared};
 
 use crate::cli::Flags;
-use crate::config::{self, ConfigErrors, Finding, Kind, Loaded, Options, System};
+use crate::config::{self, ConfigErrors, Configured, Finding, Options, System};
 use crate::error::{StartError, os_text};
 use crate::facts::{self, Facts};
 use crate::helpers::HelperPool;
@@ -38,22 +38,10 @@ const READY_POLL: Duration = Duration::from_millis(1);
 ///
 /// # Errors
 /// Everything that is wrong, each with its place.
-pub fn load(flags: &Flags) -> Result<Loaded, ConfigErrors> {
-    let overrides = translate::flag_overrides(flags);
-    let mut loaded = match flags.config_file() {
-        Some(path) => config::load(&path.to_string_lossy(), &System)?,
-        None => Loaded::default(),
-    };
-    let mut findings = config::overlay(&mut loaded.options, &overrides);
-    overlay_shards(&mut loaded.options, flags);
-    findings.extend(config::check(&loaded.options, &loaded.places));
-    let (errors, warnings): (Vec<Finding>, Vec<Finding>) =
-        findings.into_iter().partition(|finding| finding.kind == Kind::Error);
-    loaded.warnings.extend(warnings);
-    if errors.is_empty() {
-        return Ok(loaded);
-    }
-    Err(ConfigErrors { errors, warnings: loaded.warnings })
+pub fn load(flags: &Flags) -> Result<Configured, ConfigErrors> {
+    let mut configured = config::configure(&translate::flag_overrides(flags), &System)?;
+    overlay_shards(&mut configured.options, flags);
+    Ok(configured)
 }
 
 fn overlay_shards(options: &mut Options, flags: &Flags) {
@@ -90,7 +78,7 @@ pub fn check(flags: &Flags) -> Result<String, StartError> {
     )
     .map_err(StartError::Config)?;
     build_tls(&loaded.options)?;
-    Ok(format!("configuration file {shown} is valid ({})", loaded.digest))
+    Ok(format!("configuration file {shown} is valid ({})", loaded.digest.unwrap_or_default()))
 }
 
 /// The client listener's TLS.
@@ -130,11 +118,12 @@ pub fn serve(flags: &Flags) -> Result<(), StartError> {
     outcome
 }
 
-fn start(flags: &Flags, loaded: Loaded, log: LogHandle) -> Result<Server, StartError> {
+fn start(flags: &Flags, loaded: Configured, log: LogHandle) -> Result<Server, StartError> {
     let (sender, signals) = unbounded();
     let signal_thread = SignalThread::start(sender)
         .map_err(|source| StartError::Os { what: "cannot handle signals", source })?;
-    let Loaded { mut options, warnings, digest, .. } = loaded;
+    let Configured { mut options, warnings, digest } = loaded;
+    let digest = digest.unwrap_or_default();
     let mut identity = new_identity(&options)?;
     tell_start(&options, &warnings, &digest, &identity);
     let tls = build_tls(&options)?;

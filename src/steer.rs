@@ -119,16 +119,17 @@ impl Steering {
         self.shared.send_all(|| Control::Command(Command::Reload(Arc::clone(&settings))));
         let (debug, trace) = (log.levels.debug, log.levels.trace);
         self.shared.send_all(|| Control::LogLevels { debug, trace });
+        let digest = loaded.digest.unwrap_or_default();
         self.options = loaded.options;
         self.facts.replace(|fixed| {
-            facts::fill_from_options(fixed, &self.options, &loaded.digest);
+            facts::fill_from_options(fixed, &self.options, &digest);
             fixed.tls_cert_not_after_s =
                 tls.as_ref().and_then(|tls| u64::try_from(tls.cert_not_after_s()).ok());
         });
         for change in changes {
             tracing::info!("{}", change.log_line());
         }
-        tracing::info!("Reloaded server configuration ({})", loaded.digest);
+        tracing::info!("Reloaded server configuration ({digest})");
         Ok(())
     }
 }

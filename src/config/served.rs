@@ -39,7 +39,7 @@ const NO_EFFECT: [&str; 21] = [
 
 /// Keys that protect something: without them the server would be more open than it was asked to
 /// be.
-const REFUSED: [(&str, &str); 10] = [
+const REFUSED: [(&str, &str); 9] = [
     ("operator", "clients would be let in without the JWTs that it requires"),
     ("trusted_keys", "clients would be let in without the JWTs that it requires"),
     ("resolver", "it says that accounts are defined by JWTs"),
@@ -47,7 +47,6 @@ const REFUSED: [(&str, &str); 10] = [
     ("resolver_pinned_accounts", "it says that accounts are defined by JWTs"),
     ("auth_callout", "clients would be let in without the service that is to decide"),
     ("tls.verify_and_map", "clients would not be bound to the user of their certificate"),
-    ("certificates that are not in the list would be accepted",),
     ("tls.ocsp_peer", "certificates that were revoked would be accepted"),
     ("proxy_required", "clients would be let in that do not come through a trusted proxy"),
 ];

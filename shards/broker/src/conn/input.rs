@@ -2,7 +2,7 @@
 //! must wait, or the turn has gathered enough output.
 
 use memchr::memchr;
-use wire::client::errors::ClientError;
+use wire::client::errors::{ClientError, ClosedReason};
 use wire::client::op::{Op, Step};
 use wire::client::parse::{ParseError, ParseLimits, parse};
 
@@ -353,7 +353,8 @@ impl Broker {
             Op::Pong => self.handle_pong(slot, now),
             Op::Sub { subject, queue, sid } => self.handle_sub(slot, subject, queue, sid, fx),
             Op::Unsub { sid, max } => self.handle_unsub(slot, sid, max, fx),
-            Op::Ok | Op::Err | Op::Info | Op::Pub { .. } => {}
+            Op::Err => self.close(slot, ClosedReason::ParseError, false, fx),
+            Op::Ok | Op::Info | Op::Pub { .. } => {}
         }
     }
 
