@@ -213,20 +213,10 @@ pub fn connect(data: &[u8]) {
         return;
     };
     let mut second = first.clone();
-    assert_eq!(
-        second.merge(data),
-        Ok(()),
-        "what was read once is read again"
-    );
+    assert_eq!(second.merge(data), Ok(()), "what was read once is read again");
     assert_eq!(first, second, "and changes nothing more");
     let shown = format!("{first:?}");
-    let hidden = [
-        &first.pass,
-        &first.auth_token,
-        &first.jwt,
-        &first.sig,
-        &first.proxy_sig,
-    ];
+    let hidden = [&first.pass, &first.auth_token, &first.jwt, &first.sig, &first.proxy_sig];
     for secret in hidden.into_iter().flatten() {
         // Short texts occur in the names of the fields.
         assert!(
@@ -247,9 +237,7 @@ fn is_shown(connect: &Connect, text: &str) -> bool {
         &connect.nkey,
         &connect.account,
     ];
-    open.into_iter()
-        .flatten()
-        .any(|field| format!("{field:?}").contains(text))
+    open.into_iter().flatten().any(|field| format!("{field:?}").contains(text))
 }
 
 /// Keys and durations: what can be read is written back the same way.
@@ -262,16 +250,10 @@ pub fn text(data: &[u8]) {
         assert_eq!(nkey::encode_seed(kind, &seed).expose(), text);
     }
     if let Ok(nanos) = time::parse_go_duration(&text) {
-        assert_eq!(
-            time::parse_go_duration(&time::format_go_duration(nanos)),
-            Ok(nanos)
-        );
+        assert_eq!(time::parse_go_duration(&time::format_go_duration(nanos)), Ok(nanos));
     }
     let json = json::to_go_string(text.as_ref());
-    assert_eq!(
-        serde_json::from_str::<String>(&json).ok().as_deref(),
-        Some(text.as_ref())
-    );
+    assert_eq!(serde_json::from_str::<String>(&json).ok().as_deref(), Some(text.as_ref()));
     let (head, _) = data.split_at(data.len().min(12));
     let mut bytes = [0; 12];
     bytes[..head.len()].copy_from_slice(head);

@@ -12,7 +12,7 @@ use crate::broker::{Broker, mark_dirty};
 use crate::clock::Now;
 use crate::effect::Effects;
 use crate::mesh::Origin;
-use crate::publish::{PlanKey, Published, RUN_MESSAGES_MAX};
+use crate::publish::Published;
 
 /// What became of a piece of input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +34,13 @@ pub(crate) enum Flow {
 
 impl Flow {
     /// Both after each other: one look is enough.
-    fn then(self, next: Self) -> Self {
+    pub(super) fn then(self, next: Self) -> Self {
         if self == Self::Look { self } else { next }
     }
 }
 
 impl Conn {
-    fn parse_limits(&self, max_control_line: usize) -> ParseLimits {
+    pub(super) fn parse_limits(&self, max_control_line: usize) -> ParseLimits {
         ParseLimits {
             max_control_line,
             max_payload: self.max_payload,
@@ -68,7 +68,7 @@ impl Broker {
             match self.finish_partial(slot, data, now, fx) {
                 (taken, Stop::None) => at = taken,
                 (taken, Stop::Budget) => return Progress::More(taken),
-                (taken, Stop::Wait) => {
+                (taken, Stop::Wait | Stop::Close) => {
                     self.keep(slot, data.get(taken..).unwrap_or_default());
                     return Progress::Done;
                 }
@@ -159,191 +159,7 @@ impl Broker {
         }
     }
 
-    /// Carries out whole operations; returns the bytes they took.
-    fn run_operations(
-        &mut self,
-        slot: u32,
-        data: &[u8],
-        now: Now,
-        fx: &mut Effects,
-    ) -> (usize, Stop) {
-        let max_control_line = self.settings.limits.max_control_line;
-        let Some(conn) = self.conns.get(slot as usize) else { return (0, Stop::Wait) };
-        let mut limits = conn.parse_limits(max_control_line);
-        let mut at = 0;
-        while let Some(rest) = data.get(at..).filter(|rest| !rest.is_empty()) {
-            let (op, consumed) = match parse(rest, &limits) {
-                Ok(Step::Op { op, consumed }) => (op, consumed),
-                Ok(Step::Incomplete { .. }) => break,
-                Err(ParseError::NotConnected) if self.bind_without_login(slot, now, fx) => {
-                    let Some(conn) = self.conns.get(slot as usize) else { return (at, Stop::Wait) };
-                    limits = conn.parse_limits(max_control_line);
-                    continue;
-                }
-                Err(error) => {
-                    self.finish_run(slot, data, now, fx);
-                    self.handle_parse_error(slot, error, fx);
-                    return (data.len(), Stop::Wait);
-                }
-            };
-            let op_at = at;
-            at += consumed;
-            let flow = if let Op::Pub { subject, reply, header_len, body } = op {
-                let pieces = Pieces::of(rest, consumed, subject, body.len());
-                if reply.is_none()
-                    && header_len == 0
-                    && let Some(tail_at) = pieces.plain_tail_at
-                    && self.gather(slot, data, op_at, &pieces, tail_at, now, fx)
-                {
-                    if self.run.tails.len() < RUN_MESSAGES_MAX
-                        && self.run.output_bytes() + fx.output_bytes
-                            < fx.output_budget(&self.settings.limits)
-                    {
-                        continue;
-                    }
-                    self.finish_run(slot, data, now, fx)
-                } else {
-                    let flow = self.finish_run(slot, data, now, fx);
-                    let body = rest.get(pieces.body_at..consumed).unwrap_or_default();
-                    flow.then(self.handle_publish(slot, subject, reply, header_len, body, now, fx))
-                }
-            } else {
-                self.finish_run(slot, data, now, fx);
-                self.handle_operation(slot, &op, now, fx);
-                Flow::Look
-            };
-            if flow == Flow::Look {
-                let Some(conn) = self.conns.get(slot as usize) else { return (at, Stop::Wait) };
-                if conn.phase == Phase::Closing {
-                    return (data.len(), Stop::Wait);
-                }
-                if conn.paused != 0 {
-                    return (at, Stop::Wait);
-                }
-                limits = conn.parse_limits(max_control_line);
-            }
-            if fx.output_bytes > fx.output_budget(&self.settings.limits) && at < data.len() {
-                return (at, Stop::Budget);
-            }
-        }
-        if self.finish_run(slot, data, now, fx) == Flow::Look && self.is_paused(slot) {
-            return (at, Stop::Wait);
-        }
-        (at, Stop::None)
-    }
-
-    /// Adds a plain message to the run, if it may be part of one. False when the message must be
-    /// handled by itself.
-    #[allow(clippy::too_many_arguments, reason = "a copy into a struct costs on the hot path")]
-    #[inline]
-    fn gather(
-        &mut self,
-        slot: u32,
-        data: &[u8],
-        op_at: usize,
-        pieces: &Pieces,
-        tail_at: usize,
-        now: Now,
-        fx: &mut Effects,
-    ) -> bool {
-        let subject_at = op_at + pieces.subject.start..op_at + pieces.subject.end;
-        let subject = data.get(subject_at.clone()).unwrap_or_default();
-        if self.run.tails.is_empty() || data.get(self.run.subject.clone()) != Some(subject) {
-            self.finish_run(slot, data, now, fx);
-            if !self.begin_run(slot, subject, subject_at, fx) {
-                return false;
-            }
-        }
-        let tail = op_at + tail_at..op_at + pieces.end;
-        self.run.tail_bytes += tail.len();
-        self.run.payload_bytes += (pieces.end - pieces.body_at - 2) as u64;
-        self.run.tails.push(tail);
-        true
-    }
-
-    /// Begins a run to a subject, unless its messages need more than copies.
-    fn begin_run(
-        &mut self,
-        slot: u32,
-        subject: &[u8],
-        subject_at: std::ops::Range<usize>,
-        fx: &Effects,
-    ) -> bool {
-        let Some(conn) = self.conns.get(slot as usize) else { return false };
-        let careful = conn.verbose
-            || conn.pedantic
-            || !conn.rights.is_unrestricted()
-            || conn.phase != Phase::Ready
-            || conn.paused != 0
-            || fx.trace
-            || matches!(subject.first(), Some(b'_' | b'$'));
-        if careful {
-            return false;
-        }
-        let key = self.plan_of(slot, subject);
-        let Some(plan) = self.plans.get(key) else { return false };
-        if !plan.queues.is_empty() {
-            return false;
-        }
-        self.run.receivers = plan.targets.len() + plan.remote.len();
-        self.run.key = key;
-        self.run.subject = subject_at;
-        true
-    }
-
-    /// Delivers the messages gathered.
-    fn finish_run(&mut self, slot: u32, data: &[u8], now: Now, fx: &mut Effects) -> Flow {
-        let count = self.run.tails.len() as u64;
-        if count == 0 {
-            return Flow::Next;
-        }
-        let mut run = std::mem::take(&mut self.run);
-        let Some(conn) = self.conns.get_mut(slot as usize) else { return Flow::Look };
-        let bytes = run.payload_bytes;
-        conn.traffic.in_msgs += count;
-        conn.traffic.in_bytes += bytes;
-        self.stats.in_msgs += count;
-        self.stats.in_bytes += bytes;
-        let account = conn.account;
-        let m = Published {
-            account,
-            subject: data.get(run.subject.clone()).unwrap_or_default(),
-            reply: &[],
-            header_len: 0,
-            body: &[],
-            mute: if conn.echo { None } else { Some(slot) },
-            origin: Origin { slot, generation: conn.generation },
-            now_ns: now.mono_ns,
-        };
-        if let Some(account) = self.accounts.get_mut(account as usize) {
-            account.traffic.in_msgs += count;
-            account.traffic.in_bytes += bytes;
-        }
-        let outcome = self.fan_out_run(&run, &m, data, fx);
-        run.clear();
-        self.run = run;
-        self.settle_publish(slot, &m, &outcome, now, fx)
-    }
-
-    /// The plan of the subject that a connection publishes to.
-    #[inline]
-    fn plan_of(&mut self, slot: u32, subject: &[u8]) -> PlanKey {
-        let Some(conn) = self.conns.get(slot as usize) else { return PlanKey::default() };
-        let account = conn.account;
-        let key = conn.last_subject.key;
-        if conn.last_subject.subject == subject && self.plans.get(key).is_some() {
-            return key;
-        }
-        let key = self.plan(account, subject);
-        if let Some(conn) = self.conns.get_mut(slot as usize) {
-            conn.last_subject.key = key;
-            conn.last_subject.subject.clear();
-            conn.last_subject.subject.extend_from_slice(subject);
-        }
-        key
-    }
-
-    fn handle_operation(&mut self, slot: u32, op: &Op<'_>, now: Now, fx: &mut Effects) {
+    pub(super) fn handle_operation(&mut self, slot: u32, op: &Op<'_>, now: Now, fx: &mut Effects) {
         if fx.trace {
             self.trace_in(slot, op, fx);
         }
@@ -358,7 +174,7 @@ impl Broker {
         }
     }
 
-    fn handle_parse_error(&mut self, slot: u32, error: ParseError, fx: &mut Effects) {
+    pub(super) fn handle_parse_error(&mut self, slot: u32, error: ParseError, fx: &mut Effects) {
         self.log_conn(slot, crate::effect::Level::Error, error.reason().as_str(), fx);
         if let Some(text) = error.client_text() {
             self.send_error_text(slot, text, fx);
@@ -384,7 +200,7 @@ impl Broker {
     /// One message from a client. `body` ends with its CRLF.
     #[allow(clippy::too_many_arguments, reason = "a copy into a struct costs on the hot path")]
     #[inline]
-    fn handle_publish(
+    pub(super) fn handle_publish(
         &mut self,
         slot: u32,
         subject: &[u8],
@@ -432,7 +248,7 @@ impl Broker {
 
     /// What a round of deliveries means for the publisher.
     #[inline]
-    fn settle_publish(
+    pub(super) fn settle_publish(
         &mut self,
         slot: u32,
         m: &Published<'_>,
@@ -552,43 +368,15 @@ impl Broker {
     }
 }
 
-/// Where the pieces of a publish lie, counted from its first byte.
-struct Pieces {
-    subject: std::ops::Range<usize>,
-    body_at: usize,
-    end: usize,
-    /// Where the size begins, when it is written as MSG writes it and nothing else follows the
-    /// subject.
-    plain_tail_at: Option<usize>,
-}
-
-impl Pieces {
-    #[inline]
-    fn of(op: &[u8], end: usize, subject: &[u8], body_len: usize) -> Self {
-        let body_at = end.saturating_sub(body_len + 2);
-        let subject_at = (subject.as_ptr() as usize).saturating_sub(op.as_ptr() as usize);
-        let subject = subject_at..subject_at + subject.len();
-        let size_at = subject.end + 1;
-        // One blank, the digits without leading zeros, CR and LF: nothing else is that long.
-        let canonical = size_at + decimal_len(body_len) + 2 == body_at
-            && op.get(body_at.saturating_sub(2)) == Some(&b'\r');
-        Self { subject, body_at, end, plain_tail_at: canonical.then_some(size_at) }
-    }
-}
-
-/// Digits of a number.
-#[inline]
-fn decimal_len(number: usize) -> usize {
-    number.checked_ilog10().map_or(1, |log| log as usize + 1)
-}
-
 /// Why operations were not carried out further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
+pub(super) enum Stop {
     /// The input ended.
     None,
     /// The turn has enough output.
     Budget,
-    /// The connection waits or closes.
+    /// The connection waits.
     Wait,
+    /// The connection closes.
+    Close,
 }

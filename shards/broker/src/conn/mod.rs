@@ -8,6 +8,7 @@
 mod input;
 mod lifecycle;
 mod login;
+mod operations;
 pub mod outbox;
 mod ping;
 mod subscribe;

@@ -14,4 +14,4 @@ mod run;
 
 pub(crate) use fanout::{Outcome, Published};
 pub use plan::{Plan, PlanKey, PlanQueue, Plans, Target};
-pub(crate) use run::{RUN_MESSAGES_MAX, Run};
+pub(crate) use run::Run;

@@ -10,36 +10,62 @@ use crate::broker::mark_dirty;
 use crate::conn::Phase;
 
 /// Messages in one run.
-pub(crate) const RUN_MESSAGES_MAX: usize = 512;
+const RUN_MESSAGES_MAX: usize = 1024;
+/// Bytes that a frame has beside the tail, roughly.
+const PREFIX_BYTES: usize = 16;
 
 /// The messages gathered so far. Ranges are of the input that is being carried out.
 #[derive(Debug, Default)]
 pub(crate) struct Run {
     /// Where the messages go.
     pub(crate) key: PlanKey,
-    /// From the size to the end of the payload's line.
-    pub(crate) tails: Vec<Range<usize>>,
     /// The subject's place in the input.
     pub(crate) subject: Range<usize>,
-    /// Bytes of all tails.
-    pub(crate) tail_bytes: usize,
+    /// What every message of the run begins with, up to its size.
+    pub(crate) head: Range<usize>,
+    /// Messages gathered.
+    pub(crate) count: usize,
+    /// From the size to the end of the payload's line; none are kept when nobody listens.
+    pub(crate) tails: Vec<Range<usize>>,
     /// Bytes of all payloads.
     pub(crate) payload_bytes: u64,
-    /// Receivers of each message on this shard.
-    pub(crate) receivers: usize,
+    tail_bytes: usize,
+    tail_bytes_max: usize,
+    keeps_tails: bool,
 }
 
 impl Run {
+    /// Begins a run for so many receivers, which may put so many bytes into outboxes.
+    pub(crate) fn begin(&mut self, key: PlanKey, receivers: usize, output_bytes_max: usize) {
+        self.clear();
+        self.key = key;
+        self.keeps_tails = receivers > 0;
+        self.tail_bytes_max = output_bytes_max.checked_div(receivers).unwrap_or(usize::MAX);
+    }
+
+    /// Adds a message.
+    #[inline]
+    pub(crate) fn push(&mut self, tail: Range<usize>, payload: usize) {
+        self.count += 1;
+        self.payload_bytes += payload as u64;
+        self.tail_bytes += tail.len() + PREFIX_BYTES;
+        if self.keeps_tails {
+            self.tails.push(tail);
+        }
+    }
+
+    /// Enough has been gathered.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.count >= RUN_MESSAGES_MAX || self.tail_bytes >= self.tail_bytes_max
+    }
+
     /// Forgets the messages.
     pub(crate) fn clear(&mut self) {
+        self.count = 0;
         self.tails.clear();
         self.tail_bytes = 0;
         self.payload_bytes = 0;
-    }
-
-    /// Bytes that the run will put into outboxes, roughly.
-    pub(crate) fn output_bytes(&self) -> usize {
-        (self.tail_bytes + self.tails.len() * 16) * self.receivers
     }
 }
 

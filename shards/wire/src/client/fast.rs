@@ -5,7 +5,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::op::{Op, Step};
-use super::parse::{ParseLimits, parse_size};
+use super::parse::{ParseLimits, SIZE_DIGITS_MAX, parse_size};
 
 /// A whole publish at the start of `input`, or `None` if the general path has to look.
 ///
@@ -106,4 +106,38 @@ fn field_end(text: &[u8]) -> Option<usize> {
     }
     let at = tail.iter().position(|&byte| byte <= b' ')?;
     Some(before.wrapping_add(at))
+}
+
+/// A whole plain publish that begins with `head`, which is `PUB`, the subject and a blank as an
+/// earlier one had them: where the body begins, and the bytes of the operation. `None` if the
+/// general path has to look; then nothing is said about the input.
+///
+/// The size has no leading zero, so what follows `head` is what an `MSG` carries behind its sid.
+#[inline(always)]
+#[must_use]
+pub fn again(input: &[u8], head: &[u8], limits: &ParseLimits) -> Option<(usize, usize)> {
+    let rest = input.strip_prefix(head)?;
+    let mut size: usize = 0;
+    let mut digits: usize = 0;
+    loop {
+        match rest.get(digits) {
+            Some(digit @ b'0'..=b'9') if digits < SIZE_DIGITS_MAX => {
+                size = size.wrapping_mul(10).wrapping_add(usize::from(digit & 15));
+                digits = digits.wrapping_add(1);
+            }
+            Some(b'\r') => break,
+            _ => return None,
+        }
+    }
+    let zero_led = digits > 1 && rest.first() == Some(&b'0');
+    let body_at = head.len().wrapping_add(digits).wrapping_add(2);
+    let body_end = body_at.wrapping_add(size);
+    let whole = digits > 0
+        && !zero_led
+        && size <= limits.max_payload
+        && body_at <= limits.max_control_line
+        && rest.get(digits.wrapping_add(1)) == Some(&b'\n')
+        && input.get(body_end) == Some(&b'\r')
+        && input.get(body_end.wrapping_add(1)) == Some(&b'\n');
+    whole.then_some((body_at, body_end.wrapping_add(2)))
 }

@@ -11,6 +11,7 @@ pub mod parse;
 
 pub use connect::{Connect, ConnectError};
 pub use errors::{ClientError, ClosedReason};
+pub use fast::again as parse_again;
 pub use info::Info;
 pub use op::{Op, Step};
 pub use parse::{ParseError, ParseLimits, parse};
