@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
 use crate::error::{During, Result};
 
@@ -42,7 +42,10 @@ impl Poll {
     /// The process is out of descriptors.
     pub fn new() -> Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).during("epoll_create")?;
-        Ok(Self { epoll, events: Vec::with_capacity(1024) })
+        Ok(Self {
+            epoll,
+            events: Vec::with_capacity(1024),
+        })
     }
 
     /// Watches `fd` under `token`.
@@ -52,9 +55,7 @@ impl Poll {
     pub fn add(&self, fd: impl AsFd, token: usize, watch: Watch) -> Result<()> {
         let flags = match watch {
             Watch::Read => EventFlags::IN | EventFlags::RDHUP,
-            Watch::Edges => {
-                EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET
-            }
+            Watch::Edges => EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET,
         };
         epoll::add(&self.epoll, fd, EventData::new_u64(token as u64), flags).during("epoll_ctl")
     }

@@ -30,8 +30,16 @@ impl Probe {
     /// Compares the bytes `at..at + len` (at most 16) of frames shaped like `frame`.
     fn new(frame: &[u8], at: usize, len: usize) -> Self {
         let len = len.min(16);
-        let mask = if len == 16 { u128::MAX } else { (1_u128 << (len * 8)) - 1 };
-        Self { at, mask, want: load(frame, at).unwrap_or(0) & mask }
+        let mask = if len == 16 {
+            u128::MAX
+        } else {
+            (1_u128 << (len * 8)) - 1
+        };
+        Self {
+            at,
+            mask,
+            want: load(frame, at).unwrap_or(0) & mask,
+        }
     }
 
     #[inline]
@@ -42,12 +50,18 @@ impl Probe {
 
 #[inline]
 fn load(frame: &[u8], at: usize) -> Option<u128> {
-    frame.get(at..at + 16)?.first_chunk::<16>().map(|c| u128::from_le_bytes(*c))
+    frame
+        .get(at..at + 16)?
+        .first_chunk::<16>()
+        .map(|c| u128::from_le_bytes(*c))
 }
 
 #[inline]
 fn word(frame: &[u8], at: usize) -> Option<u32> {
-    frame.get(at..at + 4)?.first_chunk::<4>().map(|c| u32::from_le_bytes(*c))
+    frame
+        .get(at..at + 4)?
+        .first_chunk::<4>()
+        .map(|c| u32::from_le_bytes(*c))
 }
 
 /// The learned shape of a frame.
@@ -123,8 +137,8 @@ impl Scanner {
                 return Ok(());
             }
             // What is left is the start of a frame, a control line, or the first frame.
-            let unfinished = self.shape.is_some_and(|s| rest.len() < s.frame_len)
-                && rest.starts_with(b"MSG ");
+            let unfinished =
+                self.shape.is_some_and(|s| rest.len() < s.frame_len) && rest.starts_with(b"MSG ");
             let parsed = if unfinished { None } else { op::parse(rest)? };
             let Some((op, used)) = parsed else {
                 self.carry.extend_from_slice(rest);
@@ -146,7 +160,9 @@ impl Scanner {
     /// Jumps over the frames of the learned shape; returns the bytes passed.
     #[inline]
     fn jump(&mut self, data: &[u8]) -> Result<usize> {
-        let (Some(shape), Some(expect)) = (self.shape, self.expect.as_ref()) else { return Ok(0) };
+        let (Some(shape), Some(expect)) = (self.shape, self.expect.as_ref()) else {
+            return Ok(0);
+        };
         let cycle = expect.order_cycle;
         let mut count = 0_u64;
         let mut used = 0;
@@ -169,17 +185,32 @@ impl Scanner {
     /// Checks the first message in full and learns the shape from it. Does not count it:
     /// the jump that follows does.
     fn learn(&mut self, op: &Op<'_>, frame: &[u8]) -> Result<()> {
-        let Op::Msg { subject, payload, header_len, .. } = op else { return Ok(()) };
+        let Op::Msg {
+            subject,
+            payload,
+            header_len,
+            ..
+        } = op
+        else {
+            return Ok(());
+        };
         let Some(expect) = &self.expect else {
-            return Err(HarnessError::Protocol("a message nobody subscribed to".into()));
+            return Err(HarnessError::Protocol(
+                "a message nobody subscribed to".into(),
+            ));
         };
         let strange = payload.len() != expect.size
-            || expect.subject.as_ref().is_some_and(|s| s.as_bytes() != *subject)
+            || expect
+                .subject
+                .as_ref()
+                .is_some_and(|s| s.as_bytes() != *subject)
             || self.shape.is_some();
         if strange || frame.len() < 16 {
             let head = frame.get(..*header_len).unwrap_or_default();
             let head = String::from_utf8_lossy(head);
-            return Err(HarnessError::Protocol(format!("unexpected message {head:?}")));
+            return Err(HarnessError::Protocol(format!(
+                "unexpected message {head:?}"
+            )));
         }
         // With one subject the whole line is constant. With many, the verb and the size are.
         let line_end = *header_len;
@@ -204,9 +235,13 @@ impl Scanner {
 #[inline]
 fn in_order(next: &mut [u32], cycle: u32, frame: &[u8], header_len: usize) -> Result<()> {
     let stamp = word(frame, header_len).zip(word(frame, header_len + 4));
-    let Some((place, source)) = stamp else { return Ok(()) };
+    let Some((place, source)) = stamp else {
+        return Ok(());
+    };
     let Some(want) = next.get_mut(source as usize) else {
-        return Err(HarnessError::Count(format!("a message of unknown publisher {source}")));
+        return Err(HarnessError::Count(format!(
+            "a message of unknown publisher {source}"
+        )));
     };
     if *want != place {
         return Err(HarnessError::Count(format!(
@@ -269,7 +304,10 @@ mod tests {
             feed(&mut scanner, &bytes, piece).unwrap();
             assert_eq!(scanner.frames, 12, "pieces of {piece}");
             assert_eq!(scanner.payload_bytes, 12 * 16);
-            assert_eq!((scanner.pongs, scanner.pings_due, scanner.carried()), (1, 1, 0));
+            assert_eq!(
+                (scanner.pongs, scanner.pings_due, scanner.carried()),
+                (1, 1, 0)
+            );
         }
     }
 
@@ -295,7 +333,12 @@ mod tests {
         for n in 0..10 {
             bytes.extend_from_slice(format!("MSG s.{n} 10{n} 2\r\nxx\r\n").as_bytes());
         }
-        let many = Expect { size: 2, subject: None, order_cycle: None, sources: 0 };
+        let many = Expect {
+            size: 2,
+            subject: None,
+            order_cycle: None,
+            sources: 0,
+        };
         for piece in 1..bytes.len() {
             let mut scanner = Scanner::new(Some(many.clone()));
             feed(&mut scanner, &bytes, piece).unwrap();

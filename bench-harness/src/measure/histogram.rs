@@ -37,7 +37,9 @@ impl Latencies {
     /// # Errors
     /// Never with equal bounds; the library's own check is passed on.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
-        self.histogram.add(&other.histogram).map_err(|e| HarnessError::Usage(e.to_string()))
+        self.histogram
+            .add(&other.histogram)
+            .map_err(|e| HarnessError::Usage(e.to_string()))
     }
 
     /// The summary; all zero when nothing was recorded.
@@ -61,8 +63,8 @@ impl Latencies {
 
 /// The quantiles drawn in the percentile plot.
 const CURVE: [f64; 16] = [
-    0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999,
-    0.99999, 1.0,
+    0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999, 0.99999,
+    1.0,
 ];
 
 /// What is reported of a histogram, in microseconds.

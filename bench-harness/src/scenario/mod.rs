@@ -63,7 +63,8 @@ impl Kind {
     /// The name on the command line.
     #[must_use]
     pub fn name(self) -> String {
-        self.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
+        self.to_possible_value()
+            .map_or_else(String::new, |v| v.get_name().to_owned())
     }
 }
 
@@ -177,12 +178,9 @@ impl Subject {
 /// Anything that makes the figures worthless: lost messages, closed connections, timeouts.
 pub fn run(subject: &Subject, params: &Params) -> Result<Outcome> {
     match params.kind {
-        Kind::PubOnly
-        | Kind::OneToOne
-        | Kind::NToN
-        | Kind::Fanout
-        | Kind::Fanin
-        | Kind::Queue => throughput::run(subject, params),
+        Kind::PubOnly | Kind::OneToOne | Kind::NToN | Kind::Fanout | Kind::Fanin | Kind::Queue => {
+            throughput::run(subject, params)
+        }
         Kind::Reqrep | Kind::ReqrepOpen => on_cpu(params, || reqrep::run(subject, params)),
         Kind::SlowSubscriber => on_cpu(params, || slow::run_slow(subject, params)),
         Kind::Burst => on_cpu(params, || slow::run_burst(subject, params)),
@@ -206,6 +204,8 @@ where
             }
             work()
         });
-        thread.join().unwrap_or_else(|_| Err(HarnessError::Usage("a load thread died".into())))
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(HarnessError::Usage("a load thread died".into())))
     })
 }
