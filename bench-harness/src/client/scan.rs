@@ -27,18 +27,23 @@ struct Probe {
 }
 
 impl Probe {
-    /// Compares the bytes `at..at + len` (at most 16) of frames shaped like `frame`.
+    /// Compares the bytes `at..at + len` (at most 16) of frames shaped like `frame`, which
+    /// must have at least 16 bytes. The load is moved forward where it would pass the end.
     fn new(frame: &[u8], at: usize, len: usize) -> Self {
-        let len = len.min(16);
-        let mask = if len == 16 {
+        let base = at.min(frame.len().saturating_sub(16));
+        let (skip, len) = ((at - base).min(16), len.min(16));
+        let ones = if len == 16 {
             u128::MAX
         } else {
             (1_u128 << (len * 8)) - 1
         };
+        let mask = ones
+            .checked_shl(u32::try_from(skip * 8).unwrap_or(128))
+            .unwrap_or(0);
         Self {
-            at,
+            at: base,
             mask,
-            want: load(frame, at).unwrap_or(0) & mask,
+            want: load(frame, base).unwrap_or(0) & mask,
         }
     }
 
@@ -219,13 +224,12 @@ impl Scanner {
         } else {
             (4, expect.size.to_string().len() + 3)
         };
-        let end_len = end_len.min(16);
-        let end_at = (line_end - end_len.min(line_end)).min(frame.len() - 16);
+        let end_len = end_len.min(16).min(line_end);
         self.shape = Some(Shape {
             frame_len: frame.len(),
             header_len: line_end,
             start: Probe::new(frame, 0, start_len),
-            end: Probe::new(frame, end_at, line_end - end_at),
+            end: Probe::new(frame, line_end - end_len, end_len),
         });
         Ok(())
     }

@@ -47,6 +47,9 @@ pub struct CompareArgs {
     /// Shards of our server.
     #[arg(long, default_value_t = 1)]
     shards: usize,
+    /// Write no `shards` block for ours: with one binary on both sides, shows the noise.
+    #[arg(long)]
+    control: bool,
     /// Our `spin` setting for the cases that busy-poll.
     #[arg(long, default_value = "adaptive")]
     spin: String,
@@ -182,7 +185,10 @@ fn run_case(args: &CompareArgs, case: Case, bar: &indicatif::ProgressBar) -> Res
         .collect::<Vec<_>>()
         .join(",");
     let spin = if case.spin { args.spin.as_str() } else { "off" };
-    let shards = format!("shards {{ count: {count}, cpus: \"{list}\", spin: \"{spin}\" }}\n");
+    let mut shards = String::new();
+    if !args.control {
+        shards = format!("shards {{ count: {count}, cpus: \"{list}\", spin: \"{spin}\" }}\n");
+    }
     let ours = Launch {
         binary: args.ours.clone(),
         cpus,
