@@ -65,8 +65,8 @@ pub struct CompareArgs {
     /// Measured window of every case, instead of each case's own.
     #[arg(long, value_parser = parse_duration)]
     duration: Option<Duration>,
-    /// How latency cases wait for the server.
-    #[arg(long, value_enum, default_value_t = Wait::Block)]
+    /// How latency cases wait for the server; spinning keeps our own wake-up out of them.
+    #[arg(long, value_enum, default_value_t = Wait::Spin)]
     wait: Wait,
     /// Write all values of all rounds as JSON.
     #[arg(long, value_name = "FILE")]

@@ -211,10 +211,7 @@ fn trouble_and_scale() -> Vec<Case> {
         row("subscribe_cpu_us", Goal::Report),
     ];
     let million = case("subs-million", &["scale"], Kind::SubsMillion, 16, rows);
-    let rows = vec![
-        row("match_cpu_ns_per_msg", Goal::Report),
-        row("rss_bytes_per_subscription", Goal::Report),
-    ];
+    let rows = vec![row("match_cpu_ns_per_msg", Goal::Report)];
     let mut thousand = case("subs-thousand", &["scale"], Kind::SubsMillion, 16, rows);
     thousand.params.subs = 1000;
     let rows = vec![

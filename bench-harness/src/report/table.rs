@@ -1,8 +1,10 @@
 //! The table of a comparison, for a terminal and as Markdown.
 
+use super::Outcome;
 use super::text::{columns, number};
 use crate::compare::plan::Goal;
 use crate::compare::result::{CaseResult, Comparison, RowResult, Spread, Verdict};
+use crate::measure::histogram::median;
 
 /// The head of the table.
 const HEAD: [&str; 8] = [
@@ -37,6 +39,25 @@ fn verdict(verdict: Verdict) -> &'static str {
     }
 }
 
+/// The load's own CPU beside ours and theirs: far below 100 for each thread, or waiting by
+/// spinning, shows that the load was not what limited the server.
+fn load(case: &CaseResult) -> String {
+    let of = |outcomes: &[Outcome]| -> Option<String> {
+        let values: Vec<f64> = outcomes
+            .iter()
+            .filter_map(|o| o.get("harness_cpu_percent"))
+            .collect();
+        Some(number(median(&values)?.round()))
+    };
+    match (of(&case.ours), of(&case.theirs)) {
+        (None, None) => String::new(),
+        (ours, theirs) => {
+            let text = |v: Option<String>| v.unwrap_or_else(|| "-".into());
+            format!("{} / {}", text(ours), text(theirs))
+        }
+    }
+}
+
 fn cells(case: &CaseResult, index: usize, row: &RowResult) -> Vec<String> {
     let name = if index == 0 { case.case.name } else { "" };
     vec![
@@ -49,6 +70,11 @@ fn cells(case: &CaseResult, index: usize, row: &RowResult) -> Vec<String> {
             .map_or_else(|| "-".into(), |r| format!("{}×", number(r))),
         goal(row.goal),
         verdict(row.verdict).into(),
+        if index == 0 {
+            load(case)
+        } else {
+            String::new()
+        },
     ]
 }
 
@@ -69,7 +95,10 @@ fn body(cases: &[CaseResult]) -> Vec<Vec<String>> {
 pub fn text(cases: &[CaseResult]) -> String {
     let mut rows = vec![HEAD.map(String::from).to_vec()];
     rows.extend(body(cases));
-    let mut out = columns(&rows, &[false, false, false, true, true, true, true, false]);
+    let mut out = columns(
+        &rows,
+        &[false, false, false, true, true, true, true, false, true],
+    );
     for failure in cases.iter().flat_map(|c| &c.failures) {
         out.push_str(&format!("  FAILED {failure}\n"));
     }
@@ -89,8 +118,8 @@ pub fn markdown(comparison: &Comparison) -> String {
         comparison.processor,
         comparison.cpus
     );
-    out.push_str("| case | figure | unit | ours | theirs | ratio | goal | |\n");
-    out.push_str("|---|---|---|---:|---:|---:|---:|---|\n");
+    out.push_str("| case | figure | unit | ours | theirs | ratio | goal | | load CPU % |\n");
+    out.push_str("|---|---|---|---:|---:|---:|---:|---|---:|\n");
     for row in body(&comparison.cases) {
         out.push_str(&format!("| {} |\n", row.join(" | ")));
     }
