@@ -8,7 +8,7 @@ use std::thread;
 
 /// How the server treats messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
+pub(crate) enum Manner {
     /// As it should.
     Honest,
     /// Forgets the delivery with this number.
@@ -37,7 +37,7 @@ struct State {
 }
 
 /// Starts the server on a free port; it lives as long as the test process.
-pub fn start(manner: Manner) -> SocketAddr {
+pub(crate) fn start(manner: Manner) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let state = Arc::new(Mutex::new(State::default()));
