@@ -16,6 +16,7 @@ use crate::client::op::{self, Op};
 use crate::client::outbuf::OutBuf;
 use crate::client::poll::{Poll, Watch};
 use crate::error::{HarnessError, Result};
+use crate::measure::cpu;
 use crate::measure::histogram::Latencies;
 use crate::report::Outcome;
 
@@ -138,6 +139,12 @@ impl OpenPublisher {
     }
 }
 
+fn subscribed(subject: &Subject) -> Result<Conn> {
+    let mut conn = subject.target.connect()?;
+    exchange::apply(&mut conn, b"SUB bench.slow 1\r\n", PATIENCE)?;
+    Ok(conn)
+}
+
 /// Runs `slow-subscriber`.
 ///
 /// # Errors
@@ -154,16 +161,10 @@ pub fn run_slow(subject: &Subject, params: &Params) -> Result<Outcome> {
     } else {
         2.0
     };
-    let subscribed = |queue: &str| -> Result<Conn> {
-        let mut conn = subject.target.connect()?;
-        let line = format!("SUB bench.slow{queue} 1\r\n");
-        exchange::apply(&mut conn, line.as_bytes(), PATIENCE)?;
-        Ok(conn)
-    };
-    let slow = PacedReader::new(subscribed("")?, slow_mib * MIB);
+    let slow = PacedReader::new(subscribed(subject)?, slow_mib * MIB);
     let (out, unread) = (OutBuf::default(), Vec::new());
     let fast = FastReader {
-        conn: subscribed("")?,
+        conn: subscribed(subject)?,
         out,
         unread,
         received: 0,
@@ -191,9 +192,10 @@ pub fn run_slow(subject: &Subject, params: &Params) -> Result<Outcome> {
         buffer: vec![0; 256 << 10],
         wait: params.wait,
     };
-    let cpu_from = subject.cpu_ns()?;
+    let (cpu_from, own_from, from) = (subject.cpu_ns()?, cpu::thread_ns(), Instant::now());
     let late = work.run(total)?;
-    let cpu_to = subject.cpu_ns()?;
+    let (cpu_to, own_to) = (subject.cpu_ns()?, cpu::thread_ns());
+    let seconds = from.elapsed().as_secs_f64();
     let mut outcome = Outcome::new(params);
     outcome.put_latency(work.latencies.summary());
     outcome.put("messages", total as f64, "");
@@ -205,6 +207,11 @@ pub fn run_slow(subject: &Subject, params: &Params) -> Result<Outcome> {
             "us",
         );
     }
+    outcome.put(
+        "harness_cpu_percent",
+        (own_to - own_from) as f64 / seconds / 1e7,
+        "%",
+    );
     report_reader(&mut outcome, &work.slow, work.publisher.start);
     outcome.put_memory(subject.memory()?);
     Ok(outcome)
