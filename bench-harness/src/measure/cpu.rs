@@ -22,7 +22,9 @@ pub fn process_ns(pid: u32) -> Result<u64> {
     for entry in fs::read_dir(&tasks).during(tasks.clone())? {
         let path = entry.during(tasks.clone())?.path().join("schedstat");
         // A thread may end between the listing and the read.
-        let Ok(text) = fs::read_to_string(&path) else { continue };
+        let Ok(text) = fs::read_to_string(&path) else {
+            continue;
+        };
         total += first_number(&text).unwrap_or(0);
     }
     if total > 0 {

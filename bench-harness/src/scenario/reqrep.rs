@@ -37,7 +37,13 @@ struct Peer {
 impl Peer {
     fn new(conn: Conn) -> Self {
         let (out, unread) = (OutBuf::default(), Vec::new());
-        Self { conn, out, unread, next: 0, sent_at: Instant::now() }
+        Self {
+            conn,
+            out,
+            unread,
+            next: 0,
+            sent_at: Instant::now(),
+        }
     }
 }
 
@@ -85,24 +91,44 @@ pub fn run(subject: &Subject, params: &Params) -> Result<Outcome> {
         }
     }
     work.turn_until(work.record_from, params.wait)?;
-    let from = (Instant::now(), work.answered, subject.cpu_ns()?, cpu::thread_ns());
+    let from = (
+        Instant::now(),
+        work.answered,
+        subject.cpu_ns()?,
+        cpu::thread_ns(),
+    );
     work.turn_until(end, params.wait)?;
-    let to = (Instant::now(), work.answered, subject.cpu_ns()?, cpu::thread_ns());
+    let to = (
+        Instant::now(),
+        work.answered,
+        subject.cpu_ns()?,
+        cpu::thread_ns(),
+    );
     work.finish(params.wait)?;
 
     let mut outcome = Outcome::new(params);
     let seconds = (to.0 - from.0).as_secs_f64();
     let count = (to.1 - from.1) as f64;
     if count == 0.0 {
-        return Err(HarnessError::Timeout("not one answer within the window".into()));
+        return Err(HarnessError::Timeout(
+            "not one answer within the window".into(),
+        ));
     }
     outcome.put_latency(work.latencies.summary());
     outcome.put("requests_per_s", count / seconds, "/s");
     if let (Some(a), Some(b)) = (from.2, to.2) {
-        outcome.put("server_cpu_us_per_request", (b - a) as f64 / 1000.0 / count, "us");
+        outcome.put(
+            "server_cpu_us_per_request",
+            (b - a) as f64 / 1000.0 / count,
+            "us",
+        );
         outcome.put("server_cpu_percent", (b - a) as f64 / seconds / 1e7, "%");
     }
-    outcome.put("harness_cpu_percent", (to.3 - from.3) as f64 / seconds / 1e7, "%");
+    outcome.put(
+        "harness_cpu_percent",
+        (to.3 - from.3) as f64 / seconds / 1e7,
+        "%",
+    );
     outcome.put_memory(subject.memory()?);
     Ok(outcome)
 }
@@ -121,7 +147,11 @@ impl Loop {
             poll.add(&conn, index, Watch::Edges)?;
             clients.push(Peer::new(conn));
         }
-        let rate = if params.rate > 0.0 { params.rate } else { RATE_DEFAULT };
+        let rate = if params.rate > 0.0 {
+            params.rate
+        } else {
+            RATE_DEFAULT
+        };
         let open = params.kind == Kind::ReqrepOpen;
         let period = Duration::from_secs_f64(1.0 / rate);
         let now = Instant::now();
@@ -132,7 +162,11 @@ impl Loop {
             payload: vec![b'x'; params.size],
             buffer: vec![0; 128 << 10],
             latencies: Latencies::new()?,
-            pace: if open { Pace::Open { period } } else { Pace::Closed },
+            pace: if open {
+                Pace::Open { period }
+            } else {
+                Pace::Closed
+            },
             start: now,
             record_from: now,
             made: 0,
@@ -151,10 +185,15 @@ impl Loop {
     fn request(&mut self, index: usize, now: Instant) -> Result<()> {
         let size = self.payload.len();
         let made = self.made;
-        let Some(client) = self.clients.get_mut(index) else { return Ok(()) };
+        let Some(client) = self.clients.get_mut(index) else {
+            return Ok(());
+        };
         let out = client.out.tail();
         // Writing into a Vec cannot fail.
-        let _ = write!(out, "PUB bench.service _INBOX.bench.{index}.{made:012} {size}\r\n");
+        let _ = write!(
+            out,
+            "PUB bench.service _INBOX.bench.{index}.{made:012} {size}\r\n"
+        );
         out.extend_from_slice(&self.payload);
         out.extend_from_slice(b"\r\n");
         client.sent_at = now;
@@ -168,7 +207,9 @@ impl Loop {
 
     /// Makes all requests of the open loop that are due.
     fn catch_up(&mut self, now: Instant) -> Result<()> {
-        let Pace::Open { period } = self.pace else { return Ok(()) };
+        let Pace::Open { period } = self.pace else {
+            return Ok(());
+        };
         while self.open && self.due(self.made, period) <= now {
             let index = usize::try_from(self.made).unwrap_or(0) % self.clients.len().max(1);
             self.request(index, now)?;
@@ -223,10 +264,20 @@ impl Loop {
 
     /// Answers all requests that came in, with one write.
     fn respond(&mut self) -> Result<()> {
-        let Self { responder, buffer, payload, .. } = self;
+        let Self {
+            responder,
+            buffer,
+            payload,
+            ..
+        } = self;
         read_all(responder, buffer, |op, out| {
-            let Op::Msg { reply: Some(reply), .. } = op else {
-                return Err(HarnessError::Protocol("a request without reply subject".into()));
+            let Op::Msg {
+                reply: Some(reply), ..
+            } = op
+            else {
+                return Err(HarnessError::Protocol(
+                    "a request without reply subject".into(),
+                ));
             };
             out.extend_from_slice(b"PUB ");
             out.extend_from_slice(reply);
@@ -245,7 +296,9 @@ impl Loop {
             Pace::Closed => 0,
             Pace::Open { .. } => self.clients.len() as u64,
         };
-        let Some(client) = self.clients.get_mut(index) else { return Ok(()) };
+        let Some(client) = self.clients.get_mut(index) else {
+            return Ok(());
+        };
         let (sent_at, mut next) = (client.sent_at, client.next);
         if step > 0 && next == 0 {
             next = index as u64;
@@ -253,7 +306,9 @@ impl Loop {
         let first = next;
         let mut answers = 0_u64;
         read_all(client, &mut self.buffer, |op, _| {
-            let Op::Msg { subject, .. } = op else { return Ok(()) };
+            let Op::Msg { subject, .. } = op else {
+                return Ok(());
+            };
             let number = subject.rsplit(|b| *b == b'.').next().and_then(op::number);
             if number != Some(next) {
                 let why = format!("client {index}: answer {number:?} where {next} was due");
@@ -294,7 +349,9 @@ impl Loop {
             let now = Instant::now();
             if now >= deadline {
                 let missing = self.made - self.answered;
-                return Err(HarnessError::Count(format!("{missing} requests never answered")));
+                return Err(HarnessError::Count(format!(
+                    "{missing} requests never answered"
+                )));
             }
             self.turn(now, deadline, wait, &mut ready)?;
         }
@@ -332,7 +389,8 @@ fn read_all(
             at += used;
         }
         if whole {
-            peer.unread.extend_from_slice(fresh.get(at..).unwrap_or_default());
+            peer.unread
+                .extend_from_slice(fresh.get(at..).unwrap_or_default());
         } else {
             peer.unread.drain(..at);
         }
