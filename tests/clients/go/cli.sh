@@ -72,7 +72,4 @@ ok server_check_connection 'OK' "$OUT/check"
 nats rtt >"$OUT/rtt" 2>&1
 ok rtt 'nats://' "$OUT/rtt"
 
-nats --user admin --password secret server ping 1 >"$OUT/ping" 2>&1
-ok server_ping 'rtt=' "$OUT/ping"
-
 [ "$FAILED" -eq 0 ]
