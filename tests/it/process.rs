@@ -10,11 +10,7 @@ use crate::support::{Conn, Server, poll};
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(binary()).args(arguments).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (
-        output.status.code(),
-        text(&output.stdout),
-        text(&output.stderr),
-    )
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
 #[test]
@@ -40,16 +36,10 @@ fn help_goes_to_standard_output() {
 fn unknown_flags_and_words_are_refused() {
     // nats-server ends with 0 here; who scripts it may rely on that.
     let (_, out, err) = run(&["--bogus"]);
-    assert!(
-        format!("{out}{err}").contains("flag provided but not defined: -bogus"),
-        "{out}{err}"
-    );
+    assert!(format!("{out}{err}").contains("flag provided but not defined: -bogus"), "{out}{err}");
     let (code, out, err) = run(&["foo"]);
     assert_eq!(code, Some(1));
-    assert!(
-        format!("{out}{err}").contains(r#"unrecognized command: "foo""#),
-        "{err}"
-    );
+    assert!(format!("{out}{err}").contains(r#"unrecognized command: "foo""#), "{err}");
 }
 
 #[test]
@@ -66,10 +56,7 @@ fn configuration_check() {
     let (code, out, err) = run(&["-t", "-c", path]);
     let said = format!("{out}{err}");
     assert_eq!(code, Some(1), "{said}");
-    assert!(
-        said.contains("c.conf:2:1") && said.contains("no_such_key"),
-        "{said}"
-    );
+    assert!(said.contains("c.conf:2:1") && said.contains("no_such_key"), "{said}");
     let (code, _, err) = run(&["-t"]);
     assert_eq!(code, Some(1));
     assert!(err.contains("-c"), "{err}");
@@ -80,15 +67,9 @@ fn a_bad_configuration_starts_nothing_and_names_every_error() {
     let config = "max_payload: \"many\"\nno_such_key: 1\nauthorization { users = [ { user: u, pss: p } ] }\n";
     let (status, said) = Options::new().config(config).start_refused();
     assert_eq!(status.code(), Some(1), "{said}");
-    assert!(
-        said.contains("server.conf:2:1") && said.contains("no_such_key"),
-        "{said}"
-    );
+    assert!(said.contains("server.conf:2:1") && said.contains("no_such_key"), "{said}");
     if oracle().is_none() {
-        assert!(
-            said.contains("server.conf:1:") && said.contains("server.conf:3:"),
-            "{said}"
-        );
+        assert!(said.contains("server.conf:1:") && said.contains("server.conf:3:"), "{said}");
     }
 }
 
@@ -116,10 +97,7 @@ fn start_lines_that_tools_look_for() {
     }
     let first = server.log_text();
     let first = first.lines().next().unwrap();
-    assert!(
-        first.starts_with(&format!("[{}] 2", server.pid())),
-        "{first}"
-    );
+    assert!(first.starts_with(&format!("[{}] 2", server.pid())), "{first}");
 }
 
 #[test]
@@ -135,9 +113,7 @@ fn flags_override_the_file() {
 
 #[test]
 fn ports_and_pid_files_come_and_go() {
-    let mut server = Options::new()
-        .flags(["-P", "server.pid", "-m", "-1"])
-        .start();
+    let mut server = Options::new().flags(["-P", "server.pid", "-m", "-1"]).start();
     let pid_file = server.dir().join("server.pid");
     let pid = std::fs::read_to_string(&pid_file).unwrap();
     assert_eq!(pid, server.pid().to_string());
@@ -146,10 +122,7 @@ fn ports_and_pid_files_come_and_go() {
         let text = std::fs::read(&ports_file).ok()?;
         serde_json::from_slice::<serde_json::Value>(&text).ok()
     });
-    assert_eq!(
-        ports["nats"][0],
-        format!("nats://127.0.0.1:{}", server.port)
-    );
+    assert_eq!(ports["nats"][0], format!("nats://127.0.0.1:{}", server.port));
     let monitor = format!("http://127.0.0.1:{}", server.monitor_port.unwrap());
     assert_eq!(ports["monitoring"][0], monitor);
     server.signal(Signal::TERM);
@@ -159,17 +132,11 @@ fn ports_and_pid_files_come_and_go() {
 
 #[test]
 fn log_file_is_written_and_reopened() {
-    let server = Options::new()
-        .flags(["-l", "server.log"])
-        .log_elsewhere()
-        .start();
+    let server = Options::new().flags(["-l", "server.log"]).log_elsewhere().start();
     let log = server.dir().join("server.log");
     let moved = server.dir().join("server.log.1");
     poll("the ready line in the file", || {
-        std::fs::read_to_string(&log)
-            .ok()?
-            .contains("Server is ready")
-            .then_some(())
+        std::fs::read_to_string(&log).ok()?.contains("Server is ready").then_some(())
     });
     std::fs::rename(&log, &moved).unwrap();
     server.signal(Signal::USR1);
@@ -193,10 +160,8 @@ fn interrupt_and_terminate_exit_with_zero() {
 
 #[test]
 fn signal_command_reaches_the_process() {
-    let mut server = Options::new()
-        .config("max_payload: 1000\n")
-        .flags(["-P", "server.pid"])
-        .start();
+    let mut server =
+        Options::new().config("max_payload: 1000\n").flags(["-P", "server.pid"]).start();
     let pid = server.pid();
     let (code, _, err) = run(&["--signal", &format!("reload={pid}")]);
     assert_eq!(code, Some(0), "{err}");
@@ -228,8 +193,5 @@ fn trace_lines_show_the_protocol_without_secrets() {
     conn.send("PUB traced.subject 2\r\nhi\r\n");
     conn.sync();
     server.wait_log("[PUB traced.subject 2]");
-    assert!(
-        !server.log_text().contains("tr0ub4dor"),
-        "a password stands in the log"
-    );
+    assert!(!server.log_text().contains("tr0ub4dor"), "a password stands in the log");
 }

@@ -14,37 +14,19 @@ use crate::support::{Conn, DEADLINE, Server, http, poll};
 
 /// Plays the file; an error says where it differs and what came instead.
 pub(crate) fn play(path: &Path, shards: usize) -> Result<(), String> {
-    let file = path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let script = Script::read(path).map_err(|error| format!("{file}: {error}"))?;
     let config = text::config(&script.config).map_err(|error| format!("{file}: {error}"))?;
     let started = std::panic::catch_unwind(|| {
-        let flags = ["-m", "-1"]
-            .into_iter()
-            .map(String::from)
-            .chain(script.flags.clone());
-        Options::new()
-            .config(config)
-            .flags(flags)
-            .shards(shards)
-            .start()
+        let flags = ["-m", "-1"].into_iter().map(String::from).chain(script.flags.clone());
+        Options::new().config(config).flags(flags).shards(shards).start()
     });
     let server = started.map_err(|_| format!("{file}: the server did not start"))?;
-    let mut stage = Stage {
-        server,
-        answers_pings: script.answers_pings,
-        conns: HashMap::new(),
-        chosen: None,
-    };
+    let mut stage =
+        Stage { server, answers_pings: script.answers_pings, conns: HashMap::new(), chosen: None };
     for step in &script.steps {
         if let Err(error) = stage.act(step) {
-            return Err(format!(
-                "{}.txt:{} on {shards} shard(s): {error}",
-                script.name, step.line
-            ));
+            return Err(format!("{}.txt:{} on {shards} shard(s): {error}", script.name, step.line));
         }
         if !stage.server.is_running() {
             let log = stage.server.log_text();
@@ -79,20 +61,12 @@ impl Stage {
                 self.open(name)?;
                 self.take_info(name).map(drop)
             }
-            Action::Send {
-                conn,
-                text,
-                ends_line,
-            } => self.send(conn, text, *ends_line),
+            Action::Send { conn, text, ends_line } => self.send(conn, text, *ends_line),
             Action::Expect { conns, text } => self.expect(conns, text),
             Action::Info { conn, checks } => self.check_info(conn, checks),
             Action::InfoKeys { conn, keys } => {
                 let found = keys_in_order(&self.take_info(conn)?);
-                if keys_fit(keys, &found) {
-                    Ok(())
-                } else {
-                    Err(format!("the keys are {found:?}"))
-                }
+                if keys_fit(keys, &found) { Ok(()) } else { Err(format!("the keys are {found:?}")) }
             }
             Action::Sync(name) => {
                 self.send(name, "PING", true)?;
@@ -100,19 +74,11 @@ impl Stage {
             }
             Action::Closed(name) => self.closed(name),
             Action::Refused(name) => self.refused(name),
-            Action::Close(name) => self
-                .conns
-                .remove(name)
-                .map(drop)
-                .ok_or_else(|| unknown(name)),
+            Action::Close(name) => self.conns.remove(name).map(drop).ok_or_else(|| unknown(name)),
             Action::Reason { conn, text } => self.reason(conn, text),
             Action::Reload(config) => {
                 let line = self.server.reload(&text::config(config)?);
-                if line.contains("Reloaded server configuration") {
-                    Ok(())
-                } else {
-                    Err(line)
-                }
+                if line.contains("Reloaded server configuration") { Ok(()) } else { Err(line) }
             }
             Action::Signal(name) => self.signal(name),
             Action::Log(text) => {
@@ -129,29 +95,16 @@ impl Stage {
     fn open(&mut self, name: &str) -> Result<(), String> {
         let mut conn = Conn::try_open(self.server.port).map_err(|error| error.to_string())?;
         conn.answers_pings = self.answers_pings;
-        self.conns.insert(
-            String::from(name),
-            Actor {
-                conn,
-                known: Known::default(),
-            },
-        );
+        self.conns.insert(String::from(name), Actor { conn, known: Known::default() });
         Ok(())
     }
 
     fn take_info(&mut self, name: &str) -> Result<String, String> {
         let actor = self.actor(name)?;
-        let line = actor
-            .conn
-            .line()
-            .map_err(|missing| format!("no INFO but {missing:?}"))?;
+        let line = actor.conn.line().map_err(|missing| format!("no INFO but {missing:?}"))?;
         let line = String::from_utf8_lossy(&line).into_owned();
-        let json = line
-            .strip_prefix("INFO ")
-            .and_then(|rest| rest.strip_suffix("} "));
-        let json = json
-            .map(|body| format!("{body}}}"))
-            .ok_or_else(|| format!("came: {line}"))?;
+        let json = line.strip_prefix("INFO ").and_then(|rest| rest.strip_suffix("} "));
+        let json = json.map(|body| format!("{body}}}")).ok_or_else(|| format!("came: {line}"))?;
         let fields: serde_json::Value =
             serde_json::from_str(&json).map_err(|error| format!("{error} in {json}"))?;
         let text_of = |key: &str| fields[key].as_str().map(String::from).unwrap_or_default();
@@ -198,18 +151,13 @@ impl Stage {
             Ok(line) => line,
             Err(missing) => {
                 let rest = actor.conn.pending_text();
-                return Err(format!(
-                    "wanted {wanted:?}, came {missing:?} after {rest:?}"
-                ));
+                return Err(format!("wanted {wanted:?}, came {missing:?} after {rest:?}"));
             }
         };
         if text::matches(wanted, &actor.known, &line)? {
             return Ok(());
         }
-        Err(format!(
-            "wanted {wanted:?}\n   came {:?}",
-            String::from_utf8_lossy(&line)
-        ))
+        Err(format!("wanted {wanted:?}\n   came {:?}", String::from_utf8_lossy(&line)))
     }
 
     /// Which connection the next line is read from: the one named, or the first of several that
@@ -221,21 +169,14 @@ impl Stage {
         }
         if let Some((group, name)) = &self.chosen
             && group == names
-            && self
-                .conns
-                .get(name)
-                .is_some_and(|actor| actor.conn.has_pending())
+            && self.conns.get(name).is_some_and(|actor| actor.conn.has_pending())
         {
             return Ok(name.clone());
         }
         let deadline = Instant::now() + DEADLINE;
         while Instant::now() < deadline {
             for name in names {
-                if self
-                    .actor(name)?
-                    .conn
-                    .wait_pending(Duration::from_millis(5))
-                {
+                if self.actor(name)?.conn.wait_pending(Duration::from_millis(5)) {
                     self.chosen = Some((names.to_vec(), name.clone()));
                     return Ok(name.clone());
                 }
@@ -249,10 +190,7 @@ impl Stage {
         match actor.conn.line() {
             Err(Missing::Closed) if actor.conn.pending_text().is_empty() => Ok(()),
             Err(missing) => Err(format!("{missing:?} after {:?}", actor.conn.pending_text())),
-            Ok(line) => Err(format!(
-                "not closed, came {:?}",
-                String::from_utf8_lossy(&line)
-            )),
+            Ok(line) => Err(format!("not closed, came {:?}", String::from_utf8_lossy(&line))),
         }
     }
 
@@ -260,13 +198,7 @@ impl Stage {
         match Conn::try_open(self.server.port) {
             Err(_) => Ok(()),
             Ok(conn) => {
-                self.conns.insert(
-                    String::from(name),
-                    Actor {
-                        conn,
-                        known: Known::default(),
-                    },
-                );
+                self.conns.insert(String::from(name), Actor { conn, known: Known::default() });
                 self.closed(name)
             }
         }
@@ -279,11 +211,7 @@ impl Stage {
             let page = http::json(server, &path);
             page["connections"][0]["reason"].as_str().map(String::from)
         });
-        if reason == wanted {
-            Ok(())
-        } else {
-            Err(format!("the reason is {reason:?}"))
-        }
+        if reason == wanted { Ok(()) } else { Err(format!("the reason is {reason:?}")) }
     }
 
     fn signal(&self, name: &str) -> Result<(), String> {
@@ -306,9 +234,7 @@ fn unknown(name: &str) -> String {
 fn keys_fit(wanted: &[String], found: &[String]) -> bool {
     let mut found = found.iter().peekable();
     let all = wanted.iter().all(|want| {
-        let optional = want
-            .strip_prefix('(')
-            .and_then(|rest| rest.strip_suffix(')'));
+        let optional = want.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
         let key = optional.unwrap_or(want);
         found.next_if(|next| *next == key).is_some() || optional.is_some()
     });
