@@ -15,7 +15,7 @@
 //! C1|C2< MSG q 1 2              exactly one of the two gets it; the lines that follow with the
 //!                               same names belong to that one
 //! C1 info jetstream="x" nonce !ldm     an INFO must come next; fields equal, present, absent
-//! C1 info-keys server_id version       an INFO with these keys in this order
+//! C1 info-keys server_id (xkey)        an INFO with these keys in this order, (some) optional
 //! C1 sync                       PING, and nothing but PONG comes
 //! C1 closed                     the server closes, nothing else comes
 //! C1 refused                    the server closes a connection just opened, or does not open it
