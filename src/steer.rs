@@ -16,6 +16,9 @@ use crate::logging::LogHandle;
 use crate::signals::ProcessSignal;
 use crate::translate::{self, AccountRegistry};
 
+/// Longest wait for the shards to stop accepting.
+const STOP_ACCEPTING_MAX: Duration = Duration::from_secs(1);
+
 /// What steering needs to know.
 pub(crate) struct Steering {
     pub(crate) flags: Flags,
@@ -64,6 +67,11 @@ impl Steering {
     fn lame_duck(&self, signals: &Receiver<ProcessSignal>) {
         tracing::info!("Entering lame duck mode, stop accepting new clients");
         self.shared.send_all(|| Control::StopAccepting);
+        // Whoever hears of the lame duck must not be able to come back to it.
+        let end = std::time::Instant::now() + STOP_ACCEPTING_MAX;
+        while self.shared.is_accepting() && std::time::Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.shared.send_all(|| Control::Command(Command::LameDuck));
         let grace = self.options.lame_duck_grace_period;
         let rest = self.options.lame_duck_duration.saturating_sub(grace);
@@ -117,6 +125,12 @@ impl Steering {
         let settings = Arc::new(settings);
         self.shared.send_all(|| Control::Tls(tls.clone()));
         self.shared.send_all(|| Control::Command(Command::Reload(Arc::clone(&settings))));
+        if let Ok(max) = usize::try_from(loaded.options.limits.connections_max) {
+            for (shard, keep) in kept(&self.shared.loads(), max).into_iter().enumerate() {
+                let command = Command::CloseExcess { keep };
+                self.shared.send(shard, Control::Command(command));
+            }
+        }
         let (debug, trace) = (log.levels.debug, log.levels.trace);
         self.shared.send_all(|| Control::LogLevels { debug, trace });
         let digest = loaded.digest.unwrap_or_default();
@@ -131,5 +145,31 @@ impl Steering {
         }
         tracing::info!("Reloaded server configuration ({digest})");
         Ok(())
+    }
+}
+
+/// How many connections each shard keeps so that `max` are left: the fullest shards give up the
+/// most.
+fn kept(loads: &[usize], max: usize) -> Vec<usize> {
+    let mut keep = loads.to_vec();
+    let mut excess = loads.iter().sum::<usize>().saturating_sub(max);
+    while excess > 0 {
+        let Some(most) = keep.iter_mut().max() else { break };
+        *most -= 1;
+        excess -= 1;
+    }
+    keep
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kept;
+
+    #[test]
+    fn the_fullest_shards_give_up_the_most() {
+        assert_eq!(kept(&[1, 1], 1), [1, 0]);
+        assert_eq!(kept(&[5, 2, 0], 4), [2, 2, 0]);
+        assert_eq!(kept(&[3, 3], 9), [3, 3]);
+        assert_eq!(kept(&[], 0), [0; 0]);
     }
 }

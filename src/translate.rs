@@ -43,7 +43,7 @@ impl AccountRegistry {
             };
         }
         if let Some(system) = options.system_account_name() {
-            self.entry(system);
+            self.entry(system).is_system = true;
         }
         for account in &options.accounts {
             let limit = |max: Option<u32>| max.map(|max| max as usize);

@@ -29,12 +29,7 @@ impl Broker {
             self.recheck_logins(fx);
         }
         self.apply_limits(&old);
-        self.close_excess(fx);
-        let announced = old.limits.max_payload != self.settings.limits.max_payload
-            || old.tls != self.settings.tls
-            || old.identity != self.settings.identity
-            || old.auth != self.settings.auth;
-        if announced {
+        if old.identity != self.settings.identity {
             self.broadcast_info(fx);
         }
     }
@@ -55,7 +50,8 @@ impl Broker {
                 .rebind(identity, ConnectionKind::Standard)
                 .filter(|fresh| account.as_deref() == Some(&*fresh.account));
             let Some(fresh) = fresh else {
-                self.send_error(slot, &ClientError::AuthorizationViolation, fx);
+                // As with nats-server, nothing is said.
+                self.close(slot, ClosedReason::AuthenticationFailure, false, fx);
                 continue;
             };
             let seed = self.random.next();
@@ -79,20 +75,16 @@ impl Broker {
         }
     }
 
-    /// A lowered limit of connections closes the youngest of this shard's share that are over it.
-    fn close_excess(&mut self, fx: &mut Effects) {
-        let Some(max) = self.settings.limits.max_connections else { return };
-        let shards = self.mesh.peer_ids().count() + 1;
-        let share = max.div_ceil(shards);
-        if self.conns.len() <= share {
+    /// A lowered limit of connections: the youngest are closed until `keep` are left here.
+    pub fn close_excess(&mut self, keep: usize, fx: &mut Effects) {
+        if self.conns.len() <= keep {
             return;
         }
         let mut slots: Vec<(u64, u32)> =
             self.conns.iter().map(|(slot, conn)| (conn.cid, slot as u32)).collect();
         slots.sort_unstable();
-        for (_, slot) in slots.split_off(share) {
+        for (_, slot) in slots.split_off(keep) {
             self.send_error(slot, &ClientError::MaxConnectionsExceeded, fx);
-            self.close(slot, ClosedReason::MaxConnectionsExceeded, true, fx);
         }
     }
 }

@@ -174,6 +174,8 @@ impl Default for MeshSettings {
 pub struct AccountSettings {
     /// Name, `$G` and `$SYS` included.
     pub name: String,
+    /// This is the system account.
+    pub is_system: bool,
     /// Most client connections of the account in the process.
     pub max_connections: Option<usize>,
     /// Most subscriptions of one connection of the account.
@@ -191,6 +193,7 @@ impl AccountSettings {
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
+            is_system: false,
             max_connections: None,
             max_subscriptions: None,
             max_payload: None,
@@ -209,7 +212,10 @@ impl Default for Settings {
             mesh: MeshSettings::default(),
             auth: AuthSettings::default(),
             auth_table: Arc::new(AuthTable::open()),
-            accounts: vec![AccountSettings::new("$G"), AccountSettings::new("$SYS")],
+            accounts: vec![
+                AccountSettings::new("$G"),
+                AccountSettings { is_system: true, ..AccountSettings::new("$SYS") },
+            ],
             tls: TlsAnnouncement::default(),
             headers: true,
             trace: false,

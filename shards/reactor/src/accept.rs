@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use broker::conn::Accepted;
 use broker::monitor::HttpConn;
@@ -51,6 +52,7 @@ impl Reactor {
     pub(crate) fn listen(&mut self) -> io::Result<()> {
         if let Some(listener) = &self.listeners.clients {
             self.ring.watch_listener(listener.as_fd(), CLIENTS_TOKEN)?;
+            self.shared.accepting.fetch_add(1, Ordering::Release);
         }
         if let Some(listener) = &self.listeners.monitor {
             self.ring.watch_listener(listener.as_fd(), MONITOR_TOKEN)?;
@@ -59,11 +61,14 @@ impl Reactor {
     }
 
     pub(crate) fn stop_accepting(&mut self) {
-        if self.listeners.clients.take().is_some()
-            && let Err(error) = self.ring.unwatch(CLIENTS_TOKEN, NO_TOKEN)
-        {
+        if self.listeners.clients.take().is_none() {
+            return;
+        }
+        let ended = self.ring.unwatch(CLIENTS_TOKEN, NO_TOKEN).and_then(|()| self.ring.enter());
+        if let Err(error) = ended {
             tracing::error!("cannot end the watch of the listener: {error}");
         }
+        self.shared.accepting.fetch_sub(1, Ordering::Release);
     }
 
     pub(crate) fn handle_event(&mut self, event: Event) {

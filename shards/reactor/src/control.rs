@@ -68,6 +68,8 @@ pub struct Shared {
     loads: Vec<AtomicUsize>,
     /// Shards that serve.
     ready: AtomicUsize,
+    /// Shards that accept clients.
+    pub(crate) accepting: AtomicUsize,
     /// A shard has failed; the process must end.
     pub(crate) failed: AtomicBool,
     doors: Vec<Door>,
@@ -87,6 +89,7 @@ impl Shared {
             cid: AtomicU64::new(FIRST_CID - 1),
             loads: doors.iter().map(|_| AtomicUsize::new(0)).collect(),
             ready: AtomicUsize::new(0),
+            accepting: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
             doors,
         }
@@ -100,6 +103,18 @@ impl Shared {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Client connections of each shard.
+    #[must_use]
+    pub fn loads(&self) -> Vec<usize> {
+        self.loads.iter().map(|load| load.load(Ordering::Relaxed)).collect()
+    }
+
+    /// True while any shard accepts clients.
+    #[must_use]
+    pub fn is_accepting(&self) -> bool {
+        self.accepting.load(Ordering::Acquire) > 0
     }
 
     pub(crate) fn add_load(&self, shard: usize) {

@@ -28,6 +28,11 @@ pub struct Shard {
 pub enum Command {
     /// New settings.
     Reload(Arc<Settings>),
+    /// Close the youngest clients until so many are left on this shard.
+    CloseExcess {
+        /// Connections that stay.
+        keep: usize,
+    },
     /// Tell the clients to go elsewhere.
     LameDuck,
     /// Close the clients one after the other.
@@ -50,6 +55,7 @@ impl Shard {
     pub fn handle_command(&mut self, command: Command, now: Now, fx: &mut Effects) {
         match command {
             Command::Reload(settings) => self.broker.handle_reload(settings, now, fx),
+            Command::CloseExcess { keep } => self.broker.close_excess(keep, fx),
             Command::LameDuck => self.broker.handle_lame_duck(fx),
             Command::LameDuckClose { duration_ns } => {
                 self.broker.handle_lame_duck_close(duration_ns, now);

@@ -94,6 +94,7 @@ impl Broker {
         self.stats.total_connections += 1;
         self.log_conn(slot, Level::Debug, "Client connection created", fx);
         if accepted.over_limit {
+            self.send_info(slot, false, fx);
             self.log_conn(slot, Level::Error, "maximum connections exceeded", fx);
             self.send_error(slot, &ClientError::MaxConnectionsExceeded, fx);
             return slot;
@@ -144,7 +145,7 @@ impl Broker {
                 _ => String::new(),
             },
             account_is_system: connect_info
-                && account.is_some_and(|account| account.name == "$SYS"),
+                && account.is_some_and(|account| account.settings.is_system),
             xkey: identity.xkey.clone().unwrap_or_default(),
             ..Info::default()
         }
