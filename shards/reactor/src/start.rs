@@ -135,6 +135,7 @@ impl Seed {
             turns: broker::monitor::TurnStats::default(),
             timer_ns: 0,
             sock_deadline_ns: u64::MAX,
+            woken: false,
             stopping: false,
             now: Now::default(),
         })

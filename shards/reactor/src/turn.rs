@@ -65,6 +65,8 @@ pub(crate) struct Reactor {
     pub(crate) turns: TurnStats,
     pub(crate) timer_ns: u64,
     pub(crate) sock_deadline_ns: u64,
+    /// The shard has just slept, or tried to.
+    pub(crate) woken: bool,
     pub(crate) stopping: bool,
     pub(crate) now: Now,
 }
@@ -106,7 +108,9 @@ impl Reactor {
         let mut batch = self.bus.try_recv();
         let has_work =
             !events.is_empty() || has_control || batch.is_some() || !self.ready.is_empty();
-        if !has_work && !self.is_due() {
+        // After a sleep there may be room for batches that a ring had refused.
+        let woken = std::mem::take(&mut self.woken);
+        if !has_work && !woken && !self.is_due() {
             self.events = events;
             return Ok(false);
         }
@@ -343,6 +347,7 @@ impl Reactor {
             self.turns.sleeps += 1;
             self.wake.wait().await?;
         }
+        self.woken = true;
         self.ring.set_wakes(false);
         self.bus.finish_sleep();
         self.spinner.note_woken(self.clock.mono_ns());
