@@ -109,6 +109,56 @@ fn a_client_that_stops_reading_is_closed_as_slow_consumer() {
 }
 
 #[test]
+fn a_client_that_does_not_take_bytes_in_time_is_closed_by_the_write_deadline() {
+    let server = Server::monitored("write_deadline: \"500ms\"");
+    let mut slow = Conn::quiet(server.port);
+    slow.shrink_receive_buffer();
+    let cid = slow.info["client_id"].clone();
+    slow.send("SUB flood 1\r\n");
+    slow.sync();
+    let mut publisher = Conn::quiet(server.port);
+    let frame = [b"PUB flood 32768\r\n".as_slice(), &[b'x'; 32 * 1024], b"\r\n"].concat();
+    for _ in 0..400 {
+        publisher.send(&frame);
+    }
+    publisher.sync();
+    let path = format!("/connz?state=closed&cid={cid}");
+    let reason = poll("the slow consumer among the closed", || {
+        let page = http::json(&server, &path);
+        page["connections"][0]["reason"].as_str().map(String::from)
+    });
+    assert_eq!(reason, "Slow Consumer (Write Deadline)");
+}
+
+#[test]
+fn a_receiver_that_stays_behind_holds_others_up_only_for_a_moment() {
+    const FRAMES: usize = 3000;
+    let server = Server::monitored("max_pending: 33554432\nwrite_deadline: \"60s\"");
+    let mut slow = Conn::quiet(server.port);
+    slow.shrink_receive_buffer();
+    slow.send("SUB both 1\r\n");
+    slow.sync();
+    let mut fast = Conn::quiet(server.port);
+    fast.send("SUB both 1\r\n");
+    fast.sync();
+    let mut publisher = Conn::quiet(server.port);
+    let frame = [b"PUB both 32768\r\n".as_slice(), &[b'x'; 32 * 1024], b"\r\n"].concat();
+    let start = std::time::Instant::now();
+    let mut longest = Duration::ZERO;
+    for _ in 0..FRAMES {
+        let sent = std::time::Instant::now();
+        publisher.send(&frame);
+        fast.expect("MSG both 1 32768");
+        assert_eq!(fast.line().unwrap().len(), 32 * 1024);
+        longest = longest.max(sent.elapsed());
+    }
+    // The slow one is over its limit after a third of the messages and must be gone by then.
+    assert!(start.elapsed() < DEADLINE * 2, "{:?} for {FRAMES} messages", start.elapsed());
+    assert!(longest < Duration::from_secs(2), "one message took {longest:?}");
+    drop(slow);
+}
+
+#[test]
 fn a_burst_that_outruns_its_receiver_for_a_moment_is_not_closed() {
     const FRAMES: usize = 400;
     let server = Server::monitored("max_pending: 8388608");

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::support::server::oracle;
 use crate::support::{Conn, Server, http, poll};
 
 /// The type a field must have.
@@ -318,4 +319,42 @@ fn a_reload_moves_the_load_time() {
     });
     assert_ne!(before["config_digest"], after["config_digest"]);
     assert_eq!(after["max_payload"], 2000);
+}
+
+#[test]
+fn metrics_are_prometheus_text_with_figures_of_each_shard() {
+    if oracle().is_some() {
+        return; // nats-server has no such page.
+    }
+    let server = Server::monitored("");
+    let mut conns: Vec<Conn> = (0..4).map(|_| Conn::quiet(server.port)).collect();
+    for conn in &mut conns {
+        conn.send("SUB m 1\r\nPUB m 2\r\nhi\r\n");
+    }
+    for conn in &mut conns {
+        conn.send("PING\r\n");
+        conn.lines_until("PONG");
+    }
+    let page = http::get(&server, "/metrics");
+    assert_eq!(page.status, 200);
+    assert!(page.head.contains("content-type: text/plain"), "{}", page.head);
+    let mut shards = std::collections::BTreeSet::new();
+    let mut typed = std::collections::BTreeSet::new();
+    for line in page.body.lines().filter(|line| !line.is_empty()) {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            typed.insert(rest.split(' ').next().unwrap());
+        } else if !line.starts_with('#') {
+            let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line}"));
+            assert!(value.parse::<f64>().is_ok() || value == "+Inf", "{line}");
+            let name = series.split('{').next().unwrap();
+            let base = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|end| name.strip_suffix(end).filter(|base| typed.contains(base)));
+            assert!(typed.contains(base.unwrap_or(name)), "no type of {name}");
+            if let Some((_, rest)) = series.split_once("shard=\"") {
+                shards.insert(rest.split('"').next().unwrap());
+            }
+        }
+    }
+    assert_eq!(shards.len(), 2, "figures of shards {shards:?} in {}", page.body);
 }

@@ -149,6 +149,28 @@ fn log_file_is_written_and_reopened() {
 }
 
 #[test]
+fn log_files_rotate_at_their_size_and_only_so_many_stay() {
+    let config = "logfile_size_limit: 20000\nlogfile_max_num: 3\ntrace: true\n";
+    let server = Options::new().config(config).flags(["-l", "server.log"]).log_elsewhere().start();
+    let mut conn = Conn::quiet(server.port);
+    for _ in 0..400 {
+        let frame = format!("PUB {} 0\r\n\r\n", "rotation.".repeat(20) + "x");
+        conn.send(frame.repeat(5));
+        conn.sync();
+    }
+    poll("three log files", || {
+        let files = std::fs::read_dir(server.dir()).unwrap();
+        let logs: Vec<String> = files
+            .map(|file| file.unwrap().file_name().to_string_lossy().into_owned())
+            .filter(|name| name.starts_with("server.log"))
+            .collect();
+        // server.log.YYYY.MM.DD.hh.mm.ss.nnnnnnnnn
+        let dated = logs.iter().filter(|name| name.split('.').count() == 9).count();
+        (logs.len() == 3 && dated == 2).then_some(())
+    });
+}
+
+#[test]
 fn interrupt_and_terminate_exit_with_zero() {
     for signal in [Signal::INT, Signal::TERM] {
         let mut server = Server::plain();
