@@ -71,19 +71,9 @@ pub fn run(subject: &Subject, params: &Params) -> Result<Outcome> {
     let memory_before = subject.memory()?;
     churn.run(Instant::now() + params.warmup)?;
     churn.latencies = Latencies::new()?;
-    let from = (
-        Instant::now(),
-        churn.done,
-        subject.cpu_ns()?,
-        cpu::thread_ns(),
-    );
+    let from = (Instant::now(), churn.done, subject.cpu()?, cpu::thread_ns());
     churn.run(from.0 + params.duration)?;
-    let to = (
-        Instant::now(),
-        churn.done,
-        subject.cpu_ns()?,
-        cpu::thread_ns(),
-    );
+    let to = (Instant::now(), churn.done, subject.cpu()?, cpu::thread_ns());
     let lives = (to.1 - from.1) as f64;
     let seconds = (to.0 - from.0).as_secs_f64();
     if lives == 0.0 {
@@ -96,7 +86,7 @@ pub fn run(subject: &Subject, params: &Params) -> Result<Outcome> {
     if let (Some(a), Some(b)) = (from.2, to.2) {
         outcome.put(
             "server_cpu_us_per_connection",
-            (b - a) as f64 / 1000.0 / lives,
+            b.since(a) as f64 / 1000.0 / lives,
             "us",
         );
     }

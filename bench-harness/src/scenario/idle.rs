@@ -37,9 +37,9 @@ pub fn run(subject: &Subject, params: &Params) -> Result<Outcome> {
     let connect_s = started.elapsed().as_secs_f64();
     sleep(REST);
     let after = subject.memory()?;
-    let (cpu_from, from) = (subject.cpu_ns()?, Instant::now());
+    let (cpu_from, from) = (subject.cpu()?, Instant::now());
     sleep(params.duration);
-    let (cpu_to, seconds) = (subject.cpu_ns()?, from.elapsed().as_secs_f64());
+    let (cpu_to, seconds) = (subject.cpu()?, from.elapsed().as_secs_f64());
     for (index, conn) in conns.iter_mut().enumerate() {
         exchange::apply(conn, b"", PATIENCE).map_err(|error| match error {
             HarnessError::Closed(why) => HarnessError::Closed(format!("idle {index}: {why}")),
@@ -56,7 +56,7 @@ pub fn run(subject: &Subject, params: &Params) -> Result<Outcome> {
         );
     }
     if let (Some(a), Some(b)) = (cpu_from, cpu_to) {
-        outcome.put("idle_cpu_percent", (b - a) as f64 / seconds / 1e7, "%");
+        outcome.put("idle_cpu_percent", b.since(a) as f64 / seconds / 1e7, "%");
     }
     outcome.put("connections", wanted as f64, "");
     outcome.put("connects_per_s", wanted as f64 / connect_s, "/s");

@@ -54,7 +54,7 @@ pub fn run(subject: &Subject, params: &Params) -> Result<Outcome> {
     }
     sleep(REST / 3);
     let before = subject.memory()?;
-    let (cpu_from, from) = (subject.cpu_ns()?, Instant::now());
+    let (cpu_from, from) = (subject.cpu()?, Instant::now());
     let mut lines = String::new();
     for first in (0..wanted).step_by(PIECE) {
         let holder = (first / PIECE) % holders;
@@ -68,7 +68,7 @@ pub fn run(subject: &Subject, params: &Params) -> Result<Outcome> {
         }
     }
     let subscribe_s = from.elapsed().as_secs_f64();
-    let cpu_to = subject.cpu_ns()?;
+    let cpu_to = subject.cpu()?;
     sleep(REST);
     let after = subject.memory()?;
 
@@ -81,7 +81,7 @@ pub fn run(subject: &Subject, params: &Params) -> Result<Outcome> {
     if let (Some(a), Some(b)) = (cpu_from, cpu_to) {
         outcome.put(
             "subscribe_cpu_us",
-            (b - a) as f64 / 1000.0 / wanted as f64,
+            b.since(a) as f64 / 1000.0 / wanted as f64,
             "us",
         );
     }
@@ -113,14 +113,14 @@ fn match_cost(
     let from = (
         Instant::now(),
         engine.counts(),
-        subject.cpu_ns()?,
+        subject.cpu()?,
         cpu::thread_ns(),
     );
     engine.run(from.0 + params.duration)?;
     let to = (
         Instant::now(),
         engine.counts(),
-        subject.cpu_ns()?,
+        subject.cpu()?,
         cpu::thread_ns(),
     );
     engine.settle()?;
@@ -132,7 +132,7 @@ fn match_cost(
         ));
     }
     if let (Some(a), Some(b)) = (from.2, to.2) {
-        outcome.put("match_cpu_ns_per_msg", (b - a) as f64 / delivered, "ns");
+        outcome.put("match_cpu_ns_per_msg", b.since(a) as f64 / delivered, "ns");
     }
     outcome.put("msgs_per_s", delivered / seconds, "/s");
     outcome.put(

@@ -22,7 +22,8 @@ use serde::Serialize;
 
 use crate::client::handshake::Target;
 use crate::error::Result;
-use crate::measure::{cpu, memory};
+use crate::measure::cpu::{self, ProcessCpu};
+use crate::measure::memory;
 use crate::report::Outcome;
 
 /// The name of a scenario.
@@ -155,12 +156,12 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// CPU nanoseconds of the server so far, if it is known.
+    /// CPU of the server so far, if its process is known.
     ///
     /// # Errors
     /// The process is gone.
-    pub fn cpu_ns(&self) -> Result<Option<u64>> {
-        self.pid.map(cpu::process_ns).transpose()
+    pub fn cpu(&self) -> Result<Option<ProcessCpu>> {
+        self.pid.map(cpu::process).transpose()
     }
 
     /// Memory of the server, if it is known.

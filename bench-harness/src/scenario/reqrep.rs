@@ -94,14 +94,14 @@ pub fn run(subject: &Subject, params: &Params) -> Result<Outcome> {
     let from = (
         Instant::now(),
         work.answered,
-        subject.cpu_ns()?,
+        subject.cpu()?,
         cpu::thread_ns(),
     );
     work.turn_until(end, params.wait)?;
     let to = (
         Instant::now(),
         work.answered,
-        subject.cpu_ns()?,
+        subject.cpu()?,
         cpu::thread_ns(),
     );
     work.finish(params.wait)?;
@@ -119,10 +119,10 @@ pub fn run(subject: &Subject, params: &Params) -> Result<Outcome> {
     if let (Some(a), Some(b)) = (from.2, to.2) {
         outcome.put(
             "server_cpu_us_per_request",
-            (b - a) as f64 / 1000.0 / count,
+            b.since(a) as f64 / 1000.0 / count,
             "us",
         );
-        outcome.put("server_cpu_percent", (b - a) as f64 / seconds / 1e7, "%");
+        outcome.put("server_cpu_percent", b.since(a) as f64 / seconds / 1e7, "%");
     }
     outcome.put(
         "harness_cpu_percent",

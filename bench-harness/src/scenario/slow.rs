@@ -192,9 +192,9 @@ pub fn run_slow(subject: &Subject, params: &Params) -> Result<Outcome> {
         buffer: vec![0; 256 << 10],
         wait: params.wait,
     };
-    let (cpu_from, own_from, from) = (subject.cpu_ns()?, cpu::thread_ns(), Instant::now());
+    let (cpu_from, own_from, from) = (subject.cpu()?, cpu::thread_ns(), Instant::now());
     let late = work.run(total)?;
-    let (cpu_to, own_to) = (subject.cpu_ns()?, cpu::thread_ns());
+    let (cpu_to, own_to) = (subject.cpu()?, cpu::thread_ns());
     let seconds = from.elapsed().as_secs_f64();
     let mut outcome = Outcome::new(params);
     outcome.put_latency(work.latencies.summary());
@@ -203,7 +203,7 @@ pub fn run_slow(subject: &Subject, params: &Params) -> Result<Outcome> {
     if let (Some(a), Some(b)) = (cpu_from, cpu_to) {
         outcome.put(
             "server_cpu_us_per_msg",
-            (b - a) as f64 / 1000.0 / total as f64,
+            b.since(a) as f64 / 1000.0 / total as f64,
             "us",
         );
     }

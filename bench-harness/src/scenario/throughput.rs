@@ -10,7 +10,8 @@ use crate::client::cycle::Cycle;
 use crate::client::exchange;
 use crate::client::scan::{Expect, Scanner, can_check_order};
 use crate::error::{HarnessError, Result};
-use crate::measure::{affinity, cpu};
+use crate::measure::affinity;
+use crate::measure::cpu::{self, ProcessCpu};
 use crate::report::Outcome;
 
 /// Bytes of prepared frames for all publishers of a thread together: they must stay in cache.
@@ -34,7 +35,7 @@ struct Layout {
 struct Reading {
     at: Instant,
     counts: Counts,
-    server_ns: Option<u64>,
+    server: Option<ProcessCpu>,
     own_ns: u64,
 }
 
@@ -198,7 +199,7 @@ fn read(subject: &Subject, engine: &Engine) -> Result<Reading> {
     Ok(Reading {
         at: Instant::now(),
         counts: engine.counts(),
-        server_ns: subject.cpu_ns()?,
+        server: subject.cpu()?,
         own_ns: cpu::thread_ns(),
     })
 }
@@ -262,7 +263,7 @@ fn report(subject: &Subject, params: &Params, windows: &[Window]) -> Result<Outc
     }
     let server_ns = windows
         .iter()
-        .find_map(|w| Some(w.to.server_ns? - w.from.server_ns?))
+        .find_map(|w| Some(w.to.server?.since(w.from.server?)))
         .map(|n| n as f64);
     if let Some(ns) = server_ns {
         outcome.put("server_cpu_us_per_msg", ns / 1000.0 / confirmed, "us");
