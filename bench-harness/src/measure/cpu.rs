@@ -1,7 +1,8 @@
 //! CPU time of a process from the kernel's scheduler, in nanoseconds.
 //!
-//! `/proc/PID/task/*/schedstat` counts nanoseconds on a CPU for each living thread; where the
-//! kernel does not keep it, `utime + stime` of `/proc/PID/stat` serves, in steps of 10 ms.
+//! `/proc/PID/task/*/schedstat` counts nanoseconds on a CPU for each living thread. Where the
+//! kernel does not keep it, or threads have ended, `utime + stime` of `/proc/PID/stat` serves,
+//! in steps of 10 ms.
 
 use std::fs;
 
@@ -12,12 +13,41 @@ use crate::error::{During, HarnessError, Result};
 /// Nanoseconds in one step of `utime` and `stime` (the kernel's USER_HZ is always 100).
 const TICK_NS: u64 = 10_000_000;
 
-/// CPU nanoseconds used so far by all threads of a process.
+/// How much more the coarse clock may show before it is believed: its own steps, twice.
+const COARSE_NS: u64 = 5 * TICK_NS;
+
+/// CPU used so far by a process, on two clocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessCpu {
+    /// Exact, but without threads that have ended.
+    living_ns: u64,
+    /// In steps of 10 ms, with threads that have ended.
+    coarse_ns: u64,
+}
+
+impl ProcessCpu {
+    /// Nanoseconds used since an earlier reading.
+    ///
+    /// This is the exact clock, unless threads ended meanwhile and took more time with them
+    /// than the coarse clock's steps.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> u64 {
+        let exact = self.living_ns.saturating_sub(earlier.living_ns);
+        let coarse = self.coarse_ns.saturating_sub(earlier.coarse_ns);
+        if self.living_ns == 0 || coarse > exact + COARSE_NS {
+            coarse
+        } else {
+            exact
+        }
+    }
+}
+
+/// CPU used so far by all threads of a process.
 ///
 /// # Errors
 /// The process does not exist or may not be read.
-pub fn process_ns(pid: u32) -> Result<u64> {
-    let mut total = 0_u64;
+pub fn process(pid: u32) -> Result<ProcessCpu> {
+    let mut living_ns = 0_u64;
     let tasks = format!("/proc/{pid}/task");
     for entry in fs::read_dir(&tasks).during(tasks.clone())? {
         let path = entry.during(tasks.clone())?.path().join("schedstat");
@@ -25,14 +55,16 @@ pub fn process_ns(pid: u32) -> Result<u64> {
         let Ok(text) = fs::read_to_string(&path) else {
             continue;
         };
-        total += first_number(&text).unwrap_or(0);
-    }
-    if total > 0 {
-        return Ok(total);
+        living_ns += first_number(&text).unwrap_or(0);
     }
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).during(path)?;
-    stat_ns(&text).ok_or_else(|| HarnessError::Server(format!("/proc/{pid}/stat is strange")))
+    let coarse_ns = stat_ns(&text)
+        .ok_or_else(|| HarnessError::Server(format!("/proc/{pid}/stat is strange")))?;
+    Ok(ProcessCpu {
+        living_ns,
+        coarse_ns,
+    })
 }
 
 /// CPU nanoseconds used so far by the calling thread.
@@ -69,17 +101,35 @@ mod tests {
     }
 
     #[test]
-    fn our_own_cpu_grows_with_work() {
-        let before = (process_ns(std::process::id()).unwrap(), thread_ns());
-        let mut x = 1_u64;
-        while thread_ns() < before.1 + 5_000_000 {
-            x = std::hint::black_box(x.wrapping_mul(31));
-        }
-        assert!(process_ns(std::process::id()).unwrap() >= before.0);
+    fn a_thread_that_ended_is_still_counted() {
+        let before = process(std::process::id()).unwrap();
+        let burn = || {
+            let mut x = 1_u64;
+            while thread_ns() < 200_000_000 {
+                x = std::hint::black_box(x.wrapping_mul(31));
+            }
+        };
+        std::thread::spawn(burn).join().unwrap();
+        let used = process(std::process::id()).unwrap().since(before);
+        assert!(used >= 140_000_000, "{used}");
+    }
+
+    #[test]
+    fn the_exact_clock_is_believed_unless_threads_ended() {
+        let at = |living_ns, coarse_ns| ProcessCpu {
+            living_ns,
+            coarse_ns,
+        };
+        assert_eq!(at(1_500, 10_000_000).since(at(500, 0)), 1_000);
+        assert_eq!(
+            at(500, 900_000_000).since(at(700, 100_000_000)),
+            800_000_000
+        );
+        assert_eq!(at(0, 20_000_000).since(at(0, 10_000_000)), 10_000_000);
     }
 
     #[test]
     fn a_missing_process_is_an_error() {
-        assert!(process_ns(u32::MAX - 1).is_err());
+        assert!(process(u32::MAX - 1).is_err());
     }
 }

@@ -37,9 +37,9 @@ pub fn run(subject: &Subject, params: &Params) -> Result<Outcome> {
     let connect_s = started.elapsed().as_secs_f64();
     sleep(REST);
     let after = subject.memory()?;
-    let (cpu_from, from) = (subject.cpu_ns()?, Instant::now());
+    let (cpu_from, from) = (subject.cpu()?, Instant::now());
     sleep(params.duration);
-    let (cpu_to, seconds) = (subject.cpu_ns()?, from.elapsed().as_secs_f64());
+    let (cpu_to, seconds) = (subject.cpu()?, from.elapsed().as_secs_f64());
     for (index, conn) in conns.iter_mut().enumerate() {
         exchange::apply(conn, b"", PATIENCE).map_err(|error| match error {
             HarnessError::Closed(why) => HarnessError::Closed(format!("idle {index}: {why}")),
@@ -49,10 +49,14 @@ pub fn run(subject: &Subject, params: &Params) -> Result<Outcome> {
     let mut outcome = Outcome::new(params);
     if let (Some(before), Some(after)) = (before, after) {
         let grown = after.rss_bytes.saturating_sub(before.rss_bytes) as f64;
-        outcome.put("rss_kib_per_connection", grown / 1024.0 / wanted as f64, "KiB");
+        outcome.put(
+            "rss_kib_per_connection",
+            grown / 1024.0 / wanted as f64,
+            "KiB",
+        );
     }
     if let (Some(a), Some(b)) = (cpu_from, cpu_to) {
-        outcome.put("idle_cpu_percent", (b - a) as f64 / seconds / 1e7, "%");
+        outcome.put("idle_cpu_percent", b.since(a) as f64 / seconds / 1e7, "%");
     }
     outcome.put("connections", wanted as f64, "");
     outcome.put("connects_per_s", wanted as f64 / connect_s, "/s");

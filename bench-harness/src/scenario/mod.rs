@@ -22,7 +22,8 @@ use serde::Serialize;
 
 use crate::client::handshake::Target;
 use crate::error::Result;
-use crate::measure::{cpu, memory};
+use crate::measure::cpu::{self, ProcessCpu};
+use crate::measure::memory;
 use crate::report::Outcome;
 
 /// The name of a scenario.
@@ -63,7 +64,8 @@ impl Kind {
     /// The name on the command line.
     #[must_use]
     pub fn name(self) -> String {
-        self.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
+        self.to_possible_value()
+            .map_or_else(String::new, |v| v.get_name().to_owned())
     }
 }
 
@@ -154,12 +156,12 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// CPU nanoseconds of the server so far, if it is known.
+    /// CPU of the server so far, if its process is known.
     ///
     /// # Errors
     /// The process is gone.
-    pub fn cpu_ns(&self) -> Result<Option<u64>> {
-        self.pid.map(cpu::process_ns).transpose()
+    pub fn cpu(&self) -> Result<Option<ProcessCpu>> {
+        self.pid.map(cpu::process).transpose()
     }
 
     /// Memory of the server, if it is known.
@@ -203,6 +205,8 @@ where
             }
             work()
         });
-        thread.join().unwrap_or_else(|_| Err(HarnessError::Usage("a load thread died".into())))
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(HarnessError::Usage("a load thread died".into())))
     })
 }

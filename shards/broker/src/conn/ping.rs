@@ -13,7 +13,9 @@ use crate::timers::TimerKind;
 /// Time from accept to the server's first ping, which measures the round trip.
 const FIRST_PING_NS: u64 = 2 * SECOND_NS;
 /// The first ping is put off by up to this, so that a crowd of clients is not pinged at once.
-const FIRST_PING_JITTER_MS: u32 = 1000;
+const FIRST_PING_JITTER_MS: u32 = 400;
+/// Pings are due at multiples of this, so that an idle shard wakes once for many.
+const PING_GRID_NS: u64 = SECOND_NS / 10;
 /// A round trip that has been measured is good for this long.
 const RTT_VALID_NS: u64 = 3600 * SECOND_NS;
 
@@ -82,7 +84,7 @@ impl Broker {
         let jitter = u64::from(self.random.below(FIRST_PING_JITTER_MS)) * 1_000_000;
         let interval = self.settings.limits.ping_interval_ns;
         let at = now.mono_ns + (FIRST_PING_NS + jitter).min(interval);
-        self.timers.arm(at, slot, generation, TimerKind::Ping);
+        self.timers.arm(on_grid(at, interval), slot, generation, TimerKind::Ping);
     }
 
     /// A ping is due: skipped after recent traffic, unless no round trip has been measured.
@@ -114,8 +116,13 @@ impl Broker {
                 self.send(slot, PING, fx);
             }
         }
-        self.timers.arm(next, slot, generation, TimerKind::Ping);
+        self.timers.arm(on_grid(next, interval), slot, generation, TimerKind::Ping);
     }
+}
+
+/// The next point of the grid, unless pings come so often that it would matter.
+fn on_grid(at_ns: u64, interval_ns: u64) -> u64 {
+    if interval_ns < 20 * PING_GRID_NS { at_ns } else { at_ns.next_multiple_of(PING_GRID_NS) }
 }
 
 fn note_ping(conn: &mut Conn, now: Now) {
