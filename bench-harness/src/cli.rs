@@ -163,10 +163,7 @@ impl RunArgs {
         if let Some(list) = &self.pin {
             params.cpus = affinity::parse_cpus(list)?;
         }
-        let subject = Subject {
-            target: self.target()?,
-            pid: self.pid,
-        };
+        let subject = Subject { target: self.target()?, pid: self.pid };
         let progress = text::spinner(&format!("{} {} B", self.scenario.name(), params.size));
         let outcome = scenario::run(&subject, &params);
         progress.finish_and_clear();
@@ -196,12 +193,7 @@ impl RunArgs {
         };
         let tls = trust.map(|t| client_config(&t)).transpose()?;
         let login = login(user.as_deref(), pass.as_deref(), self.token.as_deref());
-        Ok(Target {
-            addr,
-            host: url.host,
-            login,
-            tls,
-        })
+        Ok(Target { addr, host: url.host, login, tls })
     }
 }
 
@@ -251,10 +243,9 @@ impl Url {
             None => (None, rest),
         };
         let (user, pass) = match login.map(|l| l.split_once(':').unwrap_or((l, ""))) {
-            Some((user, pass)) => (
-                Some(user.to_owned()),
-                (!pass.is_empty()).then(|| pass.to_owned()),
-            ),
+            Some((user, pass)) => {
+                (Some(user.to_owned()), (!pass.is_empty()).then(|| pass.to_owned()))
+            }
             None => (None, None),
         };
         let (host, port) = match place.rsplit_once(':') {
@@ -264,21 +255,8 @@ impl Url {
             }
             _ => (place, 4222),
         };
-        let host = host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
-        if host.is_empty() {
-            Err(bad())
-        } else {
-            Ok(Self {
-                tls,
-                user,
-                pass,
-                host,
-                port,
-            })
-        }
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        if host.is_empty() { Err(bad()) } else { Ok(Self { tls, user, pass, host, port }) }
     }
 }
 
@@ -294,17 +272,13 @@ pub(crate) fn parse_size(text: &str) -> std::result::Result<u64, String> {
         other => return Err(format!("unknown size suffix {other:?}")),
     };
     let number: u64 = digits.parse().map_err(|_| format!("{text:?} is no size"))?;
-    number
-        .checked_mul(factor)
-        .ok_or_else(|| format!("{text:?} is too large"))
+    number.checked_mul(factor).ok_or_else(|| format!("{text:?} is too large"))
 }
 
 /// A duration in ms, s or m; a bare number is seconds.
 pub(crate) fn parse_duration(text: &str) -> std::result::Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: f64 = digits
-        .parse()
-        .map_err(|_| format!("{text:?} is no duration"))?;
+    let number: f64 = digits.parse().map_err(|_| format!("{text:?} is no duration"))?;
     let factor = match text.get(digits.len()..).unwrap_or("") {
         "" | "s" => 1.0,
         "ms" => 0.001,
@@ -322,14 +296,8 @@ mod tests {
     #[test]
     fn reads_urls() {
         let url = Url::parse("nats://a:b@127.0.0.1:5000").unwrap();
-        assert_eq!(
-            (url.user.as_deref(), url.pass.as_deref()),
-            (Some("a"), Some("b"))
-        );
-        assert_eq!(
-            (url.host.as_str(), url.port, url.tls),
-            ("127.0.0.1", 5000, false)
-        );
+        assert_eq!((url.user.as_deref(), url.pass.as_deref()), (Some("a"), Some("b")));
+        assert_eq!((url.host.as_str(), url.port, url.tls), ("127.0.0.1", 5000, false));
         let url = Url::parse("tls://[::1]:1/").unwrap();
         assert_eq!((url.host.as_str(), url.port, url.tls), ("::1", 1, true));
         assert_eq!(Url::parse("localhost").unwrap().port, 4222);

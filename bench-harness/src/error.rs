@@ -50,9 +50,6 @@ pub trait During<T> {
 
 impl<T, E: Into<io::Error>> During<T> for std::result::Result<T, E> {
     fn during(self, what: impl Into<String>) -> Result<T> {
-        self.map_err(|source| HarnessError::Io {
-            what: what.into(),
-            source: source.into(),
-        })
+        self.map_err(|source| HarnessError::Io { what: what.into(), source: source.into() })
     }
 }

@@ -13,17 +13,12 @@ use bench_harness::report::{Outcome, json, svg, table, text};
 use bench_harness::scenario::{Kind, Params};
 
 fn check(name: &str, got: &str) {
-    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/snapshots")
-        .join(name);
+    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(name);
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
         std::fs::write(&path, got).unwrap();
     }
     let want = std::fs::read_to_string(&path).unwrap();
-    assert!(
-        got == want,
-        "{name} differs from its snapshot; it is now:\n{got}"
-    );
+    assert!(got == want, "{name} differs from its snapshot; it is now:\n{got}");
 }
 
 fn outcome(params: &Params, cpu: f64, rate: f64) -> Outcome {
@@ -48,27 +43,13 @@ fn timed(params: &Params, factor: u64) -> Outcome {
 fn case(name: &'static str, kind: Kind, rows: Vec<Row>) -> Case {
     let params = Params::new(kind);
     let sets: &[&str] = &["throughput"];
-    Case {
-        name,
-        sets,
-        params,
-        cores: Cores::Apart,
-        spin: false,
-        tls: false,
-        rows,
-    }
+    Case { name, sets, params, cores: Cores::Apart, spin: false, tls: false, rows }
 }
 
 fn comparison() -> Comparison {
     let rows = vec![
-        Row {
-            metric: "server_cpu_us_per_msg",
-            goal: Goal::RatioAtMost(0.2),
-        },
-        Row {
-            metric: "msgs_per_s",
-            goal: Goal::RatioAtLeast(8.0),
-        },
+        Row { metric: "server_cpu_us_per_msg", goal: Goal::RatioAtMost(0.2) },
+        Row { metric: "msgs_per_s", goal: Goal::RatioAtLeast(8.0) },
     ];
     let mut first = CaseResult::new(case("1to1-16", Kind::OneToOne, rows));
     for (ours, theirs) in [(0.05, 0.31), (0.04, 0.29), (0.07, 0.3)] {
@@ -78,26 +59,15 @@ fn comparison() -> Comparison {
     }
     first.finish();
     let rows = vec![
-        Row {
-            metric: "p99_us",
-            goal: Goal::RatioAtMost(1.0),
-        },
-        Row {
-            metric: "max_us",
-            goal: Goal::Report,
-        },
-        Row {
-            metric: "nothing",
-            goal: Goal::AtMost(5.0),
-        },
+        Row { metric: "p99_us", goal: Goal::RatioAtMost(1.0) },
+        Row { metric: "max_us", goal: Goal::Report },
+        Row { metric: "nothing", goal: Goal::AtMost(5.0) },
     ];
     let mut second = CaseResult::new(case("reqrep-open", Kind::ReqrepOpen, rows));
     let params = second.case.params.clone();
     second.add(true, timed(&params, 1));
     second.add(false, timed(&params, 20));
-    second
-        .failures
-        .push("reqrep-open round 2, ours: count check failed: <made up>".into());
+    second.failures.push("reqrep-open round 2, ours: count check failed: <made up>".into());
     second.finish();
     Comparison {
         ours: "ours v1".into(),
@@ -114,24 +84,11 @@ fn comparison() -> Comparison {
 fn medians_ratios_and_verdicts() {
     let made = comparison();
     let cpu = &made.cases[0].rows[0];
-    assert_eq!(
-        cpu.ours.map(|s| (s.median, s.min, s.max)),
-        Some((0.05, 0.04, 0.07))
-    );
+    assert_eq!(cpu.ours.map(|s| (s.median, s.min, s.max)), Some((0.05, 0.04, 0.07)));
     assert!((cpu.ratio.unwrap() - 0.05 / 0.3).abs() < 1e-9);
-    let verdicts: Vec<Verdict> = made
-        .cases
-        .iter()
-        .flat_map(|c| &c.rows)
-        .map(|r| r.verdict)
-        .collect();
-    let want = [
-        Verdict::Met,
-        Verdict::Missed,
-        Verdict::Met,
-        Verdict::Reported,
-        Verdict::Unknown,
-    ];
+    let verdicts: Vec<Verdict> =
+        made.cases.iter().flat_map(|c| &c.rows).map(|r| r.verdict).collect();
+    let want = [Verdict::Met, Verdict::Missed, Verdict::Met, Verdict::Reported, Verdict::Unknown];
     assert_eq!(verdicts, want);
 }
 

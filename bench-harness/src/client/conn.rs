@@ -80,16 +80,10 @@ impl Conn {
     pub fn try_send(&mut self, bytes: &[u8]) -> Result<Sent> {
         let Some(tls) = &mut self.tls else {
             let taken = send_plain(&self.stream, bytes)?;
-            return Ok(Sent {
-                taken,
-                full: taken < bytes.len(),
-            });
+            return Ok(Sent { taken, full: taken < bytes.len() });
         };
         if !flush_tls(&self.stream, tls)? {
-            return Ok(Sent {
-                taken: 0,
-                full: true,
-            });
+            return Ok(Sent { taken: 0, full: true });
         }
         // A bounded piece, so that the TLS buffers stay small and warm.
         let piece = bytes.get(..bytes.len().min(64 * 1024)).unwrap_or_default();
@@ -112,20 +106,14 @@ impl Conn {
 
 fn is_end(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
-    matches!(
-        error.kind(),
-        Kind::ConnectionReset | Kind::BrokenPipe | Kind::ConnectionAborted
-    )
+    matches!(error.kind(), Kind::ConnectionReset | Kind::BrokenPipe | Kind::ConnectionAborted)
 }
 
 fn closed_or(error: io::Error, what: &str) -> HarnessError {
     if is_end(&error) {
         HarnessError::Closed(format!("{what}: {error}"))
     } else {
-        HarnessError::Io {
-            what: what.into(),
-            source: error,
-        }
+        HarnessError::Io { what: what.into(), source: error }
     }
 }
 
@@ -166,11 +154,7 @@ fn recv_tls(mut stream: &TcpStream, tls: &mut ClientConnection, buffer: &mut [u8
             let mut reader = tls.reader();
             match reader.fill_buf() {
                 Ok([]) => {
-                    return Ok(if filled > 0 {
-                        Recv::Data(filled)
-                    } else {
-                        Recv::Closed
-                    });
+                    return Ok(if filled > 0 { Recv::Data(filled) } else { Recv::Closed });
                 }
                 Ok(plain) => {
                     let n = plain.len().min(room.len());
@@ -182,11 +166,7 @@ fn recv_tls(mut stream: &TcpStream, tls: &mut ClientConnection, buffer: &mut [u8
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Ok(if filled > 0 {
-                        Recv::Data(filled)
-                    } else {
-                        Recv::Closed
-                    });
+                    return Ok(if filled > 0 { Recv::Data(filled) } else { Recv::Closed });
                 }
                 Err(error) => return Err(error).during("tls read"),
             }
@@ -198,15 +178,10 @@ fn recv_tls(mut stream: &TcpStream, tls: &mut ClientConnection, buffer: &mut [u8
             Ok(0) if filled == 0 => return Ok(Recv::Closed),
             Ok(0) => return Ok(Recv::Data(filled)),
             Ok(_) => {
-                tls.process_new_packets()
-                    .map_err(|e| HarnessError::Tls(e.to_string()))?;
+                tls.process_new_packets().map_err(|e| HarnessError::Tls(e.to_string()))?;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Ok(if filled > 0 {
-                    Recv::Last(filled)
-                } else {
-                    Recv::Empty
-                });
+                return Ok(if filled > 0 { Recv::Last(filled) } else { Recv::Empty });
             }
             Err(error) if is_end(&error) => return Ok(Recv::Closed),
             Err(error) => return Err(error).during("tls read"),

@@ -58,11 +58,7 @@ impl Cycle {
             }
             bytes.extend_from_slice(b"\r\n");
         }
-        Self {
-            bytes: bytes.into(),
-            frame_len,
-            count,
-        }
+        Self { bytes: bytes.into(), frame_len, count }
     }
 
     /// Length of one PUB frame in bytes.

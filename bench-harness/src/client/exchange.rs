@@ -30,9 +30,7 @@ pub fn apply(conn: &mut Conn, lines: &[u8], patience: Duration) -> Result<()> {
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(HarnessError::Timeout(
-                "no PONG after the set-up lines".into(),
-            ));
+            return Err(HarnessError::Timeout("no PONG after the set-up lines".into()));
         }
         ready.clear();
         poll.wait(left, &mut ready)?;

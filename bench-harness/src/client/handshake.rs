@@ -59,19 +59,13 @@ impl Target {
     pub fn connect_from(&self, source: Option<Ipv4Addr>) -> Result<Conn> {
         let stream = dial(self.addr, source)?;
         stream.set_nodelay(true).during("set TCP_NODELAY")?;
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .during("set a read timeout")?;
-        stream
-            .set_write_timeout(Some(PATIENCE))
-            .during("set a write timeout")?;
+        stream.set_read_timeout(Some(PATIENCE)).during("set a read timeout")?;
+        stream.set_write_timeout(Some(PATIENCE)).during("set a write timeout")?;
         read_info(&stream)?;
         let hello = format!("{}PING\r\n", self.connect_line());
         let tls = match &self.tls {
             None => {
-                (&stream)
-                    .write_all(hello.as_bytes())
-                    .during("send CONNECT")?;
+                (&stream).write_all(hello.as_bytes()).during("send CONNECT")?;
                 await_pong(&mut &stream)?;
                 None
             }
@@ -94,8 +88,7 @@ impl Target {
         tls.set_buffer_limit(Some(1 << 20));
         let mut socket = stream;
         let mut both = rustls::Stream::new(&mut tls, &mut socket);
-        both.write_all(hello.as_bytes())
-            .during("TLS handshake and CONNECT")?;
+        both.write_all(hello.as_bytes()).during("TLS handshake and CONNECT")?;
         both.flush().during("TLS handshake and CONNECT")?;
         await_pong(&mut both)?;
         Ok(Box::new(tls))
@@ -139,9 +132,7 @@ fn read_info(mut stream: &TcpStream) -> Result<()> {
     match op::parse(&line)? {
         Some((Op::Info(_), _)) => Ok(()),
         Some((Op::Err(text), _)) => Err(HarnessError::Refused(text.to_owned())),
-        _ => Err(HarnessError::Protocol(
-            "the server did not greet with INFO".into(),
-        )),
+        _ => Err(HarnessError::Protocol("the server did not greet with INFO".into())),
     }
 }
 

@@ -71,10 +71,7 @@ pub fn parse(data: &[u8]) -> Result<Option<(Op<'_>, usize)>> {
 
 fn unknown(line: &[u8]) -> HarnessError {
     let start = line.get(..line.len().min(80)).unwrap_or_default();
-    HarnessError::Protocol(format!(
-        "unexpected line {:?}",
-        String::from_utf8_lossy(start)
-    ))
+    HarnessError::Protocol(format!("unexpected line {:?}", String::from_utf8_lossy(start)))
 }
 
 fn message<'a>(
@@ -100,24 +97,12 @@ fn message<'a>(
     let Some(frame) = data.get(..total) else {
         return Ok(None);
     };
-    let (Some(payload), Some(b"\r\n")) = (
-        frame.get(header_len..header_len + size),
-        frame.get(header_len + size..),
-    ) else {
-        return Err(HarnessError::Protocol(
-            "a payload that does not end in CRLF".into(),
-        ));
+    let (Some(payload), Some(b"\r\n")) =
+        (frame.get(header_len..header_len + size), frame.get(header_len + size..))
+    else {
+        return Err(HarnessError::Protocol("a payload that does not end in CRLF".into()));
     };
-    Ok(Some((
-        Op::Msg {
-            subject,
-            sid,
-            reply,
-            payload,
-            header_len,
-        },
-        total,
-    )))
+    Ok(Some((Op::Msg { subject, sid, reply, payload, header_len }, total)))
 }
 
 /// A decimal number without sign; `None` for anything else or on overflow.
@@ -140,27 +125,11 @@ mod tests {
     fn parses_messages_with_and_without_reply() {
         let (op, used) = parse(b"MSG a.b 7 3\r\nxyz\r\nPING\r\n").unwrap().unwrap();
         assert_eq!(used, 18);
-        let Op::Msg {
-            subject,
-            sid,
-            reply,
-            payload,
-            header_len,
-        } = op
-        else {
-            panic!("{op:?}")
-        };
+        let Op::Msg { subject, sid, reply, payload, header_len } = op else { panic!("{op:?}") };
         assert_eq!((subject, sid, reply), (&b"a.b"[..], 7, None));
         assert_eq!((payload, header_len), (&b"xyz"[..], 13));
         let (op, _) = parse(b"MSG a 1 r.x 0\r\n\r\n").unwrap().unwrap();
-        assert!(matches!(
-            op,
-            Op::Msg {
-                reply: Some(b"r.x"),
-                payload: b"",
-                ..
-            }
-        ));
+        assert!(matches!(op, Op::Msg { reply: Some(b"r.x"), payload: b"", .. }));
     }
 
     #[test]

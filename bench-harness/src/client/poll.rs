@@ -42,10 +42,7 @@ impl Poll {
     /// The process is out of descriptors.
     pub fn new() -> Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).during("epoll_create")?;
-        Ok(Self {
-            epoll,
-            events: Vec::with_capacity(1024),
-        })
+        Ok(Self { epoll, events: Vec::with_capacity(1024) })
     }
 
     /// Watches `fd` under `token`.

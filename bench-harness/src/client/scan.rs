@@ -32,19 +32,9 @@ impl Probe {
     fn new(frame: &[u8], at: usize, len: usize) -> Self {
         let base = at.min(frame.len().saturating_sub(16));
         let (skip, len) = ((at - base).min(16), len.min(16));
-        let ones = if len == 16 {
-            u128::MAX
-        } else {
-            (1_u128 << (len * 8)) - 1
-        };
-        let mask = ones
-            .checked_shl(u32::try_from(skip * 8).unwrap_or(128))
-            .unwrap_or(0);
-        Self {
-            at: base,
-            mask,
-            want: load(frame, base).unwrap_or(0) & mask,
-        }
+        let ones = if len == 16 { u128::MAX } else { (1_u128 << (len * 8)) - 1 };
+        let mask = ones.checked_shl(u32::try_from(skip * 8).unwrap_or(128)).unwrap_or(0);
+        Self { at: base, mask, want: load(frame, base).unwrap_or(0) & mask }
     }
 
     #[inline]
@@ -55,18 +45,12 @@ impl Probe {
 
 #[inline]
 fn load(frame: &[u8], at: usize) -> Option<u128> {
-    frame
-        .get(at..at + 16)?
-        .first_chunk::<16>()
-        .map(|c| u128::from_le_bytes(*c))
+    frame.get(at..at + 16)?.first_chunk::<16>().map(|c| u128::from_le_bytes(*c))
 }
 
 #[inline]
 fn word(frame: &[u8], at: usize) -> Option<u32> {
-    frame
-        .get(at..at + 4)?
-        .first_chunk::<4>()
-        .map(|c| u32::from_le_bytes(*c))
+    frame.get(at..at + 4)?.first_chunk::<4>().map(|c| u32::from_le_bytes(*c))
 }
 
 /// The learned shape of a frame.
@@ -190,32 +174,19 @@ impl Scanner {
     /// Checks the first message in full and learns the shape from it. Does not count it:
     /// the jump that follows does.
     fn learn(&mut self, op: &Op<'_>, frame: &[u8]) -> Result<()> {
-        let Op::Msg {
-            subject,
-            payload,
-            header_len,
-            ..
-        } = op
-        else {
+        let Op::Msg { subject, payload, header_len, .. } = op else {
             return Ok(());
         };
         let Some(expect) = &self.expect else {
-            return Err(HarnessError::Protocol(
-                "a message nobody subscribed to".into(),
-            ));
+            return Err(HarnessError::Protocol("a message nobody subscribed to".into()));
         };
         let strange = payload.len() != expect.size
-            || expect
-                .subject
-                .as_ref()
-                .is_some_and(|s| s.as_bytes() != *subject)
+            || expect.subject.as_ref().is_some_and(|s| s.as_bytes() != *subject)
             || self.shape.is_some();
         if strange || frame.len() < 16 {
             let head = frame.get(..*header_len).unwrap_or_default();
             let head = String::from_utf8_lossy(head);
-            return Err(HarnessError::Protocol(format!(
-                "unexpected message {head:?}"
-            )));
+            return Err(HarnessError::Protocol(format!("unexpected message {head:?}")));
         }
         // With one subject the whole line is constant. With many, the verb and the size are.
         let line_end = *header_len;
@@ -243,9 +214,7 @@ fn in_order(next: &mut [u32], cycle: u32, frame: &[u8], header_len: usize) -> Re
         return Ok(());
     };
     let Some(want) = next.get_mut(source as usize) else {
-        return Err(HarnessError::Count(format!(
-            "a message of unknown publisher {source}"
-        )));
+        return Err(HarnessError::Count(format!("a message of unknown publisher {source}")));
     };
     if *want != place {
         return Err(HarnessError::Count(format!(
@@ -282,12 +251,7 @@ mod tests {
     }
 
     fn expect() -> Expect {
-        Expect {
-            size: 16,
-            subject: Some("bench.0".into()),
-            order_cycle: Some(5),
-            sources: 1,
-        }
+        Expect { size: 16, subject: Some("bench.0".into()), order_cycle: Some(5), sources: 1 }
     }
 
     fn feed(scanner: &mut Scanner, bytes: &[u8], piece: usize) -> Result<()> {
@@ -308,10 +272,7 @@ mod tests {
             feed(&mut scanner, &bytes, piece).unwrap();
             assert_eq!(scanner.frames, 12, "pieces of {piece}");
             assert_eq!(scanner.payload_bytes, 12 * 16);
-            assert_eq!(
-                (scanner.pongs, scanner.pings_due, scanner.carried()),
-                (1, 1, 0)
-            );
+            assert_eq!((scanner.pongs, scanner.pings_due, scanner.carried()), (1, 1, 0));
         }
     }
 
@@ -337,12 +298,7 @@ mod tests {
         for n in 0..10 {
             bytes.extend_from_slice(format!("MSG s.{n} 10{n} 2\r\nxx\r\n").as_bytes());
         }
-        let many = Expect {
-            size: 2,
-            subject: None,
-            order_cycle: None,
-            sources: 0,
-        };
+        let many = Expect { size: 2, subject: None, order_cycle: None, sources: 0 };
         for piece in 1..bytes.len() {
             let mut scanner = Scanner::new(Some(many.clone()));
             feed(&mut scanner, &bytes, piece).unwrap();

@@ -30,11 +30,7 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>> {
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|e| HarnessError::Tls(e.to_string()))?;
-    let mut verifier = Verifier {
-        provider,
-        roots: None,
-        known: Vec::new(),
-    };
+    let mut verifier = Verifier { provider, roots: None, known: Vec::new() };
     if let Trust::Ca(path) = trust {
         let mut roots = RootCertStore::empty();
         let bad = |e: String| HarnessError::Tls(format!("{}: {e}", path.display()));
@@ -51,9 +47,7 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>> {
         let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
         verifier.roots = Some(built.map_err(|e| bad(e.to_string()))?);
     }
-    let custom = builder
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier));
+    let custom = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     Ok(Arc::new(custom.with_no_client_auth()))
 }
 
@@ -105,8 +99,6 @@ impl ServerCertVerifier for Verifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

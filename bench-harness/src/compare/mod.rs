@@ -114,11 +114,7 @@ pub fn run(args: &CompareArgs) -> Result<bool> {
     if let Some(path) = &args.svg {
         write(path, &svg::comparison(&comparison))?;
     }
-    let failed = comparison
-        .cases
-        .iter()
-        .map(|c| c.failures.len())
-        .sum::<usize>();
+    let failed = comparison.cases.iter().map(|c| c.failures.len()).sum::<usize>();
     if failed > 0 {
         eprintln!("bench-harness: {failed} rounds FAILED, see above");
     }
@@ -129,21 +125,14 @@ fn choose(args: &CompareArgs) -> Result<Vec<Case>> {
     let all = plan::cases();
     let known = |name: &String| all.iter().any(|c| c.name == name);
     if let Some(name) = args.scenarios.iter().find(|n| !known(n)) {
-        return Err(HarnessError::Usage(format!(
-            "no case {name:?}; --list shows them"
-        )));
+        return Err(HarnessError::Usage(format!("no case {name:?}; --list shows them")));
     }
     if !SETS.contains(&args.set.as_str()) {
         let sets = SETS.join(", ");
-        return Err(HarnessError::Usage(format!(
-            "no set {:?}; there are {sets}",
-            args.set
-        )));
+        return Err(HarnessError::Usage(format!("no set {:?}; there are {sets}", args.set)));
     }
     if args.rounds == 0 || args.shards == 0 {
-        return Err(HarnessError::Usage(
-            "rounds and shards must be at least 1".into(),
-        ));
+        return Err(HarnessError::Usage("rounds and shards must be at least 1".into()));
     }
     let wanted = |case: &Case| {
         if args.scenarios.is_empty() {
@@ -159,11 +148,7 @@ fn choose(args: &CompareArgs) -> Result<Vec<Case>> {
         if let Some(duration) = args.duration {
             let usual = Params::new(case.params.kind).duration;
             // Where time itself makes the trouble, a shorter run would show none.
-            let least = if case.params.duration > usual {
-                case.params.duration
-            } else {
-                duration
-            };
+            let least = if case.params.duration > usual { case.params.duration } else { duration };
             case.params.duration = duration.max(least);
         }
         case.params.cpus = match case.cores {
@@ -188,27 +173,14 @@ fn run_case(args: &CompareArgs, case: Case, bar: &indicatif::ProgressBar) -> Res
         Cores::Apart => (affinity::parse_cpus(&args.server_cpus)?, args.shards),
         Cores::Shared => (both(args)?, args.shards.max(2)),
     };
-    let list = cpus
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(",");
+    let list = cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let spin = if case.spin { args.spin.as_str() } else { "off" };
     let mut shards = String::new();
     if !args.control {
         shards = format!("shards {{ count: {count}, cpus: \"{list}\", spin: \"{spin}\" }}\n");
     }
-    let ours = Launch {
-        binary: args.ours.clone(),
-        cpus,
-        shards,
-        tls: case.tls,
-    };
-    let theirs = Launch {
-        binary: args.theirs.clone(),
-        shards: String::new(),
-        ..ours.clone()
-    };
+    let ours = Launch { binary: args.ours.clone(), cpus, shards, tls: case.tls };
+    let theirs = Launch { binary: args.theirs.clone(), shards: String::new(), ..ours.clone() };
     let mut result = CaseResult::new(case);
     for round in 1..=args.rounds {
         for (launch, is_ours) in [(&ours, true), (&theirs, false)] {
@@ -233,10 +205,7 @@ fn run_case(args: &CompareArgs, case: Case, bar: &indicatif::ProgressBar) -> Res
 /// One fresh server, one run, one clean stop.
 fn run_round(launch: &Launch, case: &Case) -> Result<Outcome> {
     let server = Server::start(launch)?;
-    let subject = Subject {
-        target: server.target.clone(),
-        pid: Some(server.pid()),
-    };
+    let subject = Subject { target: server.target.clone(), pid: Some(server.pid()) };
     let outcome = scenario::run(&subject, &case.params)
         .map_err(|e| HarnessError::Server(format!("{e}\n{}", server.log_tail())))?;
     server.stop()?;

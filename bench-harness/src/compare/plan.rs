@@ -76,26 +76,12 @@ fn case(
     size: usize,
     rows: Vec<Row>,
 ) -> Case {
-    let params = Params {
-        size,
-        ..Params::new(kind)
-    };
-    Case {
-        name,
-        sets,
-        params,
-        cores: Cores::Apart,
-        spin: false,
-        tls: false,
-        rows,
-    }
+    let params = Params { size, ..Params::new(kind) };
+    Case { name, sets, params, cores: Cores::Apart, spin: false, tls: false, rows }
 }
 
 fn cpu(name: &'static str, kind: Kind, size: usize, target: f64) -> Case {
-    let rows = vec![
-        row(CPU, Goal::RatioAtMost(1.0 / target)),
-        row(RATE, Goal::Report),
-    ];
+    let rows = vec![row(CPU, Goal::RatioAtMost(1.0 / target)), row(RATE, Goal::Report)];
     case(name, &["throughput"], kind, size, rows)
 }
 
@@ -181,20 +167,11 @@ fn trouble_and_scale() -> Vec<Case> {
         row("slow_closed", Goal::Report),
         row("rss_peak_mib", Goal::Report),
     ];
-    let mut slow = case(
-        "slow-subscriber",
-        &["trouble"],
-        Kind::SlowSubscriber,
-        1024,
-        rows,
-    );
+    let mut slow = case("slow-subscriber", &["trouble"], Kind::SlowSubscriber, 1024, rows);
     slow.params.rate = 20_000.0;
     slow.params.reader_mib = 2.0;
     slow.params.duration = Duration::from_secs(10);
-    let rows = vec![
-        row("reader_kept", Goal::RatioAtLeast(1.0)),
-        row("all_read_s", Goal::Report),
-    ];
+    let rows = vec![row("reader_kept", Goal::RatioAtLeast(1.0)), row("all_read_s", Goal::Report)];
     let mut burst = case("burst", &["trouble"], Kind::Burst, 1024, rows);
     burst.params.msgs = Some(200_000);
     burst.params.reader_mib = 50.0;
@@ -248,11 +225,6 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), cases().len());
-        assert!(
-            cases()
-                .iter()
-                .flat_map(|c| c.sets)
-                .all(|s| SETS.contains(s))
-        );
+        assert!(cases().iter().flat_map(|c| c.sets).all(|s| SETS.contains(s)));
     }
 }

@@ -126,23 +126,12 @@ impl CaseResult {
     #[must_use]
     pub fn new(case: Case) -> Self {
         let (ours, theirs) = (Vec::new(), Vec::new());
-        Self {
-            case,
-            ours,
-            theirs,
-            failures: Vec::new(),
-            rows: Vec::new(),
-        }
+        Self { case, ours, theirs, failures: Vec::new(), rows: Vec::new() }
     }
 
     /// Keeps the outcome of a round.
     pub fn add(&mut self, is_ours: bool, outcome: Outcome) {
-        if is_ours {
-            &mut self.ours
-        } else {
-            &mut self.theirs
-        }
-        .push(outcome);
+        if is_ours { &mut self.ours } else { &mut self.theirs }.push(outcome);
     }
 
     /// Computes the figures from the outcomes.
@@ -156,10 +145,7 @@ impl CaseResult {
         };
         let ours = Spread::of(&values(&self.ours));
         let theirs = Spread::of(&values(&self.theirs));
-        let ratio = ours
-            .zip(theirs)
-            .map(|(o, t)| o.median / t.median)
-            .filter(|r| r.is_finite());
+        let ratio = ours.zip(theirs).map(|(o, t)| o.median / t.median).filter(|r| r.is_finite());
         let unit = self
             .ours
             .iter()
@@ -168,15 +154,7 @@ impl CaseResult {
             .find(|m| m.name == row.metric)
             .map_or_else(String::new, |m| m.unit.clone());
         let verdict = verdict(row.goal, ours, ratio);
-        RowResult {
-            metric: row.metric,
-            unit,
-            ours,
-            theirs,
-            ratio,
-            goal: row.goal,
-            verdict,
-        }
+        RowResult { metric: row.metric, unit, ours, theirs, ratio, goal: row.goal, verdict }
     }
 
     /// The latency curve of one side: at each quantile the median over the rounds.
@@ -189,16 +167,10 @@ impl CaseResult {
             return Vec::new();
         };
         let at = |index: usize| -> Vec<f64> {
-            curves
-                .iter()
-                .filter_map(|c| c.curve.get(index))
-                .map(|p| p.1)
-                .collect()
+            curves.iter().filter_map(|c| c.curve.get(index)).map(|p| p.1).collect()
         };
         let points = first.curve.iter().enumerate();
-        points
-            .filter_map(|(i, (q, _))| Some((*q, median(&at(i))?)))
-            .collect()
+        points.filter_map(|(i, (q, _))| Some((*q, median(&at(i))?))).collect()
     }
 }
 

@@ -47,10 +47,7 @@ impl Server {
     /// # Errors
     /// The binary cannot be run, exits early, or does not listen in time; its log is quoted.
     pub fn start(launch: &Launch) -> Result<Self> {
-        let dir = tempfile::Builder::new()
-            .prefix("bench-")
-            .tempdir()
-            .during("make a directory")?;
+        let dir = tempfile::Builder::new().prefix("bench-").tempdir().during("make a directory")?;
         let mut config = String::from("host: \"127.0.0.1\"\nport: -1\n");
         config.push_str(&launch.shards);
         let mut trust = None;
@@ -77,12 +74,7 @@ impl Server {
         };
         let tls = trust.map(|t| client_config(&t)).transpose()?;
         let addr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-        let target = Target {
-            addr,
-            host: "localhost".into(),
-            login: String::new(),
-            tls,
-        };
+        let target = Target { addr, host: "localhost".into(), login: String::new(), tls };
         Ok(Self { child, dir, target })
     }
 
@@ -105,12 +97,7 @@ impl Server {
         kill_process(pid, Signal::TERM).during("stop the server")?;
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            if self
-                .child
-                .try_wait()
-                .during("wait for the server")?
-                .is_some()
-            {
+            if self.child.try_wait().during("wait for the server")?.is_some() {
                 return Ok(());
             }
             sleep(Duration::from_millis(5));
@@ -149,9 +136,7 @@ fn spawn_on(command: &mut Command, cpus: &[usize]) -> Result<Child> {
             }
             command.spawn().during(what)
         });
-        thread
-            .join()
-            .unwrap_or_else(|_| Err(HarnessError::Server("the starter died".into())))
+        thread.join().unwrap_or_else(|_| Err(HarnessError::Server("the starter died".into())))
     })
 }
 
@@ -169,10 +154,7 @@ fn await_port(child: &mut Child, dir: &Path) -> Result<u16> {
             return Err(HarnessError::Server(why));
         }
         if Instant::now() >= deadline {
-            return Err(HarnessError::Server(format!(
-                "it does not listen\n{}",
-                tail()
-            )));
+            return Err(HarnessError::Server(format!("it does not listen\n{}", tail())));
         }
         sleep(Duration::from_millis(5));
     }
@@ -188,10 +170,7 @@ fn port_in(log: &str) -> Option<u16> {
 fn log_tail(dir: &Path) -> String {
     let log = fs::read_to_string(dir.join("server.log")).unwrap_or_default();
     let lines: Vec<&str> = log.lines().collect();
-    lines
-        .get(lines.len().saturating_sub(15)..)
-        .unwrap_or_default()
-        .join("\n")
+    lines.get(lines.len().saturating_sub(15)..).unwrap_or_default().join("\n")
 }
 
 /// Makes a certificate for localhost and returns the `tls` block that uses it.
@@ -214,9 +193,7 @@ fn certificate(dir: &Path) -> Result<String> {
 pub fn version(binary: &Path) -> String {
     let output = Command::new(binary).arg("--version").output();
     let text = output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
-    text.ok()
-        .filter(|t| !t.is_empty())
-        .unwrap_or_else(|| "unknown version".into())
+    text.ok().filter(|t| !t.is_empty()).unwrap_or_else(|| "unknown version".into())
 }
 
 #[cfg(test)]
@@ -226,10 +203,7 @@ mod tests {
     #[test]
     fn finds_the_port_in_a_whole_line_only() {
         let line = "[7] 2026/11/24 08:40:06.510438 [INF] Listening for client connections on ";
-        assert_eq!(
-            port_in(&format!("{line}127.0.0.1:35351\n[7] x")),
-            Some(35351)
-        );
+        assert_eq!(port_in(&format!("{line}127.0.0.1:35351\n[7] x")), Some(35351));
         assert_eq!(port_in(&format!("{line}127.0.0.1:353")), None);
         assert_eq!(port_in("nothing\n"), None);
     }
@@ -242,9 +216,7 @@ mod tests {
             shards: String::new(),
             tls: false,
         };
-        let Err(error) = Server::start(&launch) else {
-            panic!("ls became a server")
-        };
+        let Err(error) = Server::start(&launch) else { panic!("ls became a server") };
         assert!(error.to_string().contains("ended at once"), "{error}");
     }
 }

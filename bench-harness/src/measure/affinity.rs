@@ -20,11 +20,7 @@ pub fn parse_cpus(text: &str) -> Result<Vec<usize>> {
         }
         cpus.extend(from..=to);
     }
-    if cpus.is_empty() {
-        Err(bad())
-    } else {
-        Ok(cpus)
-    }
+    if cpus.is_empty() { Err(bad()) } else { Ok(cpus) }
 }
 
 /// Pins the calling thread to one CPU.

@@ -34,11 +34,7 @@ impl ProcessCpu {
     pub fn since(self, earlier: Self) -> u64 {
         let exact = self.living_ns.saturating_sub(earlier.living_ns);
         let coarse = self.coarse_ns.saturating_sub(earlier.coarse_ns);
-        if self.living_ns == 0 || coarse > exact + COARSE_NS {
-            coarse
-        } else {
-            exact
-        }
+        if self.living_ns == 0 || coarse > exact + COARSE_NS { coarse } else { exact }
     }
 }
 
@@ -61,10 +57,7 @@ pub fn process(pid: u32) -> Result<ProcessCpu> {
     let text = fs::read_to_string(&path).during(path)?;
     let coarse_ns = stat_ns(&text)
         .ok_or_else(|| HarnessError::Server(format!("/proc/{pid}/stat is strange")))?;
-    Ok(ProcessCpu {
-        living_ns,
-        coarse_ns,
-    })
+    Ok(ProcessCpu { living_ns, coarse_ns })
 }
 
 /// CPU nanoseconds used so far by the calling thread.
@@ -116,15 +109,9 @@ mod tests {
 
     #[test]
     fn the_exact_clock_is_believed_unless_threads_ended() {
-        let at = |living_ns, coarse_ns| ProcessCpu {
-            living_ns,
-            coarse_ns,
-        };
+        let at = |living_ns, coarse_ns| ProcessCpu { living_ns, coarse_ns };
         assert_eq!(at(1_500, 10_000_000).since(at(500, 0)), 1_000);
-        assert_eq!(
-            at(500, 900_000_000).since(at(700, 100_000_000)),
-            800_000_000
-        );
+        assert_eq!(at(500, 900_000_000).since(at(700, 100_000_000)), 800_000_000);
         assert_eq!(at(0, 20_000_000).since(at(0, 10_000_000)), 10_000_000);
     }
 

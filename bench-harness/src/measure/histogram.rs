@@ -37,9 +37,7 @@ impl Latencies {
     /// # Errors
     /// Never with equal bounds; the library's own check is passed on.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
-        self.histogram
-            .add(&other.histogram)
-            .map_err(|e| HarnessError::Usage(e.to_string()))
+        self.histogram.add(&other.histogram).map_err(|e| HarnessError::Usage(e.to_string()))
     }
 
     /// The summary; all zero when nothing was recorded.

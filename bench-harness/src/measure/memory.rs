@@ -30,10 +30,7 @@ fn parse(status: &str) -> Option<Memory> {
         let line = status.lines().find_map(|l| l.strip_prefix(key))?;
         line.split_ascii_whitespace().next()?.parse::<u64>().ok()
     };
-    Some(Memory {
-        rss_bytes: kib("VmRSS:")? * 1024,
-        peak_bytes: kib("VmHWM:")? * 1024,
-    })
+    Some(Memory { rss_bytes: kib("VmRSS:")? * 1024, peak_bytes: kib("VmHWM:")? * 1024 })
 }
 
 /// Raises the limit of open files to at least `wanted`; also beyond the hard limit where the
@@ -47,10 +44,7 @@ pub fn raise_file_limit(wanted: u64) -> Result<()> {
         return Ok(());
     }
     let hard = now.maximum.map(|m| m.max(wanted));
-    let raised = Rlimit {
-        current: Some(wanted),
-        maximum: hard,
-    };
+    let raised = Rlimit { current: Some(wanted), maximum: hard };
     setrlimit(Resource::Nofile, raised).map_err(|_| {
         let have = now.maximum.unwrap_or(0);
         HarnessError::Usage(format!("{wanted} open files needed, the limit is {have}"))
@@ -64,13 +58,7 @@ mod tests {
     #[test]
     fn reads_a_status_text() {
         let memory = parse("Name:\tx\nVmHWM:\t  20 kB\nVmRSS:\t  10 kB\n").unwrap();
-        assert_eq!(
-            memory,
-            Memory {
-                rss_bytes: 10_240,
-                peak_bytes: 20_480
-            }
-        );
+        assert_eq!(memory, Memory { rss_bytes: 10_240, peak_bytes: 20_480 });
         assert!(parse("Name:\tx\n").is_none());
     }
 

@@ -39,30 +39,18 @@ impl Outcome {
     /// An outcome without figures.
     #[must_use]
     pub fn new(params: &Params) -> Self {
-        Self {
-            params: params.clone(),
-            metrics: Vec::new(),
-            latency: None,
-            notes: Vec::new(),
-        }
+        Self { params: params.clone(), metrics: Vec::new(), latency: None, notes: Vec::new() }
     }
 
     /// Adds a figure.
     pub fn put(&mut self, name: &str, value: f64, unit: &str) {
-        self.metrics.push(Metric {
-            name: name.into(),
-            value,
-            unit: unit.into(),
-        });
+        self.metrics.push(Metric { name: name.into(), value, unit: unit.into() });
     }
 
     /// The value of a figure.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<f64> {
-        self.metrics
-            .iter()
-            .find(|m| m.name == name)
-            .map(|m| m.value)
+        self.metrics.iter().find(|m| m.name == name).map(|m| m.value)
     }
 
     /// Adds the server's memory at the end of a run.

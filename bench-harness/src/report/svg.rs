@@ -23,10 +23,7 @@ struct Canvas {
 
 impl Canvas {
     fn new() -> Self {
-        Self {
-            body: String::new(),
-            y: 0.0,
-        }
+        Self { body: String::new(), y: 0.0 }
     }
 
     fn text(&mut self, x: f64, y: f64, anchor: &str, size: f64, text: &str) {
@@ -53,10 +50,7 @@ impl Canvas {
     }
 
     fn path(&mut self, points: &[(f64, f64)], stroke: &str) {
-        let points: Vec<String> = points
-            .iter()
-            .map(|(x, y)| format!("{x:.1},{y:.1}"))
-            .collect();
+        let points: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         self.body.push_str(&format!(
             "<polyline fill=\"none\" stroke-width=\"2\" stroke=\"{stroke}\" points=\"{}\"/>\n",
             points.join(" ")
@@ -94,9 +88,7 @@ impl Canvas {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// A comparison: for each figure two bars on a scale of their own, then the latency curves.
@@ -104,9 +96,7 @@ fn escape(text: &str) -> String {
 pub fn comparison(comparison: &Comparison) -> String {
     let mut canvas = Canvas::new();
     let rounds = comparison.rounds;
-    canvas.heading(&format!(
-        "Medians of {rounds} rounds; whiskers from least to most"
-    ));
+    canvas.heading(&format!("Medians of {rounds} rounds; whiskers from least to most"));
     let (ours, theirs) = (comparison.ours.as_str(), comparison.theirs.as_str());
     canvas.legend(&[(ours, OURS), (theirs, THEIRS)]);
     for case in &comparison.cases {
@@ -128,13 +118,7 @@ fn bars(canvas: &mut Canvas, name: &str, row: &RowResult) {
     let label = format!("{} {}", row.metric, row.unit);
     canvas.text(BARS_X - 8.0, y + 16.0, "end", 11.0, label.trim());
     if let Some(ratio) = row.ratio {
-        canvas.text(
-            BARS_X - 8.0,
-            y + 30.0,
-            "end",
-            11.0,
-            &format!("{}×", number(ratio)),
-        );
+        canvas.text(BARS_X - 8.0, y + 30.0, "end", 11.0, &format!("{}×", number(ratio)));
     }
     for (index, (spread, fill)) in [(row.ours, OURS), (row.theirs, THEIRS)].iter().enumerate() {
         bar(canvas, y + 4.0 + 15.0 * index as f64, *spread, scale, fill);
@@ -147,14 +131,7 @@ fn bar(canvas: &mut Canvas, y: f64, spread: Option<Spread>, scale: f64, fill: &s
         canvas.text(BARS_X, y + 10.0, "start", 11.0, "not measured");
         return;
     };
-    let x = |value: f64| {
-        BARS_X
-            + if scale > 0.0 {
-                value / scale * BARS_W
-            } else {
-                0.0
-            }
-    };
+    let x = |value: f64| BARS_X + if scale > 0.0 { value / scale * BARS_W } else { 0.0 };
     canvas.rect(BARS_X, y, x(spread.median) - BARS_X, 12.0, fill);
     let middle = y + 6.0;
     canvas.line((x(spread.min), middle), (x(spread.max), middle), INK);
@@ -170,21 +147,13 @@ fn curves(canvas: &mut Canvas, case: &CaseResult) {
     if case.case.params.kind == crate::scenario::Kind::Churn || ours.len() + theirs.len() == 0 {
         return;
     }
-    canvas.heading(&format!(
-        "{}: latency, us (median of the rounds)",
-        case.case.name
-    ));
+    canvas.heading(&format!("{}: latency, us (median of the rounds)", case.case.name));
     plot(canvas, &[(&ours, OURS), (&theirs, THEIRS)]);
 }
 
 /// Curves of `(quantile, value)`; x is the number of nines, y is logarithmic.
 fn plot(canvas: &mut Canvas, series: &[(&[(f64, f64)], &str)]) {
-    let values = || {
-        series
-            .iter()
-            .flat_map(|(points, _)| points.iter())
-            .map(|p| p.1.max(0.001))
-    };
+    let values = || series.iter().flat_map(|(points, _)| points.iter()).map(|p| p.1.max(0.001));
     let low = values().fold(f64::INFINITY, f64::min).log10().floor();
     let high = values().fold(0.001, f64::max).log10().ceil().max(low + 1.0);
     let (left, right) = (70.0, WIDTH - 30.0);
@@ -220,11 +189,7 @@ fn plot(canvas: &mut Canvas, series: &[(&[(f64, f64)], &str)]) {
 
 /// How many nines a quantile has; the maximum stands right of all.
 fn nines(quantile: f64) -> f64 {
-    if quantile >= 1.0 {
-        5.5
-    } else {
-        -(1.0 - quantile).log10()
-    }
+    if quantile >= 1.0 { 5.5 } else { -(1.0 - quantile).log10() }
 }
 
 /// One run: its latency curve when it has one, else its figures as bars.

@@ -7,9 +7,7 @@ use crate::compare::result::{CaseResult, Comparison, RowResult, Spread, Verdict}
 use crate::measure::histogram::median;
 
 /// The head of the table.
-const HEAD: [&str; 8] = [
-    "case", "figure", "unit", "ours", "theirs", "ratio", "goal", "",
-];
+const HEAD: [&str; 8] = ["case", "figure", "unit", "ours", "theirs", "ratio", "goal", ""];
 
 fn spread(spread: Option<Spread>) -> String {
     spread.map_or_else(
@@ -43,10 +41,8 @@ fn verdict(verdict: Verdict) -> &'static str {
 /// spinning, shows that the load was not what limited the server.
 fn load(case: &CaseResult) -> String {
     let of = |outcomes: &[Outcome]| -> Option<String> {
-        let values: Vec<f64> = outcomes
-            .iter()
-            .filter_map(|o| o.get("harness_cpu_percent"))
-            .collect();
+        let values: Vec<f64> =
+            outcomes.iter().filter_map(|o| o.get("harness_cpu_percent")).collect();
         Some(number(median(&values)?.round()))
     };
     match (of(&case.ours), of(&case.theirs)) {
@@ -66,27 +62,17 @@ fn cells(case: &CaseResult, index: usize, row: &RowResult) -> Vec<String> {
         row.unit.clone(),
         spread(row.ours),
         spread(row.theirs),
-        row.ratio
-            .map_or_else(|| "-".into(), |r| format!("{}×", number(r))),
+        row.ratio.map_or_else(|| "-".into(), |r| format!("{}×", number(r))),
         goal(row.goal),
         verdict(row.verdict).into(),
-        if index == 0 {
-            load(case)
-        } else {
-            String::new()
-        },
+        if index == 0 { load(case) } else { String::new() },
     ]
 }
 
 fn body(cases: &[CaseResult]) -> Vec<Vec<String>> {
     cases
         .iter()
-        .flat_map(|case| {
-            case.rows
-                .iter()
-                .enumerate()
-                .map(|(i, row)| cells(case, i, row))
-        })
+        .flat_map(|case| case.rows.iter().enumerate().map(|(i, row)| cells(case, i, row)))
         .collect()
 }
 
@@ -95,10 +81,7 @@ fn body(cases: &[CaseResult]) -> Vec<Vec<String>> {
 pub fn text(cases: &[CaseResult]) -> String {
     let mut rows = vec![HEAD.map(String::from).to_vec()];
     rows.extend(body(cases));
-    let mut out = columns(
-        &rows,
-        &[false, false, false, true, true, true, true, false, true],
-    );
+    let mut out = columns(&rows, &[false, false, false, true, true, true, true, false, true]);
     for failure in cases.iter().flat_map(|c| &c.failures) {
         out.push_str(&format!("  FAILED {failure}\n"));
     }

@@ -58,11 +58,7 @@ pub fn outcome(outcome: &Outcome) -> String {
 #[must_use]
 pub fn columns(rows: &[Vec<String>], right: &[bool]) -> String {
     let width = |column: usize| {
-        rows.iter()
-            .filter_map(|r| r.get(column))
-            .map(|c| c.chars().count())
-            .max()
-            .unwrap_or(0)
+        rows.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..right.len()).map(width).collect();
     let mut out = String::new();
@@ -70,11 +66,7 @@ pub fn columns(rows: &[Vec<String>], right: &[bool]) -> String {
         let mut line = String::from(" ");
         for ((cell, width), right) in row.iter().zip(&widths).zip(right) {
             line.push(' ');
-            let cell = if *right {
-                format!("{cell:>width$}")
-            } else {
-                format!("{cell:<width$}")
-            };
+            let cell = if *right { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
             line.push_str(&cell);
             line.push(' ');
         }
@@ -132,10 +124,7 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let rows = vec![
-            vec!["a".into(), "1".into()],
-            vec!["bcd".into(), "234".into()],
-        ];
+        let rows = vec![vec!["a".into(), "1".into()], vec!["bcd".into(), "234".into()]];
         assert_eq!(columns(&rows, &[false, true]), "  a      1\n  bcd  234\n");
     }
 }

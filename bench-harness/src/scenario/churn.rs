@@ -49,15 +49,10 @@ struct Churn<'a> {
 /// A connection is refused or closed early; TLS is not supported here.
 pub fn run(subject: &Subject, params: &Params) -> Result<Outcome> {
     if subject.target.tls.is_some() || !subject.target.addr.is_ipv4() {
-        return Err(HarnessError::Usage(
-            "churn runs over plain IPv4 only".into(),
-        ));
+        return Err(HarnessError::Usage("churn runs over plain IPv4 only".into()));
     }
     let together = or(params.connections, 8);
-    let hello = format!(
-        "{}SUB bench.churn 1\r\nPING\r\n",
-        subject.target.connect_line()
-    );
+    let hello = format!("{}SUB bench.churn 1\r\nPING\r\n", subject.target.connect_line());
     let mut churn = Churn {
         subject,
         poll: Poll::new()?,
@@ -77,18 +72,12 @@ pub fn run(subject: &Subject, params: &Params) -> Result<Outcome> {
     let lives = (to.1 - from.1) as f64;
     let seconds = (to.0 - from.0).as_secs_f64();
     if lives == 0.0 {
-        return Err(HarnessError::Timeout(
-            "not one connection within the window".into(),
-        ));
+        return Err(HarnessError::Timeout("not one connection within the window".into()));
     }
     let mut outcome = Outcome::new(params);
     outcome.put("connections_per_s", lives / seconds, "/s");
     if let (Some(a), Some(b)) = (from.2, to.2) {
-        outcome.put(
-            "server_cpu_us_per_connection",
-            b.since(a) as f64 / 1000.0 / lives,
-            "us",
-        );
+        outcome.put("server_cpu_us_per_connection", b.since(a) as f64 / 1000.0 / lives, "us");
     }
     outcome.put_latency(churn.latencies.summary());
     let own = (to.3 - from.3) as f64;
@@ -130,10 +119,8 @@ impl Churn<'_> {
     fn begin(&mut self, slot: usize) -> Result<()> {
         let born = Instant::now();
         let loopback = self.subject.target.addr.ip().is_loopback();
-        let socket = start_connect(
-            self.subject,
-            loopback.then(|| loopback_source(self.born, PER_ADDRESS)),
-        )?;
+        let socket =
+            start_connect(self.subject, loopback.then(|| loopback_source(self.born, PER_ADDRESS)))?;
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true).during("set TCP_NODELAY")?;
         let conn = Conn::new(stream, None);
@@ -141,13 +128,7 @@ impl Churn<'_> {
         let (out, unread) = (OutBuf::default(), Vec::new());
         self.born += 1;
         if let Some(place) = self.lives.get_mut(slot) {
-            *place = Some(Life {
-                conn,
-                out,
-                unread,
-                greeted: false,
-                born,
-            });
+            *place = Some(Life { conn, out, unread, greeted: false, born });
         }
         Ok(())
     }
@@ -172,8 +153,7 @@ impl Churn<'_> {
             }
             Err(other) => return Err(other),
         };
-        life.unread
-            .extend_from_slice(self.buffer.get(..n).unwrap_or_default());
+        life.unread.extend_from_slice(self.buffer.get(..n).unwrap_or_default());
         let mut at = 0;
         let mut over = false;
         while let Some((op, used)) = op::parse(life.unread.get(at..).unwrap_or_default())? {

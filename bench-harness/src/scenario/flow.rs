@@ -139,12 +139,7 @@ impl Engine {
         if let Some(g) = self.groups.get_mut(group) {
             g.subs.push(self.subs.len());
         }
-        self.subs.push(Subscriber {
-            conn,
-            scanner,
-            out: OutBuf::default(),
-            group,
-        });
+        self.subs.push(Subscriber { conn, scanner, out: OutBuf::default(), group });
         Ok(())
     }
 
@@ -180,9 +175,7 @@ impl Engine {
     /// True when every group reached its limit and all of it was delivered.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.groups
-            .iter()
-            .all(|g| g.limit == Some(g.published) && g.delivered == g.expected())
+        self.groups.iter().all(|g| g.limit == Some(g.published) && g.delivered == g.expected())
     }
 
     /// Turns until `until`, or until all groups are complete.
@@ -260,18 +253,13 @@ impl Engine {
             // A frame once begun is always finished.
             budget = budget.max(1);
         }
-        let allowed = usize::try_from(budget)
-            .unwrap_or(usize::MAX)
-            .saturating_mul(frame_len);
+        let allowed = usize::try_from(budget).unwrap_or(usize::MAX).saturating_mul(frame_len);
         let limit = allowed.saturating_sub(partial).min(self.tuning.write_bytes);
         if limit == 0 {
             return Ok(false);
         }
         let piece = publisher.cycle.slice(publisher.at, limit);
-        let sent = publisher
-            .conn
-            .try_send(piece)
-            .map_err(|e| named(e, "publisher", index))?;
+        let sent = publisher.conn.try_send(piece).map_err(|e| named(e, "publisher", index))?;
         publisher.full = sent.full;
         group.published += ((partial + sent.taken) / frame_len) as u64;
         publisher.at += sent.taken;
@@ -306,12 +294,8 @@ impl Engine {
             return Ok(());
         };
         if readable {
-            exchange::drain(
-                &mut publisher.conn,
-                &mut publisher.control,
-                &mut self.buffer,
-            )
-            .map_err(|e| named(e, "publisher", index))?;
+            exchange::drain(&mut publisher.conn, &mut publisher.control, &mut self.buffer)
+                .map_err(|e| named(e, "publisher", index))?;
             for _ in 0..std::mem::take(&mut publisher.control.pings_due) {
                 publisher.urgent.tail().extend_from_slice(b"PONG\r\n");
             }
@@ -332,12 +316,7 @@ impl Engine {
             publisher.urgent.tail().extend_from_slice(b"PING\r\n");
         }
         let deadline = Instant::now() + DRAIN_PATIENCE;
-        while self
-            .pubs
-            .iter()
-            .zip(&goals)
-            .any(|(p, goal)| p.control.pongs < *goal)
-        {
+        while self.pubs.iter().zip(&goals).any(|(p, goal)| p.control.pongs < *goal) {
             self.turn_before(deadline, "PONG after the last PUB")?;
         }
         Ok(())
@@ -355,17 +334,10 @@ impl Engine {
             sub.out.flush(&mut sub.conn)?;
         }
         let deadline = Instant::now() + DRAIN_PATIENCE;
-        while self
-            .subs
-            .iter()
-            .zip(&goals)
-            .any(|(s, goal)| s.scanner.pongs < *goal)
-        {
+        while self.subs.iter().zip(&goals).any(|(s, goal)| s.scanner.pongs < *goal) {
             self.turn_before(deadline, "PONG at the subscribers")?;
         }
-        self.groups
-            .iter()
-            .try_for_each(|group| group.check(&self.subs))
+        self.groups.iter().try_for_each(|group| group.check(&self.subs))
     }
 
     fn turn_before(&mut self, deadline: Instant, what: &str) -> Result<()> {
@@ -402,21 +374,15 @@ impl Group {
                 self.floor
             }
         };
-        let room = self
-            .window
-            .saturating_sub(self.published.saturating_sub(reached));
-        let left = self
-            .limit
-            .map_or(u64::MAX, |l| l.saturating_sub(self.published));
+        let room = self.window.saturating_sub(self.published.saturating_sub(reached));
+        let left = self.limit.map_or(u64::MAX, |l| l.saturating_sub(self.published));
         room.min(left)
     }
 
     /// True when so little may be written that it pays to wait for more.
     fn is_trickle(&self, budget: u64, frame_len: usize, write_bytes: usize) -> bool {
         let piece = (write_bytes / frame_len) as u64;
-        let last = self
-            .limit
-            .is_some_and(|l| l.saturating_sub(self.published) <= budget);
+        let last = self.limit.is_some_and(|l| l.saturating_sub(self.published) <= budget);
         budget < piece.min(self.window / 4) && !last
     }
 

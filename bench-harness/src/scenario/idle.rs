@@ -49,11 +49,7 @@ pub fn run(subject: &Subject, params: &Params) -> Result<Outcome> {
     let mut outcome = Outcome::new(params);
     if let (Some(before), Some(after)) = (before, after) {
         let grown = after.rss_bytes.saturating_sub(before.rss_bytes) as f64;
-        outcome.put(
-            "rss_kib_per_connection",
-            grown / 1024.0 / wanted as f64,
-            "KiB",
-        );
+        outcome.put("rss_kib_per_connection", grown / 1024.0 / wanted as f64, "KiB");
     }
     if let (Some(a), Some(b)) = (cpu_from, cpu_to) {
         outcome.put("idle_cpu_percent", b.since(a) as f64 / seconds / 1e7, "%");

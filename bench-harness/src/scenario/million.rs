@@ -37,15 +37,10 @@ pub fn run(subject: &Subject, params: &Params) -> Result<Outcome> {
     let wanted = or(params.subs, 1_000_000);
     let holders = or(params.connections, 4);
     if wanted > 100_000_000 {
-        return Err(HarnessError::Usage(
-            "at most 100,000,000 subscriptions".into(),
-        ));
+        return Err(HarnessError::Usage("at most 100,000,000 subscriptions".into()));
     }
-    let tuning = Tuning {
-        write_bytes: params.write_bytes,
-        read_bytes: params.read_bytes,
-        rate: None,
-    };
+    let tuning =
+        Tuning { write_bytes: params.write_bytes, read_bytes: params.read_bytes, rate: None };
     let mut engine = Engine::new(tuning, params.size + 128)?;
     let group = engine.add_group(Share::One, WINDOW, None);
     let mut conns = Vec::new();
@@ -79,20 +74,11 @@ pub fn run(subject: &Subject, params: &Params) -> Result<Outcome> {
         outcome.put("rss_bytes_per_subscription", grown / wanted as f64, "B");
     }
     if let (Some(a), Some(b)) = (cpu_from, cpu_to) {
-        outcome.put(
-            "subscribe_cpu_us",
-            b.since(a) as f64 / 1000.0 / wanted as f64,
-            "us",
-        );
+        outcome.put("subscribe_cpu_us", b.since(a) as f64 / 1000.0 / wanted as f64, "us");
     }
     outcome.put("subscribes_per_s", wanted as f64 / subscribe_s, "/s");
     for conn in conns {
-        let expect = Expect {
-            size: params.size,
-            subject: None,
-            order_cycle: None,
-            sources: 0,
-        };
+        let expect = Expect { size: params.size, subject: None, order_cycle: None, sources: 0 };
         engine.add_subscriber(conn, Scanner::new(Some(expect)), group)?;
     }
     let cycle = Cycle::over(&draw(wanted, params.seed), params.size);
@@ -110,36 +96,20 @@ fn match_cost(
     outcome: &mut Outcome,
 ) -> Result<()> {
     engine.run(Instant::now() + params.warmup)?;
-    let from = (
-        Instant::now(),
-        engine.counts(),
-        subject.cpu()?,
-        cpu::thread_ns(),
-    );
+    let from = (Instant::now(), engine.counts(), subject.cpu()?, cpu::thread_ns());
     engine.run(from.0 + params.duration)?;
-    let to = (
-        Instant::now(),
-        engine.counts(),
-        subject.cpu()?,
-        cpu::thread_ns(),
-    );
+    let to = (Instant::now(), engine.counts(), subject.cpu()?, cpu::thread_ns());
     engine.settle()?;
     let delivered = (to.1.delivered - from.1.delivered) as f64;
     let seconds = (to.0 - from.0).as_secs_f64();
     if delivered == 0.0 {
-        return Err(HarnessError::Timeout(
-            "not one message within the window".into(),
-        ));
+        return Err(HarnessError::Timeout("not one message within the window".into()));
     }
     if let (Some(a), Some(b)) = (from.2, to.2) {
         outcome.put("match_cpu_ns_per_msg", b.since(a) as f64 / delivered, "ns");
     }
     outcome.put("msgs_per_s", delivered / seconds, "/s");
-    outcome.put(
-        "harness_cpu_percent",
-        (to.3 - from.3) as f64 / seconds / 1e7,
-        "%",
-    );
+    outcome.put("harness_cpu_percent", (to.3 - from.3) as f64 / seconds / 1e7, "%");
     Ok(())
 }
 

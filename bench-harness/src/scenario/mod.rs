@@ -64,8 +64,7 @@ impl Kind {
     /// The name on the command line.
     #[must_use]
     pub fn name(self) -> String {
-        self.to_possible_value()
-            .map_or_else(String::new, |v| v.get_name().to_owned())
+        self.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
     }
 }
 
@@ -205,8 +204,6 @@ where
             }
             work()
         });
-        thread
-            .join()
-            .unwrap_or_else(|_| Err(HarnessError::Usage("a load thread died".into())))
+        thread.join().unwrap_or_else(|_| Err(HarnessError::Usage("a load thread died".into())))
     })
 }

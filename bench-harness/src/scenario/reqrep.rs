@@ -37,13 +37,7 @@ struct Peer {
 impl Peer {
     fn new(conn: Conn) -> Self {
         let (out, unread) = (OutBuf::default(), Vec::new());
-        Self {
-            conn,
-            out,
-            unread,
-            next: 0,
-            sent_at: Instant::now(),
-        }
+        Self { conn, out, unread, next: 0, sent_at: Instant::now() }
     }
 }
 
@@ -91,44 +85,24 @@ pub fn run(subject: &Subject, params: &Params) -> Result<Outcome> {
         }
     }
     work.turn_until(work.record_from, params.wait)?;
-    let from = (
-        Instant::now(),
-        work.answered,
-        subject.cpu()?,
-        cpu::thread_ns(),
-    );
+    let from = (Instant::now(), work.answered, subject.cpu()?, cpu::thread_ns());
     work.turn_until(end, params.wait)?;
-    let to = (
-        Instant::now(),
-        work.answered,
-        subject.cpu()?,
-        cpu::thread_ns(),
-    );
+    let to = (Instant::now(), work.answered, subject.cpu()?, cpu::thread_ns());
     work.finish(params.wait)?;
 
     let mut outcome = Outcome::new(params);
     let seconds = (to.0 - from.0).as_secs_f64();
     let count = (to.1 - from.1) as f64;
     if count == 0.0 {
-        return Err(HarnessError::Timeout(
-            "not one answer within the window".into(),
-        ));
+        return Err(HarnessError::Timeout("not one answer within the window".into()));
     }
     outcome.put_latency(work.latencies.summary());
     outcome.put("requests_per_s", count / seconds, "/s");
     if let (Some(a), Some(b)) = (from.2, to.2) {
-        outcome.put(
-            "server_cpu_us_per_request",
-            b.since(a) as f64 / 1000.0 / count,
-            "us",
-        );
+        outcome.put("server_cpu_us_per_request", b.since(a) as f64 / 1000.0 / count, "us");
         outcome.put("server_cpu_percent", b.since(a) as f64 / seconds / 1e7, "%");
     }
-    outcome.put(
-        "harness_cpu_percent",
-        (to.3 - from.3) as f64 / seconds / 1e7,
-        "%",
-    );
+    outcome.put("harness_cpu_percent", (to.3 - from.3) as f64 / seconds / 1e7, "%");
     outcome.put_memory(subject.memory()?);
     Ok(outcome)
 }
@@ -147,11 +121,7 @@ impl Loop {
             poll.add(&conn, index, Watch::Edges)?;
             clients.push(Peer::new(conn));
         }
-        let rate = if params.rate > 0.0 {
-            params.rate
-        } else {
-            RATE_DEFAULT
-        };
+        let rate = if params.rate > 0.0 { params.rate } else { RATE_DEFAULT };
         let open = params.kind == Kind::ReqrepOpen;
         let period = Duration::from_secs_f64(1.0 / rate);
         let now = Instant::now();
@@ -162,11 +132,7 @@ impl Loop {
             payload: vec![b'x'; params.size],
             buffer: vec![0; 128 << 10],
             latencies: Latencies::new()?,
-            pace: if open {
-                Pace::Open { period }
-            } else {
-                Pace::Closed
-            },
+            pace: if open { Pace::Open { period } } else { Pace::Closed },
             start: now,
             record_from: now,
             made: 0,
@@ -190,10 +156,7 @@ impl Loop {
         };
         let out = client.out.tail();
         // Writing into a Vec cannot fail.
-        let _ = write!(
-            out,
-            "PUB bench.service _INBOX.bench.{index}.{made:012} {size}\r\n"
-        );
+        let _ = write!(out, "PUB bench.service _INBOX.bench.{index}.{made:012} {size}\r\n");
         out.extend_from_slice(&self.payload);
         out.extend_from_slice(b"\r\n");
         client.sent_at = now;
@@ -264,20 +227,10 @@ impl Loop {
 
     /// Answers all requests that came in, with one write.
     fn respond(&mut self) -> Result<()> {
-        let Self {
-            responder,
-            buffer,
-            payload,
-            ..
-        } = self;
+        let Self { responder, buffer, payload, .. } = self;
         read_all(responder, buffer, |op, out| {
-            let Op::Msg {
-                reply: Some(reply), ..
-            } = op
-            else {
-                return Err(HarnessError::Protocol(
-                    "a request without reply subject".into(),
-                ));
+            let Op::Msg { reply: Some(reply), .. } = op else {
+                return Err(HarnessError::Protocol("a request without reply subject".into()));
             };
             out.extend_from_slice(b"PUB ");
             out.extend_from_slice(reply);
@@ -349,9 +302,7 @@ impl Loop {
             let now = Instant::now();
             if now >= deadline {
                 let missing = self.made - self.answered;
-                return Err(HarnessError::Count(format!(
-                    "{missing} requests never answered"
-                )));
+                return Err(HarnessError::Count(format!("{missing} requests never answered")));
             }
             self.turn(now, deadline, wait, &mut ready)?;
         }
@@ -389,8 +340,7 @@ fn read_all(
             at += used;
         }
         if whole {
-            peer.unread
-                .extend_from_slice(fresh.get(at..).unwrap_or_default());
+            peer.unread.extend_from_slice(fresh.get(at..).unwrap_or_default());
         } else {
             peer.unread.drain(..at);
         }

@@ -45,15 +45,7 @@ impl PacedReader {
     fn new(conn: Conn, bytes_per_s: f64) -> Self {
         let now = Instant::now();
         let (closed_at, last) = (None, Vec::new());
-        Self {
-            conn,
-            bytes_per_s,
-            start: now,
-            read: 0,
-            next_read: now,
-            closed_at,
-            last,
-        }
+        Self { conn, bytes_per_s, start: now, read: 0, next_read: now, closed_at, last }
     }
 
     /// Reads what its rate allows by now.
@@ -69,10 +61,7 @@ impl PacedReader {
             if room == 0 {
                 return Ok(());
             }
-            match self
-                .conn
-                .try_recv(buffer.get_mut(..room).unwrap_or_default())?
-            {
+            match self.conn.try_recv(buffer.get_mut(..room).unwrap_or_default())? {
                 Recv::Data(n) | Recv::Last(n) => {
                     self.read += n as u64;
                     let tail = buffer.get(n.saturating_sub(64)..n).unwrap_or_default();
@@ -150,25 +139,12 @@ fn subscribed(subject: &Subject) -> Result<Conn> {
 /// # Errors
 /// The fast subscriber or the publisher is closed, or the fast one misses a message.
 pub fn run_slow(subject: &Subject, params: &Params) -> Result<Outcome> {
-    let rate = if params.rate > 0.0 {
-        params.rate
-    } else {
-        RATE_DEFAULT
-    };
+    let rate = if params.rate > 0.0 { params.rate } else { RATE_DEFAULT };
     let size = params.size.max(8);
-    let slow_mib = if params.reader_mib > 0.0 {
-        params.reader_mib
-    } else {
-        2.0
-    };
+    let slow_mib = if params.reader_mib > 0.0 { params.reader_mib } else { 2.0 };
     let slow = PacedReader::new(subscribed(subject)?, slow_mib * MIB);
     let (out, unread) = (OutBuf::default(), Vec::new());
-    let fast = FastReader {
-        conn: subscribed(subject)?,
-        out,
-        unread,
-        received: 0,
-    };
+    let fast = FastReader { conn: subscribed(subject)?, out, unread, received: 0 };
     let publisher = OpenPublisher {
         conn: subject.target.connect()?,
         out: OutBuf::default(),
@@ -201,17 +177,9 @@ pub fn run_slow(subject: &Subject, params: &Params) -> Result<Outcome> {
     outcome.put("messages", total as f64, "");
     outcome.put("fast_end_lag_ms", late.as_secs_f64() * 1e3, "ms");
     if let (Some(a), Some(b)) = (cpu_from, cpu_to) {
-        outcome.put(
-            "server_cpu_us_per_msg",
-            b.since(a) as f64 / 1000.0 / total as f64,
-            "us",
-        );
+        outcome.put("server_cpu_us_per_msg", b.since(a) as f64 / 1000.0 / total as f64, "us");
     }
-    outcome.put(
-        "harness_cpu_percent",
-        (own_to - own_from) as f64 / seconds / 1e7,
-        "%",
-    );
+    outcome.put("harness_cpu_percent", (own_to - own_from) as f64 / seconds / 1e7, "%");
     report_reader(&mut outcome, &work.slow, work.publisher.start);
     outcome.put_memory(subject.memory()?);
     Ok(outcome)
@@ -242,14 +210,9 @@ impl SlowRun {
             self.slow.turn(now, &mut self.buffer)?;
             if now > last_due + LAG_MAX {
                 let got = self.fast.received;
-                return Err(HarnessError::Count(format!(
-                    "fast reader: {got} of {total}"
-                )));
+                return Err(HarnessError::Count(format!("fast reader: {got} of {total}")));
             }
-            let next = self
-                .publisher
-                .due(self.publisher.made)
-                .min(now + READ_EVERY);
+            let next = self.publisher.due(self.publisher.made).min(now + READ_EVERY);
             let patience = match self.wait {
                 Wait::Spin => Duration::ZERO,
                 Wait::Block => next.saturating_duration_since(Instant::now()),
@@ -275,32 +238,19 @@ impl SlowRun {
     }
 
     fn read_fast(&mut self) -> Result<()> {
-        let Self {
-            fast,
-            publisher,
-            latencies,
-            record_from,
-            buffer,
-            ..
-        } = self;
+        let Self { fast, publisher, latencies, record_from, buffer, .. } = self;
         let received = &mut fast.received;
         let mut first = None;
-        read_ops(
-            &mut fast.conn,
-            &mut fast.unread,
-            fast.out.tail(),
-            buffer,
-            |payload| {
-                let stamp = payload.first_chunk::<8>().map(|c| u64::from_le_bytes(*c));
-                if stamp != Some(*received) {
-                    let why = format!("fast reader: message {stamp:?} where {received} was due");
-                    return Err(HarnessError::Count(why));
-                }
-                first.get_or_insert(*received);
-                *received += 1;
-                Ok(())
-            },
-        )?;
+        read_ops(&mut fast.conn, &mut fast.unread, fast.out.tail(), buffer, |payload| {
+            let stamp = payload.first_chunk::<8>().map(|c| u64::from_le_bytes(*c));
+            if stamp != Some(*received) {
+                let why = format!("fast reader: message {stamp:?} where {received} was due");
+                return Err(HarnessError::Count(why));
+            }
+            first.get_or_insert(*received);
+            *received += 1;
+            Ok(())
+        })?;
         let now = Instant::now();
         for n in first.unwrap_or(*received).max(*record_from)..*received {
             latencies.record(now.saturating_duration_since(publisher.due(n)));
@@ -346,19 +296,13 @@ fn read_ops(
 
 fn report_reader(outcome: &mut Outcome, reader: &PacedReader, start: Instant) {
     outcome.put("slow_read_mib", reader.read as f64 / MIB, "MiB");
-    outcome.put(
-        "slow_closed",
-        f64::from(u8::from(reader.closed_at.is_some())),
-        "",
-    );
+    outcome.put("slow_closed", f64::from(u8::from(reader.closed_at.is_some())), "");
     match reader.closed_at {
         Some(at) => {
             let seconds = (at - start).as_secs_f64();
             outcome.put("slow_closed_after_s", seconds, "s");
             let why = reader.farewell().unwrap_or_else(|| "without -ERR".into());
-            outcome.notes.push(format!(
-                "the slow reader was closed after {seconds:.2} s: {why}"
-            ));
+            outcome.notes.push(format!("the slow reader was closed after {seconds:.2} s: {why}"));
         }
         None => outcome.notes.push("the slow reader was kept".into()),
     }
@@ -370,11 +314,7 @@ fn report_reader(outcome: &mut Outcome, reader: &PacedReader, start: Instant) {
 /// The publisher is closed, or a kept reader makes no progress.
 pub fn run_burst(subject: &Subject, params: &Params) -> Result<Outcome> {
     let total = params.msgs.unwrap_or(200_000);
-    let mib = if params.reader_mib > 0.0 {
-        params.reader_mib
-    } else {
-        50.0
-    };
+    let mib = if params.reader_mib > 0.0 { params.reader_mib } else { 50.0 };
     let mut conn = subject.target.connect()?;
     exchange::apply(&mut conn, b"SUB bench.burst 1\r\n", PATIENCE)?;
     let mut reader = PacedReader::new(conn, mib * MIB);
@@ -391,15 +331,9 @@ pub fn run_burst(subject: &Subject, params: &Params) -> Result<Outcome> {
     while reader.read < goal && reader.closed_at.is_none() {
         let now = Instant::now();
         if left > 0 {
-            let limit = usize::try_from(left)
-                .unwrap_or(usize::MAX)
-                .min(params.write_bytes);
+            let limit = usize::try_from(left).unwrap_or(usize::MAX).min(params.write_bytes);
             let sent = publisher.try_send(cycle.slice(at, limit))?;
-            at = if at + sent.taken >= cycle.len() {
-                0
-            } else {
-                at + sent.taken
-            };
+            at = if at + sent.taken >= cycle.len() { 0 } else { at + sent.taken };
             left -= sent.taken as u64;
         }
         if left == 0 && sent_after.is_none() && publisher.flush()? {
@@ -409,9 +343,7 @@ pub fn run_burst(subject: &Subject, params: &Params) -> Result<Outcome> {
         if reader.read > progress.0 {
             progress = (reader.read, now);
         } else if now - progress.1 > PATIENCE {
-            return Err(HarnessError::Timeout(
-                "the burst's reader gets nothing".into(),
-            ));
+            return Err(HarnessError::Timeout("the burst's reader gets nothing".into()));
         }
         if left == 0 {
             std::thread::sleep(Duration::from_micros(200));
@@ -421,16 +353,8 @@ pub fn run_burst(subject: &Subject, params: &Params) -> Result<Outcome> {
     let kept = reader.closed_at.is_none();
     outcome.put("reader_kept", f64::from(u8::from(kept)), "");
     outcome.put("messages", total as f64, "");
-    outcome.put(
-        "delivered_fraction",
-        reader.read.min(goal) as f64 / goal as f64,
-        "",
-    );
-    outcome.put(
-        "burst_taken_s",
-        sent_after.unwrap_or_default().as_secs_f64(),
-        "s",
-    );
+    outcome.put("delivered_fraction", reader.read.min(goal) as f64 / goal as f64, "");
+    outcome.put("burst_taken_s", sent_after.unwrap_or_default().as_secs_f64(), "s");
     outcome.put("all_read_s", start.elapsed().as_secs_f64(), "s");
     report_reader(&mut outcome, &reader, start);
     outcome.put_memory(subject.memory()?);

@@ -46,21 +46,13 @@ struct Window {
 }
 
 fn layouts(params: &Params) -> Vec<Layout> {
-    let group = |n: usize, pubs, subs, share| Layout {
-        subject: format!("bench.{n}"),
-        pubs,
-        subs,
-        share,
-    };
+    let group =
+        |n: usize, pubs, subs, share| Layout { subject: format!("bench.{n}"), pubs, subs, share };
     match params.kind {
-        Kind::PubOnly => (0..or(params.pubs, 1))
-            .map(|n| group(n, 1, 0, Share::Nobody))
-            .collect(),
+        Kind::PubOnly => (0..or(params.pubs, 1)).map(|n| group(n, 1, 0, Share::Nobody)).collect(),
         Kind::NToN => {
             let pairs = or(params.connections, 16);
-            (0..pairs)
-                .map(|n| group(n, 1, 1, Share::Everyone))
-                .collect()
+            (0..pairs).map(|n| group(n, 1, 1, Share::Everyone)).collect()
         }
         Kind::Fanout => vec![group(0, 1, or(params.subs, 10), Share::Everyone)],
         Kind::Fanin => vec![group(0, or(params.pubs, 10), 1, Share::Everyone)],
@@ -88,10 +80,7 @@ pub fn run(subject: &Subject, params: &Params) -> Result<Outcome> {
             })
             .collect();
         let died = || HarnessError::Usage("a load thread died".into());
-        workers
-            .into_iter()
-            .map(|w| w.join().unwrap_or_else(|_| Err(died())))
-            .collect()
+        workers.into_iter().map(|w| w.join().unwrap_or_else(|_| Err(died()))).collect()
     });
     let windows: Vec<Window> = windows.into_iter().collect::<Result<_>>()?;
     report(subject, params, &windows)
@@ -111,10 +100,7 @@ fn work(
     barrier.wait();
     let mut engine = built?;
     let start = *start.get_or_init(Instant::now);
-    let subject = Subject {
-        pid: subject.pid.filter(|_| index == 0),
-        ..subject.clone()
-    };
+    let subject = Subject { pid: subject.pid.filter(|_| index == 0), ..subject.clone() };
     let window = measure(&subject, params, &mut engine, start)?;
     engine.settle()?;
     Ok(window)
@@ -127,23 +113,12 @@ fn build(subject: &Subject, params: &Params, layouts: &[Layout], index: usize) -
     let frame_max = params.size + 128;
     let groups = layouts.len().max(1) as f64;
     let rate = (params.rate > 0.0).then_some(params.rate / groups);
-    let tuning = Tuning {
-        write_bytes: params.write_bytes,
-        read_bytes: params.read_bytes,
-        rate,
-    };
+    let tuning = Tuning { write_bytes: params.write_bytes, read_bytes: params.read_bytes, rate };
     let mut engine = Engine::new(tuning, frame_max)?;
     let publishers: usize = layouts.iter().map(|l| l.pubs).sum();
     let cycle_bytes = (CYCLE_BYTES / publishers.max(1)).clamp(16 << 10, 128 << 10);
     for layout in layouts {
-        add_group(
-            &mut engine,
-            subject,
-            params,
-            layout,
-            layouts.len(),
-            cycle_bytes,
-        )?;
+        add_group(&mut engine, subject, params, layout, layouts.len(), cycle_bytes)?;
     }
     Ok(engine)
 }
@@ -158,16 +133,10 @@ fn add_group(
 ) -> Result<()> {
     let name = &layout.subject;
     let probe = Cycle::fixed(name, params.size, 0, cycle_bytes);
-    let each = params
-        .window_bytes
-        .min(GROUP_WINDOW_BYTES / layout.subs.max(1) as u64);
+    let each = params.window_bytes.min(GROUP_WINDOW_BYTES / layout.subs.max(1) as u64);
     let window = each / probe.frame_len() as u64;
     let limit = params.msgs.map(|m| m / groups as u64);
-    let window = if layout.share == Share::Nobody {
-        u64::MAX
-    } else {
-        window
-    };
+    let window = if layout.share == Share::Nobody { u64::MAX } else { window };
     let group = engine.add_group(layout.share, window, limit);
     let ordered = can_check_order(params.size) && layout.share == Share::Everyone;
     for _ in 0..layout.subs {
@@ -178,11 +147,7 @@ fn add_group(
             sources: layout.pubs,
         };
         let mut conn = subject.target.connect()?;
-        let queue = if layout.share == Share::One {
-            " workers"
-        } else {
-            ""
-        };
+        let queue = if layout.share == Share::One { " workers" } else { "" };
         let line = format!("SUB {name}{queue} 1\r\n");
         exchange::apply(&mut conn, line.as_bytes(), Duration::from_secs(10))?;
         engine.add_subscriber(conn, Scanner::new(Some(expect)), group)?;
@@ -220,10 +185,7 @@ fn measure(
             let what = format!("{:?} after ten minutes", engine.counts());
             return Err(HarnessError::Timeout(what));
         }
-        return Ok(Window {
-            from,
-            to: read(subject, engine)?,
-        });
+        return Ok(Window { from, to: read(subject, engine)? });
     }
     engine.run(start + params.warmup)?;
     if params.kind == Kind::PubOnly {
@@ -232,10 +194,7 @@ fn measure(
         let from = read(subject, engine)?;
         engine.run(Instant::now() + params.duration)?;
         engine.settle_publishers()?;
-        return Ok(Window {
-            from,
-            to: read(subject, engine)?,
-        });
+        return Ok(Window { from, to: read(subject, engine)? });
     }
     let from = read(subject, engine)?;
     engine.run(start + params.warmup + params.duration)?;
@@ -250,36 +209,21 @@ fn report(subject: &Subject, params: &Params, windows: &[Window]) -> Result<Outc
     let delivered = sum(&|w| w.to.counts.delivered - w.from.counts.delivered);
     let payload = sum(&|w| w.to.counts.payload_bytes - w.from.counts.payload_bytes);
     let own_ns = sum(&|w| w.to.own_ns - w.from.own_ns);
-    let seconds = windows
-        .iter()
-        .map(|w| (w.to.at - w.from.at).as_secs_f64())
-        .fold(0.0, f64::max);
+    let seconds = windows.iter().map(|w| (w.to.at - w.from.at).as_secs_f64()).fold(0.0, f64::max);
     let only = params.kind == Kind::PubOnly;
     let confirmed = if only { published } else { delivered };
     if confirmed == 0.0 || seconds == 0.0 {
-        return Err(HarnessError::Timeout(
-            "not one message within the window".into(),
-        ));
+        return Err(HarnessError::Timeout("not one message within the window".into()));
     }
-    let server_ns = windows
-        .iter()
-        .find_map(|w| Some(w.to.server?.since(w.from.server?)))
-        .map(|n| n as f64);
+    let server_ns =
+        windows.iter().find_map(|w| Some(w.to.server?.since(w.from.server?))).map(|n| n as f64);
     if let Some(ns) = server_ns {
         outcome.put("server_cpu_us_per_msg", ns / 1000.0 / confirmed, "us");
     }
     outcome.put("msgs_per_s", confirmed / seconds, "/s");
     outcome.put("published_per_s", published / seconds, "/s");
-    let payload = if only {
-        published * params.size as f64
-    } else {
-        payload
-    };
-    outcome.put(
-        "payload_mib_per_s",
-        payload / seconds / 1_048_576.0,
-        "MiB/s",
-    );
+    let payload = if only { published * params.size as f64 } else { payload };
+    outcome.put("payload_mib_per_s", payload / seconds / 1_048_576.0, "MiB/s");
     if let Some(ns) = server_ns {
         outcome.put("server_cpu_percent", ns / seconds / 1e7, "%");
     }

@@ -82,21 +82,12 @@ fn serve(
                 let (subject, sid) = (subject.to_owned(), sid.to_owned());
                 let queue = rest.first().map(|q| (*q).to_owned());
                 let out = Arc::clone(&out);
-                state.lock().unwrap().subs.push(Sub {
-                    subject,
-                    sid,
-                    queue,
-                    out,
-                    conn,
-                });
+                state.lock().unwrap().subs.push(Sub { subject, sid, queue, out, conn });
             }
             ["PUB", subject, ref reply @ .., size] => {
                 payload.resize(size.parse::<usize>().unwrap() + 2, 0);
                 input.read_exact(&mut payload)?;
-                state
-                    .lock()
-                    .unwrap()
-                    .publish(subject, reply.first(), &payload, manner);
+                state.lock().unwrap().publish(subject, reply.first(), &payload, manner);
             }
             _ => {}
         }
@@ -105,12 +96,10 @@ fn serve(
 
 impl State {
     fn publish(&mut self, subject: &str, reply: Option<&&str>, payload: &[u8], manner: Manner) {
-        let matching: Vec<usize> = (0..self.subs.len())
-            .filter(|i| matches(&self.subs[*i].subject, subject))
-            .collect();
-        let (queued, mut chosen): (Vec<usize>, Vec<usize>) = matching
-            .into_iter()
-            .partition(|i| self.subs[*i].queue.is_some());
+        let matching: Vec<usize> =
+            (0..self.subs.len()).filter(|i| matches(&self.subs[*i].subject, subject)).collect();
+        let (queued, mut chosen): (Vec<usize>, Vec<usize>) =
+            matching.into_iter().partition(|i| self.subs[*i].queue.is_some());
         if !queued.is_empty() {
             self.turn += 1;
             chosen.push(queued[self.turn % queued.len()]);
