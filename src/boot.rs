@@ -38,7 +38,7 @@ const READY_POLL: Duration = Duration::from_millis(1);
 ///
 /// # Errors
 /// Everything that is wrong, each with its place.
-pub fn load(flags: &Flags) -> Result<Configured, ConfigErrors> {
+pub(crate) fn load(flags: &Flags) -> Result<Configured, ConfigErrors> {
     let mut configured = config::configure(&translate::flag_overrides(flags), &System)?;
     overlay_shards(&mut configured.options, flags);
     Ok(configured)
@@ -65,7 +65,7 @@ fn overlay_shards(options: &mut Options, flags: &Flags) {
 ///
 /// # Errors
 /// What is wrong; warnings count.
-pub fn check(flags: &Flags) -> Result<String, StartError> {
+pub(crate) fn check(flags: &Flags) -> Result<String, StartError> {
     let path = flags.config_file().unwrap_or_default();
     let shown = path.to_string_lossy();
     let config_error = |errors: ConfigErrors| StartError::Config(errors.to_string());
@@ -85,7 +85,7 @@ pub fn check(flags: &Flags) -> Result<String, StartError> {
 ///
 /// # Errors
 /// Everything that is wrong with the `tls` block or its files.
-pub fn build_tls(options: &Options) -> Result<Option<TlsContext>, StartError> {
+pub(crate) fn build_tls(options: &Options) -> Result<Option<TlsContext>, StartError> {
     let Some(settings) = translate::tls_settings(options) else { return Ok(None) };
     let now_s = i64::try_from(facts::wall_ns() / 1_000_000_000).unwrap_or(i64::MAX);
     TlsContext::build(&settings, now_s).map(Some).map_err(|errors| {
@@ -107,7 +107,7 @@ struct Server {
 ///
 /// # Errors
 /// Whatever keeps the server from starting, or a shard from going on.
-pub fn serve(flags: &Flags) -> Result<(), StartError> {
+pub(crate) fn serve(flags: &Flags) -> Result<(), StartError> {
     let loaded = load(flags).map_err(|errors| StartError::Config(errors.to_string()))?;
     let log = Logger::start(&translate::log_settings(&loaded.options))?;
     let outcome = start(flags, loaded, log.clone()).and_then(run);

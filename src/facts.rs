@@ -16,7 +16,7 @@ const CPU_SPAN_MIN: Duration = Duration::from_millis(500);
 
 /// The facts that change only at start and reload, and the last look at the CPU clock.
 #[derive(Debug)]
-pub struct Facts {
+pub(crate) struct Facts {
     fixed: Mutex<ServerFacts>,
     cpu: Mutex<CpuMeter>,
 }
@@ -30,7 +30,7 @@ struct CpuMeter {
 
 /// Wall clock nanoseconds since 1970.
 #[must_use]
-pub fn wall_ns() -> u64 {
+pub(crate) fn wall_ns() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -51,13 +51,13 @@ fn resident_bytes() -> u64 {
 impl Facts {
     /// Facts for the first time.
     #[must_use]
-    pub fn new(fixed: ServerFacts) -> Arc<Self> {
+    pub(crate) fn new(fixed: ServerFacts) -> Arc<Self> {
         let cpu = CpuMeter { at: Instant::now(), used: cpu_used(), percent: 0.0 };
         Arc::new(Self { fixed: Mutex::new(fixed), cpu: Mutex::new(cpu) })
     }
 
     /// Replaces what a reload changed.
-    pub fn replace(&self, change: impl FnOnce(&mut ServerFacts)) {
+    pub(crate) fn replace(&self, change: impl FnOnce(&mut ServerFacts)) {
         change(&mut self.fixed.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -76,7 +76,7 @@ impl Facts {
 
     /// The source that shard 0 asks.
     #[must_use]
-    pub fn source(self: &Arc<Self>) -> FactsSource {
+    pub(crate) fn source(self: &Arc<Self>) -> FactsSource {
         let facts = Arc::clone(self);
         Arc::new(move || {
             let mut copy = facts.fixed.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -88,7 +88,7 @@ impl Facts {
 }
 
 /// What the options say of the server.
-pub fn fill_from_options(facts: &mut ServerFacts, options: &Options, digest: &str) {
+pub(crate) fn fill_from_options(facts: &mut ServerFacts, options: &Options, digest: &str) {
     let limits = &options.limits;
     let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
     NATS_VERSION.clone_into(&mut facts.version);
@@ -119,7 +119,6 @@ pub fn fill_from_options(facts: &mut ServerFacts, options: &Options, digest: &st
         mappings: BTreeMap::new(),
         exports: Vec::new(),
         imports: Vec::new(),
-        ..AccountFacts::default()
     };
     let names = options.accounts.iter().map(|account| account.name.as_str());
     let names = [GLOBAL_ACCOUNT].into_iter().chain(options.system_account_name()).chain(names);

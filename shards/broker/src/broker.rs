@@ -52,8 +52,8 @@ impl Broker {
     #[must_use]
     pub fn new(me: ShardId, shards: usize, settings: Arc<Settings>, seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let index_seed = random.next();
-        let plans = Plans::new(random.next(), settings.limits.plans_max);
+        let index_seed = random.next_u64();
+        let plans = Plans::new(random.next_u64(), settings.limits.plans_max);
         let closed = ClosedRing::new(settings.limits.closed_connections_max);
         let accounts =
             settings.accounts.iter().map(|account| Account::new(account, index_seed)).collect();

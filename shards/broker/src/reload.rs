@@ -54,7 +54,7 @@ impl Broker {
                 self.close(slot, ClosedReason::AuthenticationFailure, false, fx);
                 continue;
             };
-            let seed = self.random.next();
+            let seed = self.random.next_u64();
             if let Some(conn) = self.conns.get_mut(slot as usize) {
                 conn.rights = Rights::new(fresh.permissions.clone(), fresh.is_system, seed);
                 conn.identity = Some(fresh);

@@ -108,7 +108,7 @@ impl Reactor {
         let Some(listener) = listener else { return };
         loop {
             match socket::accept(listener.as_fd()) {
-                Accept::Socket(fd, address) if which == MONITOR_TOKEN => self.open_http(fd),
+                Accept::Socket(fd, _address) if which == MONITOR_TOKEN => self.open_http(fd),
                 Accept::Socket(fd, address) => {
                     let shard = self.shared.least_loaded(self.id);
                     self.shared.add_load(shard);

@@ -5,7 +5,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Both clocks, monotonic time counted from when this was made.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub(crate) struct Clock {
     start_ns: u64,
 }
 
@@ -17,21 +17,21 @@ fn read(id: ClockId) -> i64 {
 impl Clock {
     /// A clock whose monotonic time starts near zero; zero itself never appears.
     #[must_use]
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self { start_ns: (read(ClockId::Monotonic) as u64).saturating_sub(1) }
     }
 
     /// Both clocks now.
     #[inline]
     #[must_use]
-    pub fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         Now { mono_ns: self.mono_ns(), wall_ns: read(ClockId::Realtime) }
     }
 
     /// Monotonic nanoseconds since the start.
     #[inline]
     #[must_use]
-    pub fn mono_ns(&self) -> u64 {
+    pub(crate) fn mono_ns(&self) -> u64 {
         (read(ClockId::Monotonic) as u64).saturating_sub(self.start_ns)
     }
 }

@@ -11,7 +11,7 @@ use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement}
 
 /// How a shard's executor is set up.
 #[derive(Clone, Debug)]
-pub struct ExecutorOptions {
+pub(crate) struct ExecutorOptions {
     /// CPU to pin to; `None` leaves the thread where the kernel puts it.
     pub cpu: Option<usize>,
     /// Thread name.
@@ -24,18 +24,19 @@ pub struct ExecutorOptions {
 
 /// A running shard thread.
 #[derive(Debug)]
-pub struct ShardThread<T: Send + 'static>(ExecutorJoinHandle<T>);
+pub(crate) struct ShardThread<T: Send + 'static>(ExecutorJoinHandle<T>);
 
 impl<T: Send + 'static> ShardThread<T> {
     /// Waits for the shard's end.
     ///
     /// # Errors
     /// When the executor could not be set up (memlock, io_uring) or the shard panicked.
-    pub fn join(self) -> io::Result<T> {
+    pub(crate) fn join(self) -> io::Result<T> {
         self.0.join().map_err(to_io)
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn to_io(error: GlommioError<()>) -> io::Error {
     io::Error::other(error.to_string())
 }
@@ -44,7 +45,7 @@ fn to_io(error: GlommioError<()>) -> io::Error {
 ///
 /// # Errors
 /// When the thread or its rings cannot be made.
-pub fn spawn_shard<G, F, T>(options: &ExecutorOptions, make: G) -> io::Result<ShardThread<T>>
+pub(crate) fn spawn_shard<G, F, T>(options: &ExecutorOptions, make: G) -> io::Result<ShardThread<T>>
 where
     G: FnOnce() -> F + Send + 'static,
     F: Future<Output = T> + 'static,
@@ -61,18 +62,18 @@ where
 }
 
 /// Lets the executor's other tasks run.
-pub async fn yield_now() {
+pub(crate) async fn yield_now() {
     glommio::executor().yield_task_queue_now().await;
 }
 
 /// The counter that wakes a sleeping shard, as the executor waits for it.
 #[derive(Debug)]
-pub struct WakeCounter(Rc<BufferedFile>);
+pub(crate) struct WakeCounter(Rc<BufferedFile>);
 
 impl WakeCounter {
     /// Takes over an eventfd that was made in blocking mode.
     #[must_use]
-    pub fn new(eventfd: OwnedFd) -> Self {
+    pub(crate) fn new(eventfd: OwnedFd) -> Self {
         // SAFETY: the descriptor is owned and handed over; glommio closes it once, on drop.
         #[allow(unsafe_code)]
         Self(Rc::new(unsafe { BufferedFile::from_raw_fd(eventfd.into_raw_fd()) }))
@@ -82,7 +83,7 @@ impl WakeCounter {
     ///
     /// # Errors
     /// When the counter cannot be read.
-    pub async fn wait(&self) -> io::Result<()> {
+    pub(crate) async fn wait(&self) -> io::Result<()> {
         self.0.read_at(0, 8).await.map(|_| ()).map_err(to_io)
     }
 }

@@ -12,7 +12,7 @@ use rustix::net::{
 
 /// What a read gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Read {
+pub(crate) enum Read {
     /// So many bytes.
     Bytes(usize),
     /// Nothing now.
@@ -23,7 +23,7 @@ pub enum Read {
 
 /// Reads what is there.
 #[inline]
-pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Read {
+pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Read {
     loop {
         match recv(fd, &mut *buffer, RecvFlags::DONTWAIT) {
             Ok((0, _)) => return Read::Closed,
@@ -37,12 +37,12 @@ pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Read {
 
 /// Writes what the socket takes; `None` when it is broken.
 #[inline]
-pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Option<usize> {
+pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Option<usize> {
     settle(|| send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL))
 }
 
 /// Writes several slices in one call.
-pub fn write_vectored(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> Option<usize> {
+pub(crate) fn write_vectored(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> Option<usize> {
     settle(|| {
         let mut none = SendAncillaryBuffer::default();
         sendmsg(fd, slices, &mut none, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
@@ -62,7 +62,7 @@ fn settle(mut call: impl FnMut() -> rustix::io::Result<usize>) -> Option<usize> 
 
 /// What an accept gave.
 #[derive(Debug)]
-pub enum Accept {
+pub(crate) enum Accept {
     /// A connection.
     Socket(OwnedFd, SocketAddr),
     /// Nobody waits.
@@ -74,7 +74,7 @@ pub enum Accept {
 }
 
 /// Accepts one connection, non-blocking and without delay for small writes.
-pub fn accept(listener: BorrowedFd<'_>) -> Accept {
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> Accept {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     match acceptfrom_with(listener, flags) {
         Ok((fd, address)) => {
@@ -93,13 +93,13 @@ pub fn accept(listener: BorrowedFd<'_>) -> Accept {
 }
 
 /// Tells the peer that nothing more comes.
-pub fn hang_up(fd: &OwnedFd) {
+pub(crate) fn hang_up(fd: &OwnedFd) {
     // The peer may be gone already.
     let _ = shutdown(fd.as_fd(), Shutdown::Both);
 }
 
 /// Tells the peer that nothing more comes, and still takes what it sends.
-pub fn finish_writing(fd: &OwnedFd) {
+pub(crate) fn finish_writing(fd: &OwnedFd) {
     // The peer may be gone already.
     let _ = shutdown(fd.as_fd(), Shutdown::Write);
 }

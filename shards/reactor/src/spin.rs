@@ -26,7 +26,7 @@ const TRY_EVERY: u32 = 16;
 
 /// The state of waiting.
 #[derive(Clone, Copy, Debug)]
-pub struct Spinner {
+pub(crate) struct Spinner {
     mode: SpinMode,
     last_work_ns: u64,
     slept_ns: u64,
@@ -38,13 +38,13 @@ pub struct Spinner {
 impl Spinner {
     /// A spinner in a mode.
     #[must_use]
-    pub fn new(mode: SpinMode) -> Self {
+    pub(crate) fn new(mode: SpinMode) -> Self {
         Self { mode, last_work_ns: 0, slept_ns: 0, looked: false, misses: 0, sleeps: 0 }
     }
 
     /// There was work at this time.
     #[inline]
-    pub fn note_work(&mut self, now_ns: u64) {
+    pub(crate) fn note_work(&mut self, now_ns: u64) {
         if self.looked {
             self.misses = 0;
             self.looked = false;
@@ -54,7 +54,7 @@ impl Spinner {
 
     /// Whether to look again instead of sleeping.
     #[inline]
-    pub fn may_spin(&mut self, now_ns: u64) -> bool {
+    pub(crate) fn may_spin(&mut self, now_ns: u64) -> bool {
         let since_ns = now_ns.saturating_sub(self.last_work_ns);
         let spin = match self.mode {
             SpinMode::Off => false,
@@ -74,7 +74,7 @@ impl Spinner {
     }
 
     /// Woken from sleep at this time: a short sleep means that a longer look would have paid.
-    pub fn note_woken(&mut self, now_ns: u64) {
+    pub(crate) fn note_woken(&mut self, now_ns: u64) {
         self.sleeps = self.sleeps.wrapping_add(1);
         self.looked = false;
         if let SpinMode::Adaptive { max_ns } = self.mode {

@@ -107,9 +107,7 @@ struct Seed {
 
 impl Seed {
     fn grow(self) -> io::Result<Reactor> {
-        let mut fx = Effects::default();
-        fx.debug = self.debug;
-        fx.trace = self.trace;
+        let fx = Effects { debug: self.debug, trace: self.trace, ..Effects::default() };
         Ok(Reactor {
             id: self.id,
             shard: Shard::new(self.id as u16, self.shards, self.settings, self.random),

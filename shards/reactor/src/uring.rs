@@ -18,7 +18,7 @@ const EXCLUSIVE: u32 = 1 << 28;
 
 /// A completion.
 #[derive(Clone, Copy, Debug)]
-pub struct Event {
+pub(crate) struct Event {
     /// What was passed when the request was made.
     pub token: u64,
     /// Poll events, or a negative error number.
@@ -28,7 +28,7 @@ pub struct Event {
 }
 
 /// The ring.
-pub struct Ring {
+pub(crate) struct Ring {
     ring: IoUring,
     /// The timer's time; the kernel reads it while the entry is submitted.
     timer: Box<Timespec>,
@@ -46,7 +46,7 @@ impl Ring {
     ///
     /// # Errors
     /// When io_uring is not to be had.
-    pub fn new(eventfd: BorrowedFd<'_>) -> io::Result<Self> {
+    pub(crate) fn new(eventfd: BorrowedFd<'_>) -> io::Result<Self> {
         let ring = IoUring::builder()
             .setup_cqsize(COMPLETIONS)
             .setup_single_issuer()
@@ -77,7 +77,7 @@ impl Ring {
     ///
     /// # Errors
     /// When the kernel does not take submissions.
-    pub fn watch(&mut self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+    pub(crate) fn watch(&mut self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
         let flags = PollFlags::IN | PollFlags::OUT | PollFlags::RDHUP;
         let fd = Fd(fd.as_raw_fd());
         let flags = u32::from(flags.bits());
@@ -88,7 +88,7 @@ impl Ring {
     ///
     /// # Errors
     /// When the kernel does not take submissions.
-    pub fn watch_listener(&mut self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+    pub(crate) fn watch_listener(&mut self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
         let fd = Fd(fd.as_raw_fd());
         let flags = u32::from(PollFlags::IN.bits()) | EXCLUSIVE;
         self.push(&opcode::PollAdd::new(fd, flags).multi(true).build().user_data(token))
@@ -98,7 +98,7 @@ impl Ring {
     ///
     /// # Errors
     /// When the kernel does not take submissions.
-    pub fn unwatch(&mut self, token: u64, own_token: u64) -> io::Result<()> {
+    pub(crate) fn unwatch(&mut self, token: u64, own_token: u64) -> io::Result<()> {
         self.push(&opcode::PollRemove::new(token).build().user_data(own_token))
     }
 
@@ -106,7 +106,7 @@ impl Ring {
     ///
     /// # Errors
     /// When the kernel does not take submissions.
-    pub fn arm_timer(&mut self, after_ns: u64, token: u64) -> io::Result<()> {
+    pub(crate) fn arm_timer(&mut self, after_ns: u64, token: u64) -> io::Result<()> {
         let (sec, nsec) = (after_ns / 1_000_000_000, (after_ns % 1_000_000_000) as u32);
         *self.timer = Timespec::new().sec(sec).nsec(nsec);
         let entry = opcode::Timeout::new(&raw const *self.timer).build().user_data(token);
@@ -119,7 +119,7 @@ impl Ring {
     /// # Errors
     /// When the kernel refuses; a busy completion queue is not an error.
     #[inline]
-    pub fn enter(&mut self) -> io::Result<()> {
+    pub(crate) fn enter(&mut self) -> io::Result<()> {
         let submission = self.ring.submission();
         let wanted = !submission.is_empty() || submission.taskrun() || submission.cq_overflow();
         drop(submission);
@@ -137,7 +137,7 @@ impl Ring {
     }
 
     /// Takes the completions that are there.
-    pub fn drain(&mut self, mut take: impl FnMut(Event)) {
+    pub(crate) fn drain(&mut self, mut take: impl FnMut(Event)) {
         for entry in self.ring.completion() {
             take(Event {
                 token: entry.user_data(),
@@ -149,12 +149,12 @@ impl Ring {
 
     /// True when completions wait, or the kernel has some to post.
     #[must_use]
-    pub fn has_events(&mut self) -> bool {
+    pub(crate) fn has_events(&mut self) -> bool {
         !self.ring.completion().is_empty() || self.ring.submission().taskrun()
     }
 
     /// Whether completions count up the eventfd: on before sleeping, off afterwards.
-    pub fn set_wakes(&mut self, on: bool) {
+    pub(crate) fn set_wakes(&mut self, on: bool) {
         let completion = self.ring.completion();
         if on {
             completion.enable_eventfd();

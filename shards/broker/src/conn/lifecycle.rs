@@ -35,10 +35,36 @@ pub struct Accepted {
 impl Broker {
     /// A new connection: returns its slot. INFO is in its outbox.
     pub fn handle_accept(&mut self, accepted: Accepted, now: Now, fx: &mut Effects) -> u32 {
-        self.generation = self.generation.wrapping_add(1);
         let auth_required = self.auth.auth_required();
-        let seed = self.random.next();
-        let conn = Conn {
+        let over_limit = accepted.over_limit;
+        let conn = self.fresh_conn(accepted, now);
+        let generation = conn.generation;
+        let open = conn.phase == Phase::Ready;
+        let slot = self.conns.insert(conn) as u32;
+        self.stats.total_connections += 1;
+        self.log_conn(slot, Level::Debug, "Client connection created", fx);
+        if over_limit {
+            self.send_info(slot, false, fx);
+            self.log_conn(slot, Level::Error, "maximum connections exceeded", fx);
+            self.send_error(slot, &ClientError::MaxConnectionsExceeded, fx);
+            return slot;
+        }
+        self.send_info(slot, false, fx);
+        if open {
+            self.bind_account(slot, 0, fx);
+        } else if auth_required {
+            let at = now.mono_ns + self.settings.limits.auth_timeout_ns;
+            self.timers.arm(at, slot, generation, TimerKind::Auth);
+        }
+        self.arm_first_ping(slot, generation, now);
+        slot
+    }
+
+    /// The state of a connection that has just been accepted.
+    fn fresh_conn(&mut self, accepted: Accepted, now: Now) -> Conn {
+        self.generation = self.generation.wrapping_add(1);
+        let seed = self.random.next_u64();
+        Conn {
             cid: accepted.cid,
             generation: self.generation,
             phase: if self.auth.is_open() { Phase::Ready } else { Phase::Greeting },
@@ -77,7 +103,6 @@ impl Broker {
             ip: accepted.ip,
             port: accepted.port,
             start_wall_ns: now.wall_ns,
-            start_ns: now.mono_ns,
             last_activity_wall_ns: now.wall_ns,
             nonce: if self.auth.nonce_required() { accepted.nonce } else { String::new() },
             described: Box::new(Described {
@@ -87,27 +112,7 @@ impl Broker {
             identity: None,
             refused_login: false,
             close_reason: None,
-        };
-        let generation = conn.generation;
-        let open = conn.phase == Phase::Ready;
-        let slot = self.conns.insert(conn) as u32;
-        self.stats.total_connections += 1;
-        self.log_conn(slot, Level::Debug, "Client connection created", fx);
-        if accepted.over_limit {
-            self.send_info(slot, false, fx);
-            self.log_conn(slot, Level::Error, "maximum connections exceeded", fx);
-            self.send_error(slot, &ClientError::MaxConnectionsExceeded, fx);
-            return slot;
         }
-        self.send_info(slot, false, fx);
-        if open {
-            self.bind_account(slot, 0, fx);
-        } else if auth_required {
-            let at = now.mono_ns + self.settings.limits.auth_timeout_ns;
-            self.timers.arm(at, slot, generation, TimerKind::Auth);
-        }
-        self.arm_first_ping(slot, generation, now);
-        slot
     }
 
     /// INFO as this connection gets it; `connect_info` after its first PING.
@@ -347,7 +352,7 @@ impl Broker {
             self.conns.iter().map(|(slot, conn)| (slot as u32, conn.generation)).collect();
         let step = duration_ns / (slots.len() as u64).max(1);
         for (position, (slot, generation)) in slots.into_iter().enumerate() {
-            let jitter = u64::from(self.random.below(1 << 20)) * step >> 20;
+            let jitter = (u64::from(self.random.below(1 << 20)) * step) >> 20;
             let at = now.mono_ns + step * position as u64 + jitter;
             self.timers.arm(at, slot, generation, TimerKind::LameDuck);
         }

@@ -97,7 +97,7 @@ impl Broker {
                 return;
             }
         }
-        let seed = self.random.next();
+        let seed = self.random.next_u64();
         let Some(conn) = self.conns.get_mut(slot as usize) else { return };
         conn.phase = Phase::Ready;
         conn.connected = true;

@@ -168,7 +168,6 @@ pub struct Conn {
     /// Client's port.
     pub port: u16,
     pub(crate) start_wall_ns: i64,
-    pub(crate) start_ns: u64,
     pub(crate) last_activity_wall_ns: i64,
     pub(crate) nonce: String,
     /// What the client said about itself.
