@@ -166,8 +166,12 @@ impl Broker {
     pub(crate) fn send(&mut self, slot: u32, bytes: &[u8], fx: &mut Effects) {
         let Some(conn) = self.conns.get_mut(slot as usize) else { return };
         conn.outbox.push(bytes, &mut self.pool);
+        let trace = fx.trace;
         fx.output_bytes += bytes.len();
         mark_dirty(conn, slot, fx);
+        if trace {
+            self.trace_out(slot, bytes, fx);
+        }
     }
 }
 

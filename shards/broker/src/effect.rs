@@ -59,6 +59,8 @@ pub struct Effects {
     pub debug: bool,
     /// Protocol trace lines are wanted.
     pub trace: bool,
+    /// Deliveries to be traced: the connection and its control line.
+    pub traced: Vec<(u32, Vec<u8>)>,
 }
 
 impl Effects {

@@ -77,6 +77,20 @@ impl Broker {
         self.log_conn(slot, Level::Trace, &format!("<<- [{text}]"), fx);
     }
 
+    /// A line of protocol that leaves, without its line end.
+    pub(crate) fn trace_out(&self, slot: u32, bytes: &[u8], fx: &mut Effects) {
+        let text = String::from_utf8_lossy(bytes.trim_ascii_end());
+        self.log_conn(slot, Level::Trace, &format!("->> [{text}]"), fx);
+    }
+
+    /// The messages that have just been put into outboxes.
+    #[cold]
+    pub(crate) fn trace_deliveries(&self, fx: &mut Effects) {
+        for (slot, line) in std::mem::take(&mut fx.traced) {
+            self.trace_out(slot, &line, fx);
+        }
+    }
+
     pub(crate) fn trace_publish(
         &self,
         slot: u32,

@@ -68,6 +68,8 @@ pub struct Shared {
     loads: Vec<AtomicUsize>,
     /// Shards that serve.
     ready: AtomicUsize,
+    /// TLS connections of the running second: the second, and how many.
+    tls_rate: AtomicU64,
     /// Shards that accept clients.
     pub(crate) accepting: AtomicUsize,
     /// A shard has failed; the process must end.
@@ -89,6 +91,7 @@ impl Shared {
             cid: AtomicU64::new(FIRST_CID - 1),
             loads: doors.iter().map(|_| AtomicUsize::new(0)).collect(),
             ready: AtomicUsize::new(0),
+            tls_rate: AtomicU64::new(0),
             accepting: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
             doors,
@@ -103,6 +106,18 @@ impl Shared {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Whether one more TLS connection may begin in this second, of `limit`; 0 is no limit.
+    pub(crate) fn allow_tls(&self, limit: u64, now_ns: u64) -> bool {
+        let second = now_ns / 1_000_000_000;
+        let count =
+            |state: u64| if state >> 32 == second { state & u64::from(u32::MAX) } else { 0 };
+        let next = |state| {
+            let taken = count(state);
+            (taken < limit).then_some(second << 32 | (taken + 1))
+        };
+        limit == 0 || self.tls_rate.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
     }
 
     /// Client connections of each shard.
@@ -187,3 +202,18 @@ const FIRST_CID: u64 = 4;
 
 /// A shard's end of its control channel.
 pub(crate) type ControlReceiver = Receiver<Control>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_takes_no_more_tls_connections_than_the_limit() {
+        let shared = Shared::new(Vec::new());
+        let taken = |now_ns| (0..9).filter(|_| shared.allow_tls(2, now_ns)).count();
+        assert_eq!(taken(5), 2);
+        assert_eq!(taken(999_999_999), 0);
+        assert_eq!(taken(1_000_000_000), 2);
+        assert!((0..9).all(|_| shared.allow_tls(0, 5)));
+    }
+}

@@ -61,6 +61,11 @@ impl Reactor {
             }
             Role::Http(_) => return,
         };
+        let limit = context.settings().connection_rate_limit;
+        if !self.shared.allow_tls(limit, self.now.mono_ns) {
+            return self.throttle(at);
+        }
+        let Some(sock) = self.socks.get_mut(at as usize) else { return };
         let Ok(session) = TlsSession::new(&context) else {
             return self.handle_hang_up(at);
         };
@@ -70,6 +75,15 @@ impl Reactor {
         self.set_deadline(at, self.now.mono_ns + context.settings().timeout_ns);
         if !early.is_empty() {
             self.handle_cipher(at, &early);
+        }
+    }
+
+    /// Too many TLS connections in this second: the client is told and closed.
+    fn throttle(&mut self, at: u32) {
+        let Some(sock) = self.socks.get(at as usize) else { return };
+        match sock.role {
+            Role::Client(slot) => self.shard.broker.handle_throttled(slot, &mut self.fx),
+            _ => self.handle_hang_up(at),
         }
     }
 

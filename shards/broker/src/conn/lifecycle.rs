@@ -179,6 +179,11 @@ impl Broker {
         }
     }
 
+    /// Too many connections began TLS in this second.
+    pub fn handle_throttled(&mut self, slot: u32, fx: &mut Effects) {
+        self.send_error(slot, &ClientError::ConnectionThrottled, fx);
+    }
+
     /// Puts a connection under an account, unless the account is full.
     pub(crate) fn bind_account(&mut self, slot: u32, account: u32, fx: &mut Effects) -> bool {
         self.leave_account(slot);

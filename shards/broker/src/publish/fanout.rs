@@ -116,6 +116,9 @@ impl Round<'_> {
         out.extend_from_slice(head);
         out.extend_from_slice(body);
         conn.outbox.grew(total);
+        if self.fx.trace {
+            self.fx.traced.push((target.conn, [prefix, head].concat()));
+        }
         sub.delivered += 1;
         let payload = body.len().saturating_sub(2) as u64;
         conn.traffic.out_msgs += 1;
@@ -400,12 +403,15 @@ impl Broker {
             account.traffic.out_bytes += bytes;
         }
         if !self.expired.is_empty() {
-            self.drop_expired(fx);
+            self.drop_expired();
+        }
+        if !fx.traced.is_empty() {
+            self.trace_deliveries(fx);
         }
     }
 
     #[cold]
-    fn drop_expired(&mut self, _fx: &mut Effects) {
+    fn drop_expired(&mut self) {
         let expired = std::mem::take(&mut self.expired);
         for sub in &expired {
             self.remove_sub(*sub);

@@ -17,7 +17,6 @@ mod files;
 mod identity;
 mod names;
 mod pins;
-mod rate;
 mod resolver;
 mod session;
 mod settings;
@@ -34,7 +33,6 @@ pub use identity::{
 };
 pub use names::{cipher_suite_names, curve_names};
 pub use pins::PinnedCerts;
-pub use rate::ConnectionRate;
 pub use session::{Progress, TlsError, TlsSession};
 pub use settings::{IdentityFiles, TIMEOUT_DEFAULT_NS, TlsSettings, TlsVersion};
 pub use sniff::{AUTO_DELAY_NS, FirstBytes, FirstStep, HANDSHAKE_BYTE, HandshakeFirst};
