@@ -27,6 +27,9 @@ use crate::{notify, pidfile};
 
 /// Connections that the kernel keeps for us until they are accepted.
 const BACKLOG: i32 = 4096;
+/// Longest wait for a port that is taken, and how often it is tried.
+const PORT_WAIT_MAX: Duration = Duration::from_millis(1000);
+const PORT_POLL: Duration = Duration::from_millis(5);
 /// Helper threads for passwords.
 const HELPER_THREADS: usize = 2;
 /// Passwords that may wait for a helper.
@@ -288,12 +291,30 @@ fn listen(host: &str, port: config::Port) -> Result<Option<TcpListener>, StartEr
         other => other,
     };
     for target in (host, port).to_socket_addrs().map_err(|source| refused(&source))? {
-        match reactor::bind_listener(target, BACKLOG) {
+        match bind_patiently(target) {
             Ok(listener) => return Ok(Some(listener)),
             Err(error) => last = error,
         }
     }
     Err(refused(&last))
+}
+
+/// The kernel gives up the sockets of a killed server a moment after its end, since their polls
+/// live in rings that are taken down in the background. A server that follows at once on the same
+/// port waits for that.
+fn bind_patiently(target: std::net::SocketAddr) -> std::io::Result<TcpListener> {
+    let end = std::time::Instant::now() + PORT_WAIT_MAX;
+    loop {
+        match reactor::bind_listener(target, BACKLOG) {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::AddrInUse
+                    && std::time::Instant::now() < end =>
+            {
+                std::thread::sleep(PORT_POLL);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 fn listen_monitor(options: &Options) -> Result<Option<TcpListener>, StartError> {
