@@ -47,8 +47,7 @@ impl Bed {
 
     fn feed(&mut self, slot: u32, mut data: &[u8]) {
         loop {
-            let progress =
-                self.shard.broker.handle_input(slot, data, Now::default(), &mut self.fx);
+            let progress = self.shard.broker.handle_input(slot, data, Now::default(), &mut self.fx);
             self.drain();
             match progress {
                 Progress::Done => return,

@@ -51,6 +51,16 @@ async fn clients_come_back_to_a_server_restarted_on_the_same_port() {
     assert_eq!(within("a message", subscriber.next()).await.unwrap().payload, "back");
 }
 
+#[test]
+fn a_killed_server_comes_back_on_its_port_at_once() {
+    let mut port = Server::plain().kill();
+    for _ in 0..20 {
+        let server = Options::new().port(port).start();
+        let _conn = Conn::quiet(server.port);
+        port = server.kill();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lame_duck_mode_is_told_to_clients() {
     let server = Server::plain();
