@@ -4,7 +4,6 @@ use crate::broker::Broker;
 use crate::clock::Now;
 use crate::conn::paused;
 use crate::effect::Effects;
-use crate::index::ShardId;
 use crate::mesh::{Batch, Entry, Message, Origin, decode};
 
 impl Broker {
@@ -14,12 +13,15 @@ impl Broker {
         while let Some((entry, len)) = decode(rest) {
             rest = rest.get(len..).unwrap_or_default();
             match entry {
-                Entry::Message(message) => self.handle_parcel(batch.from, &message, now, fx),
+                Entry::Message(message) => self.handle_parcel(&message, now, fx),
                 Entry::Interest { account, subject, queue, weight } => {
                     if let Some(account) = self.accounts.get_mut(account as usize) {
                         account.index.set_remote(batch.from, subject, queue, weight);
                     }
                     self.forget_plans(account, subject);
+                }
+                Entry::Undelivered { origin, subject, reply } => {
+                    self.handle_undelivered(origin, subject, reply, fx);
                 }
                 Entry::Hold { origin, hold } => {
                     self.handle_hold(batch.from, origin, hold, now, fx);
@@ -32,11 +34,15 @@ impl Broker {
         self.mesh.recycle(batch.from, std::mem::take(&mut batch.bytes));
     }
 
-    fn handle_parcel(&mut self, from: ShardId, message: &Message<'_>, now: Now, fx: &mut Effects) {
+    fn handle_parcel(&mut self, message: &Message<'_>, now: Now, fx: &mut Effects) {
         let outcome = self.fan_in(message, now.mono_ns, fx);
+        if message.report && outcome.deliveries == 0 {
+            let Message { home, origin, subject, reply, .. } = *message;
+            self.mesh.push_undelivered(home, origin, subject, reply);
+        }
         if let Some(receiver) = outcome.behind {
             let contested = outcome.fed.iter().flatten().any(|fed| *fed != receiver);
-            self.consider_remote_hold(from, message.origin, receiver, contested);
+            self.consider_remote_hold(message.home, message.origin, receiver, contested);
         }
     }
 

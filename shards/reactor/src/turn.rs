@@ -179,11 +179,16 @@ impl Reactor {
             return;
         }
         let Some(sock) = self.socks.get_mut(at as usize) else { return };
+        let bytes_max = match sock.role {
+            Role::Client(slot) => self.shard.broker.read_bytes_max(slot),
+            _ => usize::MAX,
+        };
         let mut buffer = std::mem::take(&mut self.read_buffer);
+        let room = bytes_max.min(buffer.len());
         self.turns.reads += 1;
-        match socket::read(sock.fd.as_fd(), &mut buffer) {
+        match socket::read(sock.fd.as_fd(), buffer.get_mut(..room).unwrap_or_default()) {
             Read::Bytes(bytes) => {
-                sock.readable = bytes == buffer.len() || sock.hung_up;
+                sock.readable = bytes == room || sock.hung_up;
                 if sock.readable {
                     self.queue_read(at);
                 }

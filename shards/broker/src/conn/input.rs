@@ -14,6 +14,10 @@ use crate::effect::Effects;
 use crate::mesh::Origin;
 use crate::publish::Published;
 
+/// Bytes read at once from a connection that has not logged in. With the control line that may be
+/// kept from before, 8 KiB are the most it can hold.
+const READ_BEFORE_LOGIN_BYTES_MAX: usize = 4096;
+
 /// What became of a piece of input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -92,6 +96,16 @@ impl Broker {
         match self.finish_partial(slot, &[], now, fx) {
             (_, Stop::Budget) => Progress::More(0),
             _ => Progress::Done,
+        }
+    }
+
+    /// Most bytes to read from a connection at once: before the login only little, so that what
+    /// has to wait for a password is little too.
+    #[must_use]
+    pub fn read_bytes_max(&self, slot: u32) -> usize {
+        match self.conns.get(slot as usize).map(|conn| conn.phase) {
+            Some(Phase::Greeting | Phase::Verifying) => READ_BEFORE_LOGIN_BYTES_MAX,
+            _ => usize::MAX,
         }
     }
 
@@ -240,6 +254,8 @@ impl Broker {
             body,
             mute: if conn.echo { None } else { Some(slot) },
             origin: Origin { slot, generation: conn.generation },
+            home: self.mesh.me(),
+            report: conn.no_responders && reply.is_some(),
             now_ns: now.mono_ns,
         };
         let outcome = self.fan_out(key, &m, fx);
@@ -319,8 +335,22 @@ impl Broker {
         true
     }
 
-    /// Tells a requester that nobody listens, on its own plain subscription to the reply.
+    /// Another shard found nobody who takes a message of this shard's connection.
     #[cold]
+    pub(crate) fn handle_undelivered(
+        &mut self,
+        origin: Origin,
+        subject: &[u8],
+        reply: &[u8],
+        fx: &mut Effects,
+    ) {
+        let Some(conn) = self.conns.get(origin.slot as usize) else { return };
+        if conn.generation == origin.generation && conn.phase == Phase::Ready {
+            self.send_no_responders(origin.slot, reply, subject, fx);
+        }
+    }
+
+    /// Tells a requester that nobody listens, on its own plain subscription to the reply.
     fn send_no_responders(&mut self, slot: u32, reply: &[u8], subject: &[u8], fx: &mut Effects) {
         let Some(account) = self.conns.get(slot as usize).map(|conn| conn.account) else { return };
         let Self { accounts, matches, subs, conns, pool, .. } = self;

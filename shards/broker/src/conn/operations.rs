@@ -224,6 +224,8 @@ impl Broker {
             body: &[],
             mute: if conn.echo { None } else { Some(slot) },
             origin: Origin { slot, generation: conn.generation },
+            home: self.mesh.me(),
+            report: false,
             now_ns: now.mono_ns,
         };
         if let Some(account) = self.accounts.get_mut(account as usize) {

@@ -36,8 +36,12 @@ pub struct Message<'a> {
     pub account: u32,
     /// Who published it.
     pub origin: Origin,
+    /// The shard of the publisher.
+    pub home: ShardId,
     /// The receiver's plain subscriptions get it (not only the named queues).
     pub plain: bool,
+    /// Nobody else gets it: the publisher's shard wants to know when nobody takes it.
+    pub report: bool,
     /// Shards that have refused the queue delivery already, as a bit set.
     pub refused: u64,
     /// Subject.
@@ -80,6 +84,15 @@ pub enum Entry<'a> {
         /// Members.
         weight: u32,
     },
+    /// Nobody took the message of one of the receiving shard's publishers.
+    Undelivered {
+        /// The publisher.
+        origin: Origin,
+        /// Subject of the message.
+        subject: &'a [u8],
+        /// Its reply.
+        reply: &'a [u8],
+    },
     /// Hold or release a publisher.
     Hold {
         /// The publisher.
@@ -92,8 +105,9 @@ pub enum Entry<'a> {
 const MESSAGE: u8 = 1;
 const INTEREST: u8 = 2;
 const HOLD: u8 = 3;
+const UNDELIVERED: u8 = 4;
 /// Fixed part of an encoded message.
-const MESSAGE_HEAD: usize = 1 + 4 + 8 + 1 + 8 + 4 + 4 + 4 + 4 + 4;
+const MESSAGE_HEAD: usize = 1 + 4 + 8 + 1 + 8 + 4 + 4 + 4 + 4 + 4 + 2;
 
 impl Batch {
     /// Nothing to say and nothing to acknowledge.
@@ -111,9 +125,10 @@ impl Batch {
         head[1..5].copy_from_slice(&m.account.to_le_bytes());
         head[5..9].copy_from_slice(&m.origin.slot.to_le_bytes());
         head[9..13].copy_from_slice(&m.origin.generation.to_le_bytes());
-        head[13] = u8::from(m.plain);
+        head[13] = u8::from(m.plain) | u8::from(m.report) << 1;
+        head[42..44].copy_from_slice(&m.home.to_le_bytes());
         head[14..22].copy_from_slice(&m.refused.to_le_bytes());
-        for (len, place) in lens.iter().zip(head[22..].chunks_exact_mut(4)) {
+        for (len, place) in lens.iter().zip(head[22..42].chunks_exact_mut(4)) {
             place.copy_from_slice(&(*len as u32).to_le_bytes());
         }
         self.bytes.extend_from_slice(&head);
@@ -138,6 +153,17 @@ impl Batch {
         }
         self.bytes.extend_from_slice(subject);
         self.bytes.extend_from_slice(queue.unwrap_or_default());
+    }
+
+    /// Appends the news that nobody took a message.
+    pub fn push_undelivered(&mut self, origin: Origin, subject: &[u8], reply: &[u8]) {
+        self.bytes.push(UNDELIVERED);
+        let lens = [subject.len() as u32, reply.len() as u32];
+        for word in [origin.slot, origin.generation, lens[0], lens[1]] {
+            self.bytes.extend_from_slice(&word.to_le_bytes());
+        }
+        self.bytes.extend_from_slice(subject);
+        self.bytes.extend_from_slice(reply);
     }
 
     /// Appends a hold or release.
@@ -169,6 +195,13 @@ pub fn decode(bytes: &[u8]) -> Option<(Entry<'_>, usize)> {
             let queue = if queue.is_empty() { None } else { Some(queue) };
             Some((Entry::Interest { account, subject, queue, weight }, end))
         }
+        UNDELIVERED => {
+            let origin = Origin { slot: word(bytes, 1)?, generation: word(bytes, 5)? };
+            let reply_at = 17 + word(bytes, 9)? as usize;
+            let end = reply_at + word(bytes, 13)? as usize;
+            let (subject, reply) = (bytes.get(17..reply_at)?, bytes.get(reply_at..end)?);
+            Some((Entry::Undelivered { origin, subject, reply }, end))
+        }
         HOLD => {
             let origin = Origin { slot: word(bytes, 1)?, generation: word(bytes, 5)? };
             let hold = match *bytes.get(9)? {
@@ -193,7 +226,9 @@ fn decode_message(bytes: &[u8]) -> Option<(Entry<'_>, usize)> {
     let message = Message {
         account: word(bytes, 1)?,
         origin,
-        plain: *bytes.get(13)? != 0,
+        home: u16::from_le_bytes(bytes.get(42..44)?.try_into().ok()?),
+        plain: *bytes.get(13)? & 1 != 0,
+        report: *bytes.get(13)? & 2 != 0,
         refused,
         subject: bytes.get(MESSAGE_HEAD..reply_at)?,
         reply: bytes.get(reply_at..queues_at)?,
@@ -214,7 +249,9 @@ mod tests {
         let message = Message {
             account: 3,
             origin,
+            home: 6,
             plain: true,
+            report: true,
             refused: 5,
             subject: b"a.b",
             reply: b"",
@@ -227,6 +264,7 @@ mod tests {
         batch.push_interest(1, b"a.>", Some(b"q"), 4);
         batch.push_interest(1, b"a.>", None, 0);
         batch.push_hold(origin, Hold::Hard);
+        batch.push_undelivered(origin, b"s.t", b"r");
         let mut rest = batch.bytes.as_slice();
         let mut seen = Vec::new();
         while let Some((entry, len)) = decode(rest) {
@@ -237,9 +275,16 @@ mod tests {
         let interest =
             |queue, weight| Entry::Interest { account: 1, subject: b"a.>", queue, weight };
         let hold = Entry::Hold { origin, hold: Hold::Hard };
+        let lost = Entry::Undelivered { origin, subject: b"s.t", reply: b"r" };
         assert_eq!(
             seen,
-            [Entry::Message(message), interest(Some(b"q".as_slice()), 4), interest(None, 0), hold]
+            [
+                Entry::Message(message),
+                interest(Some(b"q".as_slice()), 4),
+                interest(None, 0),
+                hold,
+                lost
+            ]
         );
     }
 

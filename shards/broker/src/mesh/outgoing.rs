@@ -98,6 +98,13 @@ impl Mesh {
         self.seq
     }
 
+    /// Tells a publisher's shard that nobody took its message.
+    pub fn push_undelivered(&mut self, to: ShardId, origin: Origin, subject: &[u8], reply: &[u8]) {
+        if let Some(batch) = self.open(to) {
+            batch.push_undelivered(origin, subject, reply);
+        }
+    }
+
     /// Queues a hold or release of a publisher.
     pub fn push_hold(&mut self, to: ShardId, origin: Origin, hold: Hold) {
         if let Some(batch) = self.open(to) {

@@ -27,6 +27,10 @@ pub(crate) struct Published<'a> {
     pub(crate) mute: Option<u32>,
     /// The publisher, for holding.
     pub(crate) origin: Origin,
+    /// The shard of the publisher.
+    pub(crate) home: ShardId,
+    /// The publisher wants to hear when nobody takes it.
+    pub(crate) report: bool,
     /// Now, for replies that the receiver becomes permitted to send.
     pub(crate) now_ns: u64,
 }
@@ -282,8 +286,10 @@ impl Broker {
             if !plan.queues.is_empty() {
                 fan_out_queues(&mut round, plan, m, &mut self.mesh, &mut self.random);
             } else if !plan.remote.is_empty() {
+                let sole = round.copies == 0 && plan.remote.len() == 1;
+                let m = Published { report: m.report && sole, ..*m };
                 for shard in &plan.remote {
-                    emit(&mut round.outcome, &mut self.mesh, *shard, m, true, &[], 0);
+                    emit(&mut round.outcome, &mut self.mesh, *shard, &m, true, &[], 0);
                 }
             }
         }
@@ -309,6 +315,8 @@ impl Broker {
             body: parcel.body,
             mute: None,
             origin: parcel.origin,
+            home: parcel.home,
+            report: parcel.report,
             now_ns,
         };
         let mut head = std::mem::take(&mut self.head);
@@ -344,10 +352,13 @@ impl Broker {
                 if let Some(shard) = pick_remote(&queue.remote, refused, &mut self.random) {
                     let mut names = Vec::new();
                     push_queue(&mut names, name);
+                    let sole = round.copies == 0 && parcel.queues.len() == names.len();
+                    let m = Published { report: m.report && sole, ..m };
                     emit(&mut round.outcome, &mut self.mesh, shard, &m, false, &names, refused);
                 }
             }
         }
+        round.outcome.deliveries += round.copies as usize;
         let (outcome, copies, bytes) = (round.outcome, round.copies, round.copied_bytes);
         self.head = head;
         self.finish_round(m.account, copies, bytes, fx);
@@ -434,7 +445,9 @@ fn emit(
     let parcel = Message {
         account: m.account,
         origin: m.origin,
+        home: m.home,
         plain,
+        report: m.report,
         refused,
         subject: m.subject,
         reply: m.reply,
@@ -484,6 +497,9 @@ fn fan_out_queues(
             }
         }
     }
+    let others = chosen.iter().filter(|(id, _)| !plan.remote.contains(id)).count();
+    let sole = round.outcome.deliveries == 0 && plan.remote.len() + others == 1;
+    let m = &Published { report: m.report && sole, ..*m };
     for shard in &plan.remote {
         let names = chosen.iter().position(|(id, _)| id == shard).map(|at| chosen.swap_remove(at));
         let names = names.map(|(_, names)| names).unwrap_or_default();
