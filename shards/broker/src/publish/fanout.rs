@@ -307,13 +307,20 @@ impl Broker {
         fx: &mut Effects,
     ) -> Outcome {
         let key = self.plan(parcel.account, parcel.subject);
+        // A queue delivery that another shard refused may have come back to its publisher's.
+        let publisher = parcel.origin;
+        let mute = (parcel.home == self.mesh.me())
+            .then(|| self.conns.get(publisher.slot as usize))
+            .flatten()
+            .filter(|conn| conn.generation == publisher.generation && !conn.echo)
+            .map(|_| publisher.slot);
         let m = Published {
             account: parcel.account,
             subject: parcel.subject,
             reply: parcel.reply,
             header_len: parcel.header_len,
             body: parcel.body,
-            mute: None,
+            mute,
             origin: parcel.origin,
             home: parcel.home,
             report: parcel.report,
