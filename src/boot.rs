@@ -14,7 +14,7 @@ use reactor::{Control, HelperSubmit, Plan, Running, Shared};
 
 use crate::cli::Flags;
 use crate::config::{self, ConfigErrors, Configured, Finding, Options, System};
-use crate::error::{StartError, os_text};
+use crate::error::{StartError, fatal_text, os_text};
 use crate::facts::{self, Facts};
 use crate::helpers::HelperPool;
 use crate::logging::{LogHandle, Logger};
@@ -74,6 +74,9 @@ pub(crate) fn check(flags: &Flags) -> Result<String, StartError> {
     let config_error = |errors: ConfigErrors| StartError::Config(errors.to_string());
     config::check_only(&shown, &System).map_err(config_error)?;
     let loaded = load(flags).map_err(config_error)?;
+    for warning in &loaded.warnings {
+        eprintln!("{}", fatal_text(&warning.to_string()));
+    }
     translate::shard_settings(
         &loaded.options,
         Identity::default(),

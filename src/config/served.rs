@@ -13,7 +13,7 @@ pub(super) enum Served {
 }
 
 /// Keys that may be ignored: nobody gets in, or sees something, because of that.
-const NO_EFFECT: [&str; 21] = [
+const NO_EFFECT: [&str; 26] = [
     "cluster",
     "gateway",
     "leafnodes",
@@ -35,6 +35,11 @@ const NO_EFFECT: [&str; 21] = [
     "account.mappings",
     "account.jetstream",
     "account.msg_trace",
+    "https",
+    "trace_headers",
+    "max_traced_msg_len",
+    "write_timeout",
+    "disable_sublist_cache",
 ];
 
 /// Keys that protect something: without them the server would be more open than it was asked to

@@ -189,6 +189,9 @@ fn read_log_key(r: &mut Reader, lower: &str, node: &Node, out: &mut LogOptions) 
         "trace_headers" => {
             put(&mut out.trace_headers, r.flag(node));
             out.trace = out.trace_headers;
+            if out.trace_headers {
+                r.known("trace_headers", node, |_| {});
+            }
         }
         "logtime" => put(&mut out.time, r.flag(node)),
         "logtime_utc" => put(&mut out.time_utc, r.flag(node)),
@@ -197,7 +200,12 @@ fn read_log_key(r: &mut Reader, lower: &str, node: &Node, out: &mut LogOptions) 
         "logfile_max_num" | "log_max_num" => put(&mut out.files_max, r.count(node)),
         "syslog" => put(&mut out.syslog, r.flag(node)),
         "remote_syslog" => put(&mut out.remote_syslog, r.some_text(node)),
-        "max_traced_msg_len" => put(&mut out.traced_bytes_max, r.count(node)),
+        "max_traced_msg_len" => {
+            put(&mut out.traced_bytes_max, r.count(node));
+            if out.traced_bytes_max > 0 {
+                r.known("max_traced_msg_len", node, |_| {});
+            }
+        }
         _ => return false,
     }
     true
@@ -216,6 +224,7 @@ fn read_monitor_key(r: &mut Reader, lower: &str, node: &Node, out: &mut Options)
                 out.monitor.http = listen.port;
             } else {
                 out.monitor.https = listen.port;
+                r.known("https", node, |_| {});
             }
         }
         "http_port" | "monitor_port" => {
@@ -225,6 +234,9 @@ fn read_monitor_key(r: &mut Reader, lower: &str, node: &Node, out: &mut Options)
         "https_port" => {
             r.place("https", node);
             put(&mut out.monitor.https, r.port(node));
+            if !out.monitor.https.is_off() {
+                r.known("https", node, |_| {});
+            }
         }
         "http_base_path" => put(&mut out.monitor.base_path, r.text(node).map(|p| base_path(&p))),
         "prof_port" => {
@@ -292,7 +304,12 @@ fn read_limit_key(r: &mut Reader, lower: &str, key: &str, node: &Node, out: &mut
         "write_deadline" => {
             put(&mut limits.write_deadline, r.duration(node, lower).filter(|d| !d.is_zero()));
         }
-        "write_timeout" => put(&mut limits.write_timeout, r.write_timeout(node)),
+        "write_timeout" => {
+            put(&mut limits.write_timeout, r.write_timeout(node));
+            if limits.write_timeout == super::options::WriteTimeout::Retry {
+                r.known("write_timeout", node, |_| {});
+            }
+        }
         _ => return false,
     }
     true
@@ -326,6 +343,9 @@ fn read_client_key(r: &mut Reader, lower: &str, node: &Node, out: &mut Options) 
         "no_fast_producer_stall" => put(&mut out.no_fast_producer_stall, r.flag(node)),
         "disable_sublist_cache" | "no_sublist_cache" => {
             put(&mut out.no_sublist_cache, r.flag(node));
+            if out.no_sublist_cache {
+                r.known("disable_sublist_cache", node, |_| {});
+            }
         }
         "proxy_protocol" => {
             put(&mut out.proxy_protocol, r.flag(node));

@@ -351,6 +351,7 @@ impl Reactor {
             self.arm_timer(deadline.min(self.sock_deadline_ns))?;
             self.turns.sleeps += 1;
             self.wake.wait().await?;
+            self.turns.wakes += 1;
         }
         self.woken = true;
         self.ring.set_wakes(false);

@@ -59,7 +59,6 @@ fn account_keys_that_are_not_served_give_one_warning_each() {
 
 #[test]
 fn what_would_be_unsafe_to_ignore_is_an_error() {
-    let pin = "a".repeat(64);
     let issuer = "AAAZR2WDWBXTGYLSXRQDLS3JIJ2E6FOTD3VU22RGSWXRYZDXZGFCQVQB";
     let cases = [
         ("operator: \"op.jwt\"".to_string(), "operator"),
@@ -67,7 +66,6 @@ fn what_would_be_unsafe_to_ignore_is_an_error() {
         ("resolver_preload { }".to_string(), "resolver_preload"),
         ("resolver_pinned_accounts: [A ]".to_string(), "resolver_pinned_accounts"),
         ("tls { verify_and_map: true }".to_string(), "tls.verify_and_map"),
-        (format!("tls {{ pinned_certs: [\"{pin}\"] }}"), "tls.pinned_certs"),
         ("tls { ocsp_peer: true }".to_string(), "tls.ocsp_peer"),
         ("authorization { proxy_required: true }".to_string(), "proxy_required"),
         (

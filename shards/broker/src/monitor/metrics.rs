@@ -98,9 +98,7 @@ const SHARD_FIGURES: [ShardFigure; 24] = [
     }),
     figure("reads_total", Kind::Counter, "Reads from sockets.", |shard| shard.turns.reads),
     figure("writes_total", Kind::Counter, "Writes to sockets.", |shard| shard.turns.writes),
-    figure("wakes_total", Kind::Counter, "Times the shard was woken by another.", |shard| {
-        shard.turns.wakes
-    }),
+    figure("wakes_total", Kind::Counter, "Times the shard was woken.", |shard| shard.turns.wakes),
     figure("sleeps_total", Kind::Counter, "Times the shard went to sleep.", |shard| {
         shard.turns.sleeps
     }),

@@ -157,7 +157,7 @@ pub struct PeerQueue {
 pub struct TurnStats {
     /// How long turns took; its count is the number of turns.
     pub times: TurnHistogram,
-    /// How often the shard was woken by another.
+    /// How often the shard was woken, by a socket, a deadline or another shard.
     pub wakes: u64,
     /// How often it went to sleep.
     pub sleeps: u64,

@@ -1,8 +1,8 @@
 //! The bus between shards: one bounded channel for every ordered pair, carrying batches.
 //!
 //! ```text
-//!              from 0   from 1   from 2          A turn sends at most one batch per peer and
-//!   to 0         -      ▤▤▤      ▤               wakes the peer only if it sleeps (wake.rs).
+//!              from 0   from 1   from 2          A turn sends its batches and wakes each
+//!   to 0         -      ▤▤▤      ▤               peer once, if it sleeps (wake.rs).
 //!   to 1         ▤       -       ▤▤              A full channel gives the batch back: the
 //!   to 2         ▤▤      ▤        -              sender keeps it and stops reading.
 //! ```
