@@ -27,7 +27,7 @@ pub struct ShardOptions {
     pub ring_depth: u32,
     /// `queue_depth`: batches that wait between two shards, 8.
     pub queue_depth: u32,
-    /// `read_buffer` in bytes: what a shard reads from sockets with, 64 KiB.
+    /// `read_buffer` in bytes: what a shard reads from sockets with, 256 KiB.
     pub read_buffer_bytes: u64,
 }
 
@@ -42,7 +42,7 @@ impl Default for ShardOptions {
             io_memory_bytes: 1024 * 1024,
             ring_depth: 256,
             queue_depth: 8,
-            read_buffer_bytes: 64 * 1024,
+            read_buffer_bytes: 256 * 1024,
         }
     }
 }

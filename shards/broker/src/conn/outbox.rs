@@ -1,6 +1,7 @@
 //! Bytes that wait to be sent to one connection, in chunks that go back to the shard's pool.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 /// Size of a pooled chunk, bytes.
 pub const CHUNK_BYTES: usize = 32 << 10;
@@ -29,11 +30,27 @@ impl ChunkPool {
     }
 }
 
+/// A chunk of output: one connection's own, or one that several connections send alike.
+#[derive(Debug)]
+enum Chunk {
+    Own(Vec<u8>),
+    Shared(Rc<Vec<u8>>),
+}
+
+impl Chunk {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
 /// The output of one connection: `full` chunks first, then `tail`. The first `sent` bytes of the
 /// first chunk have already left.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    full: VecDeque<Vec<u8>>,
+    full: VecDeque<Chunk>,
     tail: Vec<u8>,
     sent: usize,
     pending_bytes: usize,
@@ -58,8 +75,13 @@ impl Outbox {
     #[cold]
     fn rotate(&mut self, bytes: usize, pool: &mut ChunkPool) {
         let old = std::mem::replace(&mut self.tail, pool.take(bytes));
+        self.retire(old, pool);
+    }
+
+    /// What was the tail waits in line, or goes back to the pool when it is empty.
+    fn retire(&mut self, old: Vec<u8>, pool: &mut ChunkPool) {
         if !old.is_empty() {
-            self.full.push_back(old);
+            self.full.push_back(Chunk::Own(old));
         } else if old.capacity() != 0 {
             pool.give(old);
         }
@@ -77,12 +99,20 @@ impl Outbox {
         self.grew(bytes.len());
     }
 
+    /// Appends bytes that other connections send as well, without a copy.
+    pub fn push_shared(&mut self, bytes: &Rc<Vec<u8>>, pool: &mut ChunkPool) {
+        let old = std::mem::take(&mut self.tail);
+        self.retire(old, pool);
+        self.pending_bytes += bytes.len();
+        self.full.push_back(Chunk::Shared(Rc::clone(bytes)));
+    }
+
     /// The unsent bytes as slices in order, at most `slices_max`.
     pub fn slices(&self, slices_max: usize) -> impl Iterator<Item = &[u8]> {
         let mut skip = self.sent;
         self.full
             .iter()
-            .map(Vec::as_slice)
+            .map(Chunk::bytes)
             .chain(std::iter::once(self.tail.as_slice()))
             .take(slices_max)
             .map(move |chunk| chunk.get(std::mem::take(&mut skip)..).unwrap_or_default())
@@ -92,7 +122,11 @@ impl Outbox {
     /// The unsent bytes when they lie in one chunk.
     #[must_use]
     pub fn single(&self) -> Option<&[u8]> {
-        if self.full.is_empty() { self.tail.get(self.sent..) } else { None }
+        match (self.full.front(), self.full.len(), self.tail.is_empty()) {
+            (None, ..) => self.tail.get(self.sent..),
+            (Some(chunk), 1, true) => chunk.bytes().get(self.sent..),
+            _ => None,
+        }
     }
 
     /// Forgets `bytes` that were sent and returns emptied chunks to the pool.
@@ -100,11 +134,12 @@ impl Outbox {
         self.pending_bytes = self.pending_bytes.saturating_sub(bytes);
         self.sent += bytes;
         while let Some(first) = self.full.front() {
-            if self.sent < first.len() {
+            let len = first.bytes().len();
+            if self.sent < len {
                 return;
             }
-            self.sent -= first.len();
-            if let Some(chunk) = self.full.pop_front() {
+            self.sent -= len;
+            if let Some(Chunk::Own(chunk)) = self.full.pop_front() {
                 pool.give(chunk);
             }
         }
@@ -117,7 +152,9 @@ impl Outbox {
     /// Drops everything.
     pub fn clear(&mut self, pool: &mut ChunkPool) {
         for chunk in std::mem::take(&mut self.full) {
-            pool.give(chunk);
+            if let Chunk::Own(chunk) = chunk {
+                pool.give(chunk);
+            }
         }
         pool.give(std::mem::take(&mut self.tail));
         self.sent = 0;
@@ -143,7 +180,14 @@ mod tests {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let piece =
                 vec![round as u8; (seed >> 16) as usize % 5000 + usize::from(round == 9) * 100_000];
-            outbox.push(&piece, &mut pool);
+            if round % 4 == 1 {
+                outbox.push_shared(&Rc::new(piece.clone()), &mut pool);
+            } else {
+                outbox.push(&piece, &mut pool);
+            }
+            if let Some(single) = outbox.single() {
+                assert_eq!(single.len(), outbox.pending_bytes());
+            }
             model.extend_from_slice(&piece);
             assert_eq!(outbox.pending_bytes(), model.len());
             let sent = (seed as usize >> 3) % (model.len() + 1);

@@ -395,8 +395,12 @@ impl Broker {
             copied_bytes: 0,
         };
         if let Some(plan) = self.plans.get(run.key) {
+            let mut frames = None;
+            let share = plan.alike && run.is_worth_sharing();
             for target in &plan.targets {
-                round.deliver_run(plan, target, m, run, data);
+                if !share || !round.share_run(plan, target, m, run, data, &mut frames) {
+                    round.deliver_run(plan, target, m, run, data);
+                }
             }
             round.outcome.deliveries = round.copies as usize;
             for tail in run.tails.iter().filter(|_| !plan.remote.is_empty()) {

@@ -55,6 +55,8 @@ pub struct Plan {
     pub queues: Vec<PlanQueue>,
     /// Shards with plain interest.
     pub remote: Vec<ShardId>,
+    /// Most targets have the same `HMSG subject sid ` as the one before.
+    pub alike: bool,
     /// The targets' `HMSG subject sid ` one after the other.
     pub prefixes: Vec<u8>,
 }
@@ -81,6 +83,16 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.targets.is_empty() && self.queues.is_empty() && self.remote.is_empty()
     }
+}
+
+/// Whether three of four targets have the prefix of the target before them.
+fn is_alike(plan: &Plan) -> bool {
+    let pairs = plan.targets.windows(2);
+    let same = pairs.filter(|pair| match pair {
+        [one, other] => plan.prefix(one) == plan.prefix(other),
+        _ => false,
+    });
+    plan.targets.len() > 1 && same.count() * 4 >= plan.targets.len() * 3
 }
 
 /// Names a cached plan; stale once the stamp differs.
@@ -184,6 +196,7 @@ impl Plans {
             list
         };
         plan.targets = targets(&matches.plain, &mut plan.prefixes);
+        plan.alike = is_alike(&plan);
         for queue in &matches.queues {
             plan.queues.push(PlanQueue {
                 name: queue.name.as_slice().into(),

@@ -3,6 +3,7 @@
 //! is, byte for byte, what follows the sid in its MSG, so a tail is a piece of the input.
 
 use std::ops::Range;
+use std::rc::Rc;
 
 use super::fanout::{Published, Round};
 use super::plan::{BLOCK, Plan, PlanKey, Target};
@@ -11,6 +12,8 @@ use crate::conn::Phase;
 
 /// Messages in one run.
 const RUN_MESSAGES_MAX: usize = 1024;
+/// Bytes of a run from which its frames are shared: below, copies are cheaper.
+const SHARED_BYTES_MIN: usize = 4 << 10;
 /// Bytes that a frame has beside the tail, roughly.
 const PREFIX_BYTES: usize = 16;
 
@@ -54,6 +57,11 @@ impl Run {
         }
     }
 
+    /// Large enough that frames for connections that get the same are worth sharing.
+    pub(crate) fn is_worth_sharing(&self) -> bool {
+        self.tail_bytes >= SHARED_BYTES_MIN
+    }
+
     /// Enough has been gathered.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
@@ -83,7 +91,64 @@ fn push_piece(out: &mut Vec<u8>, piece: &[u8], len: usize) {
     }
 }
 
+/// Frames of a run that several connections send alike, and the prefix they were made with.
+pub(crate) struct Frames {
+    prefix: Vec<u8>,
+    bytes: Rc<Vec<u8>>,
+}
+
+impl Frames {
+    fn of(prefix: &[u8], run: &Run, data: &[u8]) -> Self {
+        let tails: usize = run.tails.iter().map(ExactSizeIterator::len).sum();
+        let mut bytes = Vec::with_capacity(tails + run.tails.len() * prefix.len());
+        for tail in &run.tails {
+            bytes.extend_from_slice(prefix);
+            bytes.extend_from_slice(data.get(tail.clone()).unwrap_or_default());
+        }
+        Self { prefix: prefix.to_vec(), bytes: Rc::new(bytes) }
+    }
+}
+
 impl Round<'_> {
+    /// Gives a subscription the frames of a run that are made once for all with the same prefix.
+    /// False when it needs more than that.
+    pub(crate) fn share_run(
+        &mut self,
+        plan: &Plan,
+        target: &Target,
+        m: &Published<'_>,
+        run: &Run,
+        data: &[u8],
+        frames: &mut Option<Frames>,
+    ) -> bool {
+        let Some(conn) = self.conns.get_mut(target.conn as usize) else { return false };
+        let Some(sub) = self.subs.get_mut(target.sub as usize) else { return false };
+        if conn.phase == Phase::Closing
+            || m.mute == Some(target.conn)
+            || sub.max != 0
+            || sub.filtered
+        {
+            return false;
+        }
+        let (prefix, len) = plan.plain_prefix(target);
+        let prefix = prefix.get(..len).unwrap_or_default();
+        if frames.as_ref().is_none_or(|frames| frames.prefix != prefix) {
+            *frames = Some(Frames::of(prefix, run, data));
+        }
+        let Some(frames) = frames else { return false };
+        conn.outbox.push_shared(&frames.bytes, self.pool);
+        let count = run.tails.len() as u64;
+        sub.delivered += count;
+        conn.traffic.out_msgs += count;
+        conn.traffic.out_bytes += run.payload_bytes;
+        self.copies += count;
+        self.copied_bytes += run.payload_bytes;
+        self.fx.output_bytes += frames.bytes.len();
+        mark_dirty(conn, target.conn, self.fx);
+        self.settle_delivery(target.conn);
+        true
+    }
+
     /// Copies every message of a run to one subscription.
     pub(crate) fn deliver_run(
         &mut self,
