@@ -30,6 +30,8 @@ use crate::uring::{Event, Ring};
 
 /// Sockets read in one turn.
 const READS_PER_TURN_MAX: usize = 64;
+/// A turn that has lasted this long reads no further socket, ns.
+const TURN_NS_MAX: u64 = 500_000;
 /// Batches applied in one turn.
 const BATCHES_PER_TURN_MAX: usize = 64;
 /// Busy turns between two chances for the executor's other tasks.
@@ -138,6 +140,10 @@ impl Reactor {
         for _ in 0..READS_PER_TURN_MAX.min(self.ready.len()) {
             let Some(at) = self.ready.pop_front() else { break };
             self.read_one(at);
+            // The rest keeps its place; peers, timers and commands come in between.
+            if self.clock.mono_ns().saturating_sub(start_ns) > TURN_NS_MAX {
+                break;
+            }
         }
         self.apply();
         self.turns.times.record(self.clock.mono_ns().saturating_sub(start_ns));
