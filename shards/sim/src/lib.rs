@@ -7,6 +7,8 @@
 //!                 └── oracle: allowed? required? in order? ◄── frames             one seed
 //! ```
 
+#[cfg(test)]
+mod barrier_tests;
 mod client;
 mod net;
 mod oracle;

@@ -85,7 +85,8 @@ impl World {
             let broker = &mut self.shards[shard].broker;
             if broker.next_deadline_ns().is_some_and(|at| at <= self.now.mono_ns) {
                 broker.handle_timers(self.now, &mut self.effects[shard]);
-                self.may_end_turn(shard);
+                // In a turn the events of sockets come before the timers, never after.
+                self.end_turn(shard);
             }
         }
     }
