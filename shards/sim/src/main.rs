@@ -16,13 +16,12 @@ fn main() -> ExitCode {
         eprintln!("usage: sim --seed N | --seeds A..B");
         return ExitCode::FAILURE;
     };
-    let (mut runs, mut published, mut delivered) = (0_u64, 0, 0);
+    let (mut runs, mut total) = (0_u64, sim::Summary::default());
     for seed in seeds {
         match sim::run(seed) {
             Ok(summary) => {
                 runs += 1;
-                published += summary.published;
-                delivered += summary.delivered;
+                total.add(&summary);
             }
             Err(failure) => {
                 eprintln!("seed {seed}: {failure}");
@@ -30,6 +29,6 @@ fn main() -> ExitCode {
             }
         }
     }
-    println!("{runs} runs kept every rule: {published} published, {delivered} delivered");
+    println!("{runs} runs kept every rule: {total:?}");
     ExitCode::SUCCESS
 }

@@ -94,6 +94,11 @@ impl Broker {
         let change = account.index.insert(subject, queue, sub);
         self.forget_plans(account_id, subject);
         self.tell_interest(account_id, Some(slot), subject, queue, change);
+        // Another connection may have made the interest known, and a peer not have heard of it
+        // yet: the PONG of this one waits for that, too.
+        if let Some(conn) = self.conns.get_mut(slot as usize) {
+            conn.last_emit = conn.last_emit.max(self.mesh.interest_seq());
+        }
     }
 
     fn tell_interest(

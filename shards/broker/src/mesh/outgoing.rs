@@ -33,6 +33,8 @@ pub struct Mesh {
     me: ShardId,
     peers: Vec<Peer>,
     seq: u64,
+    /// Sequence up to which batches carry changes of interest.
+    interest_seq: u64,
     settings: MeshSettings,
     /// Messages handed to peers since the start.
     pub messages_out: u64,
@@ -45,7 +47,7 @@ impl Mesh {
     #[must_use]
     pub fn new(me: ShardId, shards: usize, settings: MeshSettings) -> Self {
         let peers = (0..shards).map(|_| Peer::default()).collect();
-        Self { me, peers, seq: 0, settings, messages_out: 0, messages_in: 0 }
+        Self { me, peers, seq: 0, interest_seq: 0, settings, messages_out: 0, messages_in: 0 }
     }
 
     /// This shard.
@@ -95,7 +97,14 @@ impl Mesh {
                 batch.push_interest(account, subject, queue, weight);
             }
         }
+        self.interest_seq = self.seq;
         self.seq
+    }
+
+    /// Sequence that covers every change of interest queued so far.
+    #[must_use]
+    pub fn interest_seq(&self) -> u64 {
+        self.interest_seq
     }
 
     /// Tells a publisher's shard that nobody took its message.
