@@ -96,7 +96,7 @@ pub struct FlagOverrides {
 pub fn overlay(options: &mut Options, flags: &FlagOverrides) -> Vec<Finding> {
     let mut findings = Vec::new();
     overlay_listeners(options, flags, &mut findings);
-    overlay_log(options, flags);
+    overlay_log(options, flags, &mut findings);
     overlay_login(options, flags, &mut findings);
     overlay_tls(options, flags, &mut findings);
     overlay_cluster(options, flags, &mut findings);
@@ -155,14 +155,17 @@ fn overlay_listeners(o: &mut Options, flags: &FlagOverrides, findings: &mut Vec<
     set_some(&mut o.pid_file, flags.pid_file.as_ref());
     set_some(&mut o.ports_file_dir, flags.ports_file_dir.as_ref());
     super::reader::put(&mut o.monitor.http, port(flags.http_port, "--http_port", findings));
-    super::reader::put(&mut o.monitor.https, port(flags.https_port, "--https_port", findings));
+    if let Some(number) = port(flags.https_port, "--https_port", findings) {
+        o.monitor.https = number;
+        not_served(!number.is_off(), "https", "--https_port", findings);
+    }
     if let Some(number) = port(flags.profile, "--profile", findings) {
         o.profile_port = number;
         not_served(!number.is_off(), "prof_port", "--profile", findings);
     }
 }
 
-fn overlay_log(o: &mut Options, flags: &FlagOverrides) {
+fn overlay_log(o: &mut Options, flags: &FlagOverrides, findings: &mut Vec<Finding>) {
     let log = &mut o.log;
     set_some(&mut log.file, flags.log_file.as_ref());
     set(&mut log.time, flags.logtime.as_ref());
@@ -185,6 +188,8 @@ fn overlay_log(o: &mut Options, flags: &FlagOverrides) {
     }
     if let Some(length) = flags.max_traced_msg_len {
         log.traced_bytes_max = u64::try_from(length).unwrap_or(0);
+        let is_asked = log.traced_bytes_max > 0;
+        not_served(is_asked, "max_traced_msg_len", "--max_traced_msg_len", findings);
     }
 }
 
@@ -323,6 +328,27 @@ mod tests {
         assert!(!options.log.debug);
         assert_eq!(options.log.file.as_deref(), Some("x.log"));
         assert_eq!(findings, [""; 0]);
+    }
+
+    #[test]
+    fn flags_that_are_not_served_warn_unless_they_are_off() {
+        let asked = FlagOverrides {
+            https_port: Some(-1),
+            profile: Some(-1),
+            max_traced_msg_len: Some(5),
+            ..FlagOverrides::default()
+        };
+        let warning = |flag| format!("{flag:?} is not served yet and has no effect");
+        let wanted = ["--https_port", "--profile", "--max_traced_msg_len"].map(warning);
+        let (_, findings) = laid("port: 1\n", &asked);
+        assert_eq!(findings, wanted);
+        let off = FlagOverrides {
+            https_port: Some(0),
+            profile: Some(0),
+            max_traced_msg_len: Some(0),
+            ..asked
+        };
+        assert_eq!(laid("port: 1\n", &off).1, [""; 0]);
     }
 
     #[test]

@@ -224,7 +224,9 @@ fn read_monitor_key(r: &mut Reader, lower: &str, node: &Node, out: &mut Options)
                 out.monitor.http = listen.port;
             } else {
                 out.monitor.https = listen.port;
-                r.known("https", node, |_| {});
+                if !listen.port.is_off() {
+                    r.known("https", node, |_| {});
+                }
             }
         }
         "http_port" | "monitor_port" => {

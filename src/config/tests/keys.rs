@@ -23,10 +23,26 @@ fn a_key_that_is_not_served_gives_one_warning_with_its_name_and_place() {
         ("proxies { trusted: [] }", "proxies"),
         ("proxy_protocol: true", "proxy_protocol"),
         ("prof_port: 6060", "prof_port"),
+        ("trace_headers: true", "trace_headers"),
+        ("max_traced_msg_len: 10", "max_traced_msg_len"),
+        ("write_timeout: retry", "write_timeout"),
+        ("disable_sublist_cache: true", "disable_sublist_cache"),
+        ("no_sublist_cache: true", "disable_sublist_cache"),
     ];
     for (text, name) in cases {
         let line = format!("t.conf:1:0: {name:?} is not served yet and has no effect");
         assert_eq!(warnings_of(text), [line], "{text}");
+    }
+}
+
+#[test]
+fn monitoring_over_https_warns_once() {
+    let world = World::default().file("c.pem", "x").file("k.pem", "y");
+    for key in ["https_port: -1", "https: \"127.0.0.1:-1\""] {
+        let text = format!("{key}\ntls {{ cert_file: c.pem, key_file: k.pem }}\n");
+        let warnings = load_in(&text, &world).unwrap().warnings;
+        let lines: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(lines, ["t.conf:1:0: \"https\" is not served yet and has no effect"], "{key}");
     }
 }
 
@@ -36,6 +52,12 @@ fn what_is_off_anyway_gives_no_warning() {
         assert_eq!(warnings_of(text), [""; 0], "{text}");
     }
     for text in ["proxy_protocol: false", "store_dir: x", "prof_port: 0"] {
+        assert_eq!(warnings_of(text), [""; 0], "{text}");
+    }
+    for text in ["https_port: 0", "trace_headers: false", "max_traced_msg_len: 0"] {
+        assert_eq!(warnings_of(text), [""; 0], "{text}");
+    }
+    for text in ["write_timeout: close", "write_timeout: default", "no_sublist_cache: false"] {
         assert_eq!(warnings_of(text), [""; 0], "{text}");
     }
 }
