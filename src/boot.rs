@@ -23,7 +23,7 @@ use crate::probe::{self, Needs};
 use crate::signals::{ProcessSignal, SignalThread};
 use crate::steer::Steering;
 use crate::translate::{self, AccountRegistry, NATS_VERSION};
-use crate::{notify, pidfile};
+use crate::{advice, notify, pidfile};
 
 /// Connections that the kernel keeps for us until they are accepted.
 const BACKLOG: i32 = 4096;
@@ -247,11 +247,17 @@ fn tell_start(options: &Options, warnings: &[Finding], digest: &str, identity: &
     tracing::info!("  Git:      [not set]");
     tracing::info!("  Name:     {}", identity.server_name);
     tracing::info!("  ID:       {}", identity.server_id);
+    if let Some(text) = advice::about_passwords(options) {
+        tracing::warn!("{text}");
+    }
     if let Some(file) = &options.config_file {
         tracing::info!("Using configuration file: {file} ({digest})");
     }
     for warning in warnings {
         tracing::warn!("{warning}");
+    }
+    if let Some(text) = advice::about_payloads(options) {
+        tracing::warn!("{text}");
     }
 }
 

@@ -12,6 +12,7 @@ pub mod probe;
 pub mod signal_command;
 pub mod signals;
 
+mod advice;
 mod boot;
 mod facts;
 mod steer;

@@ -52,6 +52,19 @@ fn configuration_check() {
     let said = format!("{out}{err}");
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("is valid"), "{said}");
+    if oracle().is_none() {
+        std::fs::write(&file, "port: -1\ntrace_headers: true\njetstream: true\n").unwrap();
+        let (code, out, err) = run(&["-t", "-c", path]);
+        let lines: Vec<&str> = err.lines().collect();
+        assert_eq!((code, out.as_str(), lines.len()), (Some(0), "", 3), "{err}");
+        for (line, wanted) in lines.iter().zip([
+            "c.conf:2:1: \"trace_headers\" is not served yet and has no effect",
+            "c.conf:3:1: \"jetstream\" is not served yet and has no effect",
+            "is valid",
+        ]) {
+            assert!(line.starts_with("nats-server: ") && line.contains(wanted), "{line}");
+        }
+    }
     std::fs::write(&file, "max_payload: 1MB\nno_such_key: 1\n").unwrap();
     let (code, out, err) = run(&["-t", "-c", path]);
     let said = format!("{out}{err}");
@@ -98,6 +111,23 @@ fn start_lines_that_tools_look_for() {
     let first = server.log_text();
     let first = first.lines().next().unwrap();
     assert!(first.starts_with(&format!("[{}] 2", server.pid())), "{first}");
+}
+
+#[test]
+fn advice_at_start_has_the_words_of_nats_server() {
+    let words = ["Plaintext passwords detected", "Maximum payloads over 8.00 MB"];
+    let unwise = "max_payload: 9MB\nauthorization { users: [ { user: u, password: p } ] }\n";
+    let server = Options::new().config(unwise).start();
+    let plain = "[WRN] Plaintext passwords detected, use nkeys or bcrypt";
+    let large = "[WRN] Maximum payloads over 8.00 MB are generally discouraged and could lead to \
+                 poor performance";
+    server.wait_log(plain);
+    server.wait_log(large);
+    let wise = "max_payload: 8MB\nauthorization { token: t }\n";
+    let server = Options::new().config(wise).start();
+    server.wait_log("[INF] Server is ready");
+    let text = server.log_text();
+    assert!(!words.iter().any(|word| text.contains(word)), "{text}");
 }
 
 #[test]

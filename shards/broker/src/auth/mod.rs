@@ -32,7 +32,7 @@ use thiserror::Error;
 use wire::client::connect::Connect;
 use wire::secret::Secret;
 
-pub use password::PasswordCheck;
+pub use password::{PasswordCheck, is_bcrypt};
 pub use permissions::{
     PermissionSettings, Permissions, ResponseSettings, RuleSettings, SubscribeVerdict,
     is_reserved_publish, is_reserved_queue, is_reserved_reply,

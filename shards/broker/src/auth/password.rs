@@ -24,6 +24,11 @@ pub(super) fn bcrypt_cost(password: &str) -> Option<u8> {
     digits.parse().ok()
 }
 
+/// Whether a configured password counts as a bcrypt hash; everything else is a plain password.
+pub fn is_bcrypt(password: &str) -> bool {
+    bcrypt_cost(password).is_some()
+}
+
 /// A well-formed bcrypt text that no password is known for; verifying against it costs what
 /// verifying a real one of that cost does.
 pub(super) fn dummy_bcrypt(cost: u8) -> Secret {
