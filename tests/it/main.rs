@@ -19,4 +19,5 @@ mod login;
 mod monitor;
 mod process;
 mod support;
+mod tidy;
 mod transcripts;
