@@ -1,0 +1,5 @@
+//! Streams and consumers as decisions: publishes, requests and acknowledgements in, effects out.
+//! No I/O, no clock, no lock.
+
+pub mod context;
+pub mod effect;
