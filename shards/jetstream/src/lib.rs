@@ -2,4 +2,7 @@
 //! No I/O, no clock, no lock.
 
 pub mod context;
+pub mod domain;
 pub mod effect;
+pub mod removed;
+pub mod settings;
