@@ -4,3 +4,4 @@
 pub mod consumer;
 pub mod context;
 pub mod effect;
+pub mod removed;

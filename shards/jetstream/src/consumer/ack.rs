@@ -2,8 +2,8 @@
 
 use std::cmp::Reverse;
 
-use wire::api::advisory;
-use wire::api::pull::{AckBody, PullRequest};
+use wire::api::advisory::{AckMetric, MaxDeliveries, MsgNaked, MsgTerminated};
+use wire::api::pull::{Ack as Body, PullRequest};
 
 use super::settings::Ack;
 use super::state::{Event, Pending, Place};
@@ -21,37 +21,23 @@ pub struct Named {
 }
 
 impl Consumer {
-    /// A client acknowledges. `reply` is where it wants that confirmed, or empty; `next` is where
-    /// messages go that it asks for at the same time.
-    pub fn handle_ack(
-        &mut self,
-        named: Named,
-        body: AckBody<'_>,
-        reply: &[u8],
-        cx: &mut Cx<'_, '_>,
-    ) {
+    /// A client acknowledges. `reply` is where it wants that confirmed, or where messages go
+    /// that it asks for at the same time.
+    pub fn handle_ack(&mut self, named: Named, body: Body<'_>, reply: &[u8], cx: &mut Cx<'_, '_>) {
         self.sync(cx);
         self.last_used_ns = cx.ctx.mono_ns;
         let known = named.stream <= self.state.delivered.stream && self.settings.tracks();
-        let mut next = None;
         if known {
             match body {
-                AckBody::Ack => self.acknowledge(named, cx),
-                AckBody::Next(request) => {
-                    self.acknowledge(named, cx);
-                    next = Some(request);
-                }
-                AckBody::Nak { delay_ns } => self.handle_nak(named, delay_ns, cx),
-                AckBody::Progress => self.handle_progress(named, cx),
-                AckBody::Term { reason } => self.handle_term(named, reason, cx),
-                AckBody::Unknown => return,
+                Body::Ack | Body::Next { .. } => self.acknowledge(named, cx),
+                Body::Nak { delay_ns } => self.handle_nak(named, delay_ns, cx),
+                Body::Progress => self.handle_progress(named, cx),
+                Body::Term { reason } => self.handle_term(named, reason, cx),
             }
-        } else if let AckBody::Next(request) = body {
-            next = Some(request);
         }
-        match next {
-            Some(request) => self.handle_pull(reply, request, cx),
-            None => self.confirm(reply, cx),
+        match body {
+            Body::Next { request } => self.handle_pull(reply, PullRequest::parse(request), cx),
+            _ => self.confirm(reply, cx),
         }
     }
 
@@ -96,18 +82,16 @@ impl Consumer {
         if draw >= u64::from(percent) {
             return;
         }
-        let ack_time = cx.ctx.unix_ns.saturating_sub(pending.at_unix_ns).max(0);
-        let consumer_seq = pending.consumer;
-        let event = self.event(cx);
-        let (subject, body) = advisory::consumer_ack_metric(
-            event,
-            self.scope(cx.domain),
-            consumer_seq,
-            seq,
-            ack_time,
-            u64::from(count),
-        );
-        cx.fx.publish(self.account, subject.as_bytes(), b"", b"", body.as_bytes());
+        let event = AckMetric {
+            stream: self.stream.to_string(),
+            consumer: self.name.to_string(),
+            consumer_seq: pending.consumer,
+            stream_seq: seq,
+            ack_time_ns: cx.ctx.unix_ns.saturating_sub(pending.at_unix_ns).max(0),
+            deliveries: u64::from(count),
+            domain: cx.domain.to_owned(),
+        };
+        self.advise(&event, cx);
     }
 
     fn handle_nak(&mut self, named: Named, delay_ns: Option<i64>, cx: &mut Cx<'_, '_>) {
@@ -115,16 +99,16 @@ impl Consumer {
         if !self.state.pending.contains_key(&named.stream) {
             return;
         }
-        let (domain, seq) = (cx.domain, named.stream);
-        let event = self.event(cx);
-        let (subject, body) = advisory::consumer_nak(
-            event,
-            self.scope(domain),
-            named.consumer,
-            seq,
-            u64::from(count),
-        );
-        cx.fx.publish(self.account, subject.as_bytes(), b"", b"", body.as_bytes());
+        let seq = named.stream;
+        let event = MsgNaked {
+            stream: self.stream.to_string(),
+            consumer: self.name.to_string(),
+            consumer_seq: named.consumer,
+            stream_seq: seq,
+            deliveries: u64::from(count),
+            domain: cx.domain.to_owned(),
+        };
+        self.advise(&event, cx);
         match delay_ns {
             Some(delay) if delay > 0 => {
                 let at_ns = cx.ctx.mono_ns.saturating_add(delay as u64);
@@ -148,18 +132,17 @@ impl Consumer {
         if !self.state.pending.contains_key(&named.stream) {
             return;
         }
-        let (domain, seq) = (cx.domain, named.stream);
-        let event = self.event(cx);
-        let reason = String::from_utf8_lossy(reason);
-        let (subject, body) = advisory::consumer_terminated(
-            event,
-            self.scope(domain),
-            named.consumer,
-            seq,
-            u64::from(count),
-            &reason,
-        );
-        cx.fx.publish(self.account, subject.as_bytes(), b"", b"", body.as_bytes());
+        let seq = named.stream;
+        let event = MsgTerminated {
+            stream: self.stream.to_string(),
+            consumer: self.name.to_string(),
+            consumer_seq: named.consumer,
+            stream_seq: seq,
+            deliveries: u64::from(count),
+            reason: String::from_utf8_lossy(reason).into_owned(),
+            domain: cx.domain.to_owned(),
+        };
+        self.advise(&event, cx);
         if self.state.settle(seq).is_some() {
             self.journal.note(&Event::Settled { stream: seq }, cx.ctx.mono_ns);
             cx.settled.push(seq);
@@ -198,16 +181,13 @@ impl Consumer {
         let event = Event::Exhausted { stream: seq, count };
         self.state.apply(event);
         self.journal.note(&event, cx.ctx.mono_ns);
-        let domain = cx.domain;
-        let typed = self.event(cx);
-        let (subject, body) =
-            advisory::consumer_max_deliver(typed, self.scope(domain), seq, u64::from(count));
-        cx.fx.publish(self.account, subject.as_bytes(), b"", b"", body.as_bytes());
-    }
-
-    /// What an acknowledgement with `+NXT` asks for: see [`Self::handle_pull`].
-    #[must_use]
-    pub fn one_more() -> PullRequest {
-        PullRequest { batch: 1, ..PullRequest::default() }
+        let event = MaxDeliveries {
+            stream: self.stream.to_string(),
+            consumer: self.name.to_string(),
+            stream_seq: seq,
+            deliveries: u64::from(count),
+            domain: cx.domain.to_owned(),
+        };
+        self.advise(&event, cx);
     }
 }

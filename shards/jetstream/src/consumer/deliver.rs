@@ -1,5 +1,6 @@
 //! Which message is next, and its delivery.
 
+use store::Read;
 use wire::client::encode::push_u64;
 
 use super::settings::Ack;
@@ -173,9 +174,9 @@ impl Consumer {
 
     fn send(&mut self, pick: &Pick, cx: &mut Cx<'_, '_>) -> Sent {
         let message = match cx.store.get(pick.seq, cx.cache, &mut cx.fx.disk) {
-            store::Read::Message(message) => message,
-            store::Read::Pending => return Sent::Reading,
-            store::Read::Missing | store::Read::Damaged => return Sent::Gone,
+            Read::Message(message) => message,
+            Read::Pending => return Sent::Reading,
+            Read::Missing | Read::Damaged => return Sent::Gone,
         };
         let place = Place { consumer: self.state.delivered.consumer + 1, stream: pick.seq };
         let left = match pick.from {
@@ -248,12 +249,8 @@ impl Consumer {
             From::Stream => self.pass(pick.seq),
         }
         let tracked = self.settings.tracks();
-        let event = Event::Delivered {
-            place,
-            count: pick.count,
-            at_unix_ns: cx.ctx.unix_ns,
-            tracked,
-        };
+        let event =
+            Event::Delivered { place, count: pick.count, at_unix_ns: cx.ctx.unix_ns, tracked };
         self.state.apply(event);
         self.journal.note(&event, cx.ctx.mono_ns);
         if tracked {
@@ -273,14 +270,7 @@ impl Consumer {
 }
 
 /// Writes the subject on which a delivery is acknowledged.
-fn write_ack(
-    out: &mut Vec<u8>,
-    prefix: &[u8],
-    count: u32,
-    place: Place,
-    stamp: i64,
-    pending: u64,
-) {
+fn write_ack(out: &mut Vec<u8>, prefix: &[u8], count: u32, place: Place, stamp: i64, pending: u64) {
     out.clear();
     out.extend_from_slice(prefix);
     push_u64(out, u64::from(count));

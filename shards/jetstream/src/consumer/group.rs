@@ -1,10 +1,10 @@
 //! Priority groups: which of the waiting requests may take a message (ADR-42).
 
-use wire::api::advisory;
+use wire::api::advisory::{GroupPinned, GroupUnpinned};
 use wire::api::pull::PullRequest;
-use wire::api::status;
+use wire::api::status::{self, Left, detail};
 
-use super::pull::send_status;
+use super::pull::{rest, send_status};
 use super::settings::{Priority, Settings};
 use super::waiting::Request;
 use super::{Consumer, Cx};
@@ -55,25 +55,26 @@ pub(super) fn may_take(
 
 /// Why the consumer does not take a request with these fields.
 pub(super) fn refusal(request: &PullRequest, settings: &Settings) -> Option<&'static str> {
-    if !(0..=9).contains(&request.priority) {
-        return Some("Priority must be between 0 and 9");
+    let group = &request.group;
+    if !(0..=9).contains(&group.priority) {
+        return Some(detail::PRIORITY_RANGE);
     }
     if settings.priority != Priority::Overflow
-        && (request.min_pending != 0 || request.min_ack_pending != 0)
+        && (group.min_pending != 0 || group.min_ack_pending != 0)
     {
-        return Some("Not a Overflow Priority consumer");
+        return Some(detail::NOT_OVERFLOW);
     }
-    if settings.priority != Priority::Pinned && !request.id.is_empty() {
-        return Some("Not a Pinned Client Priority consumer");
+    if settings.priority != Priority::Pinned && !group.id.is_empty() {
+        return Some(detail::NOT_PINNED_CLIENT);
     }
     if settings.priority == Priority::None || settings.groups.is_empty() {
         return None;
     }
-    if request.group.is_empty() {
-        return Some("Priority Group missing");
+    if group.group.is_empty() {
+        return Some(detail::GROUP_MISSING);
     }
-    let known = settings.groups.iter().any(|group| **group == *request.group);
-    (!known).then_some("Invalid Priority Group")
+    let known = settings.groups.iter().any(|name| **name == *group.group);
+    (!known).then_some(detail::GROUP_INVALID)
 }
 
 /// For a consumer with a pinned client: whether the request may wait, and whether its client is
@@ -84,20 +85,19 @@ pub(super) fn take_pin(
     request: &PullRequest,
     cx: &mut Cx<'_, '_>,
 ) -> bool {
-    if consumer.settings.priority != Priority::Pinned || request.id.is_empty() {
+    if consumer.settings.priority != Priority::Pinned || request.group.id.is_empty() {
         return true;
     }
     let until_ns = cx.ctx.mono_ns.saturating_add(consumer.settings.pinned_ns);
     match &mut consumer.pin {
-        Some(pin) if *pin.id == *request.id => {
+        Some(pin) if *pin.id == *request.group.id => {
             pin.until_ns = until_ns;
             true
         }
         _ => {
-            let left = request.batch.max(1) as u64;
-            let bytes = request.max_bytes.max(0) as u64;
+            let left = Left { messages: request.batch.max(1), bytes: request.max_bytes.max(0) };
             send_status(cx.fx, consumer.account, reply, |out| {
-                status::wrong_pin_id(out, left, bytes);
+                status::wrong_pin_id(out, left);
             });
             false
         }
@@ -137,9 +137,15 @@ impl Consumer {
             since_unix_ns: cx.ctx.unix_ns,
             until_ns: cx.ctx.mono_ns.saturating_add(self.settings.pinned_ns),
         };
-        self.advise(cx, "PINNED", |consumer, event, domain| {
-            advisory::consumer_pinned(event, consumer.scope(domain), &pin.group, &pin.id)
-        });
+        let event = GroupPinned {
+            account: String::new(),
+            stream: self.stream.to_string(),
+            consumer: self.name.to_string(),
+            domain: cx.domain.to_owned(),
+            group: pin.group.to_string(),
+            pinned_id: pin.id.to_string(),
+        };
+        self.advise(&event, cx);
         self.pin = Some(Box::new(pin));
     }
 
@@ -150,9 +156,15 @@ impl Consumer {
             Unpinned::Admin => "admin",
             Unpinned::Timeout => "timeout",
         };
-        self.advise(cx, "UNPINNED", |consumer, event, domain| {
-            advisory::consumer_unpinned(event, consumer.scope(domain), &pin.group, reason)
-        });
+        let event = GroupUnpinned {
+            account: String::new(),
+            stream: self.stream.to_string(),
+            consumer: self.name.to_string(),
+            domain: cx.domain.to_owned(),
+            group: pin.group.to_string(),
+            reason: reason.to_owned(),
+        };
+        self.advise(&event, cx);
         // The client is told that its next request has the wrong pin.
         let mut at = 0;
         while let Some(request) = self.waiting.get(at) {
@@ -160,10 +172,9 @@ impl Consumer {
                 at += 1;
                 continue;
             }
-            let left = u64::from(request.left);
-            let bytes = request.bytes_left.unwrap_or(0) as u64;
+            let left = rest(request);
             send_status(cx.fx, self.account, &request.reply, |out| {
-                status::wrong_pin_id(out, left, bytes);
+                status::wrong_pin_id(out, left);
             });
             self.waiting.remove(at);
         }

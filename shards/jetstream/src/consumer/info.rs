@@ -1,8 +1,8 @@
 //! What a consumer says about itself, and its advisories.
 
-use wire::api::advisory::{self, Event, Scope};
+use wire::api::advisory::{Action, ConsumerActed, ConsumerPaused, Event, encode_event};
+use wire::api::info::{ConsumerInfo, PriorityGroupState, SequenceInfo};
 use wire::api::timestamp::Timestamp;
-use wire::api::{ConsumerInfo, PriorityGroupState, SequenceInfo};
 
 use super::state::Place;
 use super::{Consumer, Cx};
@@ -25,7 +25,7 @@ impl Consumer {
             stream_name: self.stream.to_string(),
             name: self.name.to_string(),
             created: Timestamp(self.created_unix_ns),
-            config: Some((*self.config).clone()),
+            config: Some(self.config.clone()),
             delivered: sequence(self.state.delivered, self.last_delivered_unix_ns),
             ack_floor: sequence(self.state.floor, self.last_acked_unix_ns),
             num_ack_pending: self.state.pending.len() as i64,
@@ -47,42 +47,47 @@ impl Consumer {
             PriorityGroupState {
                 group: group.to_string(),
                 pinned_client_id: pin.map_or_else(String::new, |pin| pin.id.to_string()),
-                pinned_ts: pin.map(|pin| Timestamp(pin.since_unix_ns)),
+                pinned_ts: pin.map_or(Timestamp::ZERO, |pin| Timestamp(pin.since_unix_ns)),
             }
         };
         self.settings.groups.iter().map(state).collect()
     }
 
-    /// The head of an advisory.
-    pub(super) fn event(&self, cx: &mut Cx<'_, '_>) -> Event {
-        Event {
-            id: String::from_utf8_lossy(&cx.ids.next_id()).into_owned(),
-            timestamp: Timestamp(cx.ctx.unix_ns),
+    /// Publishes an advisory, if somebody listens.
+    pub(super) fn advise(&self, event: &impl Event, cx: &mut Cx<'_, '_>) {
+        let subject = event.subject();
+        if cx.ctx.interest.has_interest(self.account, subject.as_bytes()) {
+            let id = cx.ids.next_id();
+            let id = std::str::from_utf8(&id).unwrap_or_default();
+            let body = encode_event(id, Timestamp(cx.ctx.unix_ns), event);
+            cx.fx.publish(self.account, subject.as_bytes(), b"", b"", &body);
         }
     }
 
-    /// Whom an advisory is about.
-    pub(super) fn scope<'a>(&'a self, domain: &'a str) -> Scope<'a> {
-        Scope { stream: &self.stream, consumer: &self.name, domain }
-    }
-
     /// Tells that the consumer was made or deleted.
-    pub fn advise_action(&self, action: advisory::Action, cx: &mut Cx<'_, '_>) {
-        let event = self.event(cx);
-        let (subject, body) = advisory::consumer_action(event, self.scope(cx.domain), action);
-        cx.fx.publish(self.account, subject.as_bytes(), b"", b"", body.as_bytes());
+    pub fn advise_action(&self, action: Action, cx: &mut Cx<'_, '_>) {
+        let event = ConsumerActed {
+            stream: self.stream.to_string(),
+            consumer: self.name.to_string(),
+            action,
+            domain: cx.domain.to_owned(),
+        };
+        self.advise(&event, cx);
     }
 
-    /// Pauses until a time, or goes on when that is in the past.
-    pub fn pause(&mut self, until: Option<Timestamp>, cx: &mut Cx<'_, '_>) -> bool {
-        let until = until.filter(|until| !until.is_zero() && until.0 > cx.ctx.unix_ns);
-        self.config.pause_until = until;
+    /// Pauses until a time, or goes on when that is in the past. True when it is paused now.
+    pub fn pause(&mut self, until: Timestamp, cx: &mut Cx<'_, '_>) -> bool {
+        let paused = !until.is_zero() && until.0 > cx.ctx.unix_ns;
+        self.config.pause_until = paused.then_some(until);
         self.apply_pause();
-        let paused = until.is_some();
-        let event = self.event(cx);
-        let (subject, body) =
-            advisory::consumer_pause(event, self.scope(cx.domain), paused, until);
-        cx.fx.publish(self.account, subject.as_bytes(), b"", b"", body.as_bytes());
+        let event = ConsumerPaused {
+            stream: self.stream.to_string(),
+            consumer: self.name.to_string(),
+            paused,
+            pause_until: until,
+            domain: cx.domain.to_owned(),
+        };
+        self.advise(&event, cx);
         paused
     }
 }

@@ -32,6 +32,12 @@ pub struct Journal {
 }
 
 impl Journal {
+    /// An empty one; `off` keeps nothing.
+    #[must_use]
+    pub fn new(off: bool) -> Self {
+        Self { off, ..Self::default() }
+    }
+
     /// Notes an event.
     pub fn note(&mut self, event: &Event, now_ns: u64) {
         if self.off {
@@ -72,7 +78,8 @@ impl Journal {
         if !self.whole && self.events.is_empty() {
             return None;
         }
-        let whole = self.whole || self.written + self.events.len() > EVENT_BYTES_MAX.max(whole_bytes(state));
+        let whole = self.whole
+            || self.written + self.events.len() > EVENT_BYTES_MAX.max(whole_bytes(state));
         self.whole = false;
         if whole {
             self.events.clear();

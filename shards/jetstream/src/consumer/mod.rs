@@ -24,16 +24,14 @@ pub mod state;
 pub mod timers;
 pub mod waiting;
 
-#[cfg(test)]
-mod tests;
-
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use hashbrown::HashSet;
 use rustc_hash::FxBuildHasher;
-use store::{Cache, FilterId, Store};
-use wire::api::ConsumerConfig;
+use store::cache::Cache;
+use store::{FilterId, Store};
+use wire::api::consumer_config::ConsumerConfig;
 use wire::nuid::Nuid;
 
 use crate::context::Context;
@@ -131,8 +129,8 @@ pub struct Consumer {
     pub created_unix_ns: i64,
     /// The configuration in the units of the work.
     pub settings: Settings,
-    /// The filter in the store; `None` lets everything through.
-    pub filter: Option<FilterId>,
+    /// The filter in the store.
+    pub filter: FilterId,
     /// How far it has come.
     pub state: State,
     /// `$JS.ACK.stream.consumer.`
@@ -185,8 +183,13 @@ impl Consumer {
                 None => {
                     recount = true;
                     self.state.forget_below(cx.store.state().first_seq);
-                    let gone: Vec<u64> =
-                        self.state.pending.keys().copied().filter(|s| !cx.store.has(*s)).collect();
+                    let gone: Vec<u64> = self
+                        .state
+                        .pending
+                        .keys()
+                        .copied()
+                        .filter(|s| !cx.store.contains(*s))
+                        .collect();
                     for seq in gone {
                         self.state.forget(seq);
                     }
@@ -225,7 +228,7 @@ impl Consumer {
             settings::Ack::None => seq > self.state.delivered.stream,
             _ => seq > self.state.looked_at || self.state.pending.contains_key(&seq),
         };
-        open && self.filter.is_none_or(|filter| store.matches(filter, seq))
+        open && store.subject_of(seq).is_some_and(|subject| store.matches(self.filter, subject))
     }
 
     /// Clients can be served: a request waits, or the push subject has a listener.
@@ -245,7 +248,8 @@ impl Consumer {
         let pace = if self.not_before_ns == 0 { u64::MAX } else { self.not_before_ns };
         let pin = self.pin.as_ref().map_or(u64::MAX, |pin| pin.until_ns);
         let quiet = self.inactive_at_ns();
-        let times = [self.waiting.next_deadline_ns(), self.journal.due_ns(), push, pace, pin, quiet];
+        let times =
+            [self.waiting.next_deadline_ns(), self.journal.due_ns(), push, pace, pin, quiet];
         times.into_iter().fold(redelivery, u64::min)
     }
 

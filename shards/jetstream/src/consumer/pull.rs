@@ -2,7 +2,7 @@
 //! Behaviour: ADR-13, ADR-42 and the server's own texts.
 
 use wire::api::pull::PullRequest;
-use wire::api::status;
+use wire::api::status::{self, Left};
 
 use super::group::{self, Pin};
 use super::settings::{Priority, Settings};
@@ -25,8 +25,8 @@ pub(super) fn send_status(
 }
 
 /// What a request still wants, as its end tells it.
-fn rest(request: &Request) -> (u64, u64) {
-    (u64::from(request.left), request.bytes_left.unwrap_or(0) as u64)
+pub(super) fn rest(request: &Request) -> Left {
+    Left { messages: i64::from(request.left), bytes: request.bytes_left.unwrap_or(0) as i64 }
 }
 
 /// The request that gets a message of so many bytes. Requests that cannot take so much end.
@@ -48,9 +48,9 @@ pub(super) fn choose(
         if request.bytes_left.is_none_or(|left| bytes <= left) {
             return Some(at);
         }
-        let (left, bytes_left) = rest(request);
+        let left = rest(request);
         send_status(fx, account, &request.reply, |out| {
-            status::message_size_exceeds_max_bytes(out, left, bytes_left);
+            status::message_size_exceeds_max_bytes(out, left);
         });
         waiting.remove(at);
     }
@@ -79,9 +79,9 @@ impl Consumer {
         };
         send_status(cx.fx, account, reply, |out| match refused {
             Refusal::Bad(text) => status::bad_request(out, &text),
-            Refusal::Batch(max) => status::exceeded_max_request_batch(out, u64::from(max)),
-            Refusal::Expires(max) => status::exceeded_max_request_expires(out, max as i64),
-            Refusal::Bytes(max) => status::exceeded_max_request_max_bytes(out, max as u64),
+            Refusal::Batch(max) => status::exceeded_max_batch(out, i64::from(max)),
+            Refusal::Expires(max) => status::exceeded_max_expires(out, max as i64),
+            Refusal::Bytes(max) => status::exceeded_max_bytes(out, max as i64),
         });
     }
 
@@ -93,17 +93,13 @@ impl Consumer {
         if settings.batch_max > 0 && batch_of(request) > settings.batch_max {
             return Some(Refusal::Batch(settings.batch_max));
         }
-        let expires_ns = request.expires_ns.unwrap_or(0).max(0) as u64;
+        let expires_ns = request.expires_ns.max(0) as u64;
         if settings.expires_max_ns > 0 && expires_ns > settings.expires_max_ns {
             return Some(Refusal::Expires(settings.expires_max_ns));
         }
         let bytes = usize::try_from(request.max_bytes).unwrap_or(0);
         if settings.request_bytes_max > 0 && bytes > settings.request_bytes_max {
             return Some(Refusal::Bytes(settings.request_bytes_max));
-        }
-        let heartbeat_ns = request.idle_heartbeat_ns.max(0) as u64;
-        if heartbeat_ns > 0 && heartbeat_ns.saturating_mul(2) > expires_ns {
-            return Some(Refusal::Bad("heartbeat value too large".to_owned()));
         }
         None
     }
@@ -112,8 +108,8 @@ impl Consumer {
         let now_ns = cx.ctx.mono_ns;
         self.end_expired(cx);
         let mut expires_ns = match request.expires_ns {
-            Some(wait) if wait != 0 => now_ns.saturating_add(wait.max(0) as u64).max(1),
-            _ => 0,
+            0 => 0,
+            wait => now_ns.saturating_add(wait.max(0) as u64).max(1),
         };
         if expires_ns == 0 && self.settings.expires_max_ns > 0 && !request.no_wait {
             expires_ns = now_ns.saturating_add(self.settings.expires_max_ns);
@@ -148,12 +144,12 @@ impl Consumer {
             heartbeat_ns,
             heartbeat_at_ns: now_ns.saturating_add(heartbeat_ns),
             received_ns: now_ns,
-            group: (!request.group.is_empty()).then(|| request.group.as_str().into()),
-            pending_min: request.min_pending.max(0) as u64,
-            ack_pending_min: request.min_ack_pending.max(0) as u64,
-            pin: (!request.id.is_empty()).then(|| request.id.as_str().into()),
+            group: (!request.group.group.is_empty()).then(|| request.group.group.as_str().into()),
+            pending_min: request.group.min_pending.max(0) as u64,
+            ack_pending_min: request.group.min_ack_pending.max(0) as u64,
+            pin: (!request.group.id.is_empty()).then(|| request.group.id.as_str().into()),
             priority: if self.settings.priority == Priority::Prioritized {
-                request.priority as u8
+                request.group.priority as u8
             } else {
                 0
             },
@@ -196,9 +192,9 @@ impl Consumer {
         let Some(request) = self.waiting.remove(at) else { return };
         // Who counts bytes is told what is left of them.
         if request.bytes_left.is_some() {
-            let (left, bytes_left) = rest(&request);
+            let left = rest(&request);
             send_status(cx.fx, self.account, &request.reply, |out| {
-                status::batch_completed(out, left, bytes_left);
+                status::batch_completed(out, left);
             });
         }
         if self.waiting.is_empty() {
@@ -229,9 +225,9 @@ impl Consumer {
                 at += 1;
                 continue;
             }
-            let (left, bytes) = rest(request);
+            let left = rest(request);
             send_status(cx.fx, self.account, &request.reply, |out| {
-                status::request_timeout(out, left, bytes);
+                status::request_timeout(out, left);
             });
             self.waiting.remove(at);
             self.last_used_ns = now_ns;
@@ -271,10 +267,10 @@ impl Consumer {
     /// Ends every request, with what each still wanted.
     pub fn end_all_requests(&mut self, cx: &mut Cx<'_, '_>, why: Ending) {
         for request in self.waiting.take_all() {
-            let (left, bytes) = rest(&request);
+            let left = rest(&request);
             send_status(cx.fx, self.account, &request.reply, |out| match why {
                 Ending::Deleted => status::consumer_deleted(out),
-                Ending::Shutdown => status::server_shutdown(out, left, bytes),
+                Ending::Shutdown => status::server_shutdown(out, left),
             });
         }
     }

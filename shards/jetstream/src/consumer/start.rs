@@ -4,7 +4,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use hashbrown::HashSet;
 use store::FilterId;
-use wire::api::ConsumerConfig;
+use wire::api::consumer_config::ConsumerConfig;
 use wire::api::policy::DeliverPolicy;
 
 use super::journal::Journal;
@@ -21,7 +21,7 @@ impl Consumer {
         account: u32,
         stream: &str,
         config: ConsumerConfig,
-        filter: Option<FilterId>,
+        filter: FilterId,
         cx: &mut Cx<'_, '_>,
     ) -> Self {
         let mut consumer = Self::blank(account, stream, config, filter, cx);
@@ -43,7 +43,7 @@ impl Consumer {
         account: u32,
         stream: &str,
         config: ConsumerConfig,
-        filter: Option<FilterId>,
+        filter: FilterId,
         whole: &[u8],
         events: &[Vec<u8>],
         cx: &mut Cx<'_, '_>,
@@ -56,7 +56,7 @@ impl Consumer {
         consumer.state = state;
         consumer.state.forget_below(cx.store.state().first_seq);
         let gone: Vec<u64> =
-            consumer.state.pending.keys().copied().filter(|seq| !cx.store.has(*seq)).collect();
+            consumer.state.pending.keys().copied().filter(|seq| !cx.store.contains(*seq)).collect();
         for seq in gone {
             consumer.state.forget(seq);
         }
@@ -91,7 +91,7 @@ impl Consumer {
         account: u32,
         stream: &str,
         config: ConsumerConfig,
-        filter: Option<FilterId>,
+        filter: FilterId,
         cx: &Cx<'_, '_>,
     ) -> Self {
         let settings = Settings::of(&config);
@@ -114,7 +114,7 @@ impl Consumer {
             waiting: Waiting::default(),
             push: settings.is_push().then(|| Box::new(Push::new(&settings))),
             pin: None,
-            journal: Journal { off: settings.in_memory, ..Journal::default() },
+            journal: Journal::new(settings.in_memory),
             paused_until_unix_ns: 0,
             pace: None,
             not_before_ns: 0,
@@ -138,7 +138,7 @@ impl Consumer {
     }
 
     /// The sequence before the first one to deliver, and messages to deliver before.
-    fn starting_point(&self, cx: &Cx<'_, '_>) -> (u64, VecDeque<u64>) {
+    fn starting_point(&self, cx: &mut Cx<'_, '_>) -> (u64, VecDeque<u64>) {
         let state = cx.store.state();
         let end = state.last_seq;
         let before_first = state.first_seq.saturating_sub(1);
@@ -146,11 +146,13 @@ impl Consumer {
             DeliverPolicy::All => before_first,
             DeliverPolicy::New => end,
             DeliverPolicy::Last => {
-                let last = cx.store.last(self.filter);
+                let last = cx.store.previous(self.filter, end);
                 last.map_or(end, |seq| seq.saturating_sub(1))
             }
             DeliverPolicy::LastPerSubject => {
-                return (end, cx.store.last_per_subject(self.filter).into());
+                let filters: Vec<&[u8]> =
+                    super::config::filters_of(&self.config).map(str::as_bytes).collect();
+                return (end, cx.store.last_per_subject(&filters, end).into());
             }
             DeliverPolicy::ByStartSequence => {
                 let wanted = self.config.opt_start_seq.saturating_sub(1);

@@ -308,9 +308,8 @@ impl State {
         if *kind != WHOLE {
             return None;
         }
-        let mut place = || {
-            Some(Place { consumer: take_number(&mut bytes)?, stream: take_number(&mut bytes)? })
-        };
+        let mut place =
+            || Some(Place { consumer: take_number(&mut bytes)?, stream: take_number(&mut bytes)? });
         let mut state = Self { delivered: place()?, floor: place()?, ..Self::default() };
         state.looked_at = take_number(&mut bytes)?;
         let (mut stream, mut at) = (0_u64, 0_i64);
