@@ -11,6 +11,7 @@
 //! of nats-server 2.15.1, and mistakes in requests get its words.
 
 pub mod account;
+pub mod advisory;
 pub mod config;
 pub mod consumer_config;
 pub mod decode;
@@ -21,7 +22,10 @@ pub mod policy;
 pub mod publish;
 mod quote;
 pub mod reader;
+pub mod requests;
+pub mod responses;
 mod scan;
 pub mod subjects;
 pub mod timestamp;
+pub mod types;
 pub mod value;
