@@ -8,6 +8,8 @@ mod memory;
 mod message;
 mod notes;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use index::filters::{ALL, FilterId};
 pub use index::subjects::SubjectState;

@@ -395,6 +395,12 @@ impl Store {
         let _ = (mono_ns, disk);
     }
 
+    /// Bytes of memory that the index takes.
+    #[must_use]
+    pub fn index_bytes(&self) -> usize {
+        self.index.heap_bytes()
+    }
+
     /// Bytes of memory that the store takes, messages of streams in memory included.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {

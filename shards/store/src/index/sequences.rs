@@ -289,9 +289,10 @@ impl Sequences {
     /// The first message whose time is at or after `ts_ns`, times taken to rise.
     pub(crate) fn at_time(&self, ts_ns: i64) -> Option<u64> {
         let early = |seq: Option<u64>| seq.and_then(|s| self.time(s)).is_none_or(|t| t < ts_ns);
+        let groups: Vec<&Group> = self.groups.iter().map(|g| &**g).filter(|g| g.live > 0).collect();
         let place =
-            self.groups.partition_point(|g| early(previous_in_group(g, GROUP_CHUNKS - 1, 255)));
-        let group = self.groups.get(place)?;
+            groups.partition_point(|g| early(previous_in_group(g, GROUP_CHUNKS - 1, u8::MAX)));
+        let group = groups.get(place)?;
         let used: Vec<usize> = (0..GROUP_CHUNKS)
             .filter(|&c| group.chunk_live.get(c).is_some_and(|&n| n > 0))
             .collect();
