@@ -19,3 +19,4 @@ pub mod nuid;
 pub mod secret;
 pub mod subject;
 pub mod time;
+pub mod transform;
