@@ -12,10 +12,12 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod cron;
 pub mod headers;
 pub mod json;
 pub mod nkey;
 pub mod nuid;
+pub mod schedule;
 pub mod secret;
 pub mod subject;
 pub mod time;
