@@ -17,6 +17,7 @@ pub mod headers;
 pub mod json;
 pub mod nkey;
 pub mod nuid;
+pub mod s2;
 pub mod schedule;
 pub mod secret;
 pub mod subject;
