@@ -3,3 +3,4 @@
 
 pub mod context;
 pub mod effect;
+pub mod stream;
