@@ -1,4 +1,18 @@
 //! What a stream keeps: its messages, their index, and the small facts beside them, in memory or
 //! in a log of segments. Pure: it asks a disk driver for what it needs.
 
+pub mod cache;
 pub mod disk;
+mod index;
+mod memory;
+mod message;
+mod notes;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use index::filters::{ALL, FilterId};
+pub use index::subjects::SubjectState;
+pub use message::{AppendError, Message, NewMessage, Read, Removed, State};
+pub use notes::Note;
+pub use store::{MESSAGE_BYTES_MAX, MemoryOptions, Position, Progress, Store};
