@@ -11,6 +11,8 @@
 //! of nats-server 2.15.1, and mistakes in requests get its words.
 
 pub mod account;
+pub mod ack;
+pub mod advisory;
 pub mod config;
 pub mod consumer_config;
 pub mod decode;
@@ -19,9 +21,14 @@ pub mod errors;
 pub mod info;
 pub mod policy;
 pub mod publish;
+pub mod pull;
 mod quote;
 pub mod reader;
+pub mod requests;
+pub mod responses;
 mod scan;
+pub mod status;
 pub mod subjects;
 pub mod timestamp;
+pub mod types;
 pub mod value;

@@ -174,6 +174,28 @@ choice! {
         /// Only change one.
         Update = "update",
     }
+
+    /// What was done to a stream or consumer, for advisories.
+    Action = "server.ActionAdvisoryType", "can not unmarshal" {
+        /// It was made.
+        Create = "create",
+        /// It was deleted.
+        Delete = "delete",
+        /// It was changed.
+        Modify = "modify",
+    }
+
+    /// Why an atomic batch was given up, for advisories.
+    AbandonReason = "server.BatchAbandonReason", "can not unmarshal" {
+        /// Nothing came for too long.
+        Timeout = "timeout",
+        /// It was too large.
+        Large = "large",
+        /// A message was missing.
+        Incomplete = "incomplete",
+        /// It asked for what batches cannot do.
+        Unsupported = "unsupported",
+    }
 }
 
 /// How a stream's messages are compressed on disk.
