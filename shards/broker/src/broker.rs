@@ -45,6 +45,8 @@ pub struct Broker {
     pub(crate) run: Run,
     pub(crate) lame_duck: bool,
     pub(crate) index_seed: u64,
+    pub(crate) service: crate::service::ServiceInbox,
+    pub(crate) service_body: Vec<u8>,
 }
 
 impl Broker {
@@ -77,6 +79,8 @@ impl Broker {
             run: Run::default(),
             lame_duck: false,
             index_seed,
+            service: crate::service::ServiceInbox::default(),
+            service_body: Vec::new(),
             settings,
         }
     }

@@ -25,6 +25,7 @@ mod monitor_ring;
 pub mod publish;
 pub mod random;
 mod reload;
+pub mod service;
 pub mod settings;
 mod snapshot;
 pub mod stats;

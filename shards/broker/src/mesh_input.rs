@@ -23,6 +23,7 @@ impl Broker {
                 Entry::Undelivered { origin, subject, reply } => {
                     self.handle_undelivered(origin, subject, reply, fx);
                 }
+                Entry::Service { bytes } => self.service.push_peer(batch.from, bytes),
                 Entry::Hold { origin, hold } => {
                     self.handle_hold(batch.from, origin, hold, now, fx);
                 }

@@ -182,6 +182,8 @@ pub struct AccountSettings {
     pub max_subscriptions: Option<usize>,
     /// Largest message, bytes.
     pub max_payload: Option<usize>,
+    /// JetStream takes requests of this account.
+    pub jetstream: bool,
     /// Connections of the account in the whole process. The one count that shards share, so that
     /// the limit is exact.
     pub connections: Arc<std::sync::atomic::AtomicUsize>,
@@ -197,6 +199,7 @@ impl AccountSettings {
             max_connections: None,
             max_subscriptions: None,
             max_payload: None,
+            jetstream: false,
             connections: Arc::default(),
         }
     }

@@ -249,6 +249,7 @@ impl Broker {
         let m = Published {
             account,
             subject,
+            shown: &[],
             reply: reply.unwrap_or_default(),
             header_len,
             body,
@@ -258,7 +259,9 @@ impl Broker {
             report: conn.no_responders && reply.is_some(),
             now_ns: now.mono_ns,
         };
-        let outcome = self.fan_out(key, &m, fx);
+        let taken = careful && self.offer_request(&m);
+        let mut outcome = self.fan_out(key, &m, fx);
+        outcome.deliveries += usize::from(taken);
         self.settle_publish(slot, &m, &outcome, now, fx)
     }
 

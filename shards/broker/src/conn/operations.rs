@@ -219,6 +219,7 @@ impl Broker {
         let m = Published {
             account,
             subject: data.get(run.subject.clone()).unwrap_or_default(),
+            shown: &[],
             reply: &[],
             header_len: 0,
             body: &[],

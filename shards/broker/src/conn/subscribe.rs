@@ -81,7 +81,7 @@ impl Broker {
         Ok(verdict == SubscribeVerdict::AllowedButFilter)
     }
 
-    fn add_interest(
+    pub(crate) fn add_interest(
         &mut self,
         account_id: u32,
         slot: u32,
@@ -118,6 +118,9 @@ impl Broker {
 
     /// Drops the plans that a change of interest in `pattern` touches.
     pub(crate) fn forget_plans(&mut self, account: u32, pattern: &[u8]) {
+        if self.service.watching {
+            self.service.changed.push((account, pattern.into()));
+        }
         if subject::is_literal(pattern) {
             self.plans.forget(account, pattern);
         } else if self.plans.len() <= PLANS_CHECKED_MAX {

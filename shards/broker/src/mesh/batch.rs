@@ -46,6 +46,8 @@ pub struct Message<'a> {
     pub refused: u64,
     /// Subject.
     pub subject: &'a [u8],
+    /// The subject that receivers see, when it is another one; else empty.
+    pub shown: &'a [u8],
     /// Reply, may be empty.
     pub reply: &'a [u8],
     /// Queue groups for which the receiver shall choose a member, each preceded by its length as
@@ -93,6 +95,11 @@ pub enum Entry<'a> {
         /// Its reply.
         reply: &'a [u8],
     },
+    /// From the services of one shard to those of another.
+    Service {
+        /// As they encode it.
+        bytes: &'a [u8],
+    },
     /// Hold or release a publisher.
     Hold {
         /// The publisher.
@@ -106,8 +113,9 @@ const MESSAGE: u8 = 1;
 const INTEREST: u8 = 2;
 const HOLD: u8 = 3;
 const UNDELIVERED: u8 = 4;
+const SERVICE: u8 = 5;
 /// Fixed part of an encoded message.
-const MESSAGE_HEAD: usize = 1 + 4 + 8 + 1 + 8 + 4 + 4 + 4 + 4 + 4 + 2;
+const MESSAGE_HEAD: usize = 1 + 4 + 8 + 1 + 8 + 4 + 4 + 4 + 4 + 4 + 2 + 4;
 
 impl Batch {
     /// Nothing to say and nothing to acknowledge.
@@ -119,7 +127,7 @@ impl Batch {
     /// Appends a message.
     pub fn push_message(&mut self, m: &Message<'_>) {
         let lens = [m.subject.len(), m.reply.len(), m.queues.len(), m.header_len, m.body.len()];
-        self.bytes.reserve(MESSAGE_HEAD + lens[0] + lens[1] + lens[2] + lens[4]);
+        self.bytes.reserve(MESSAGE_HEAD + lens[0] + m.shown.len() + lens[1] + lens[2] + lens[4]);
         let mut head = [0_u8; MESSAGE_HEAD];
         head[0] = MESSAGE;
         head[1..5].copy_from_slice(&m.account.to_le_bytes());
@@ -127,12 +135,14 @@ impl Batch {
         head[9..13].copy_from_slice(&m.origin.generation.to_le_bytes());
         head[13] = u8::from(m.plain) | u8::from(m.report) << 1;
         head[42..44].copy_from_slice(&m.home.to_le_bytes());
+        head[44..48].copy_from_slice(&(m.shown.len() as u32).to_le_bytes());
         head[14..22].copy_from_slice(&m.refused.to_le_bytes());
         for (len, place) in lens.iter().zip(head[22..42].chunks_exact_mut(4)) {
             place.copy_from_slice(&(*len as u32).to_le_bytes());
         }
         self.bytes.extend_from_slice(&head);
         self.bytes.extend_from_slice(m.subject);
+        self.bytes.extend_from_slice(m.shown);
         self.bytes.extend_from_slice(m.reply);
         self.bytes.extend_from_slice(m.queues);
         self.bytes.extend_from_slice(m.body);
@@ -164,6 +174,13 @@ impl Batch {
         }
         self.bytes.extend_from_slice(subject);
         self.bytes.extend_from_slice(reply);
+    }
+
+    /// Appends bytes of the services.
+    pub fn push_service(&mut self, bytes: &[u8]) {
+        self.bytes.push(SERVICE);
+        self.bytes.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+        self.bytes.extend_from_slice(bytes);
     }
 
     /// Appends a hold or release.
@@ -202,6 +219,10 @@ pub fn decode(bytes: &[u8]) -> Option<(Entry<'_>, usize)> {
             let (subject, reply) = (bytes.get(17..reply_at)?, bytes.get(reply_at..end)?);
             Some((Entry::Undelivered { origin, subject, reply }, end))
         }
+        SERVICE => {
+            let end = 5 + word(bytes, 1)? as usize;
+            Some((Entry::Service { bytes: bytes.get(5..end)? }, end))
+        }
         HOLD => {
             let origin = Origin { slot: word(bytes, 1)?, generation: word(bytes, 5)? };
             let hold = match *bytes.get(9)? {
@@ -218,7 +239,8 @@ pub fn decode(bytes: &[u8]) -> Option<(Entry<'_>, usize)> {
 fn decode_message(bytes: &[u8]) -> Option<(Entry<'_>, usize)> {
     let origin = Origin { slot: word(bytes, 5)?, generation: word(bytes, 9)? };
     let refused = u64::from_le_bytes(bytes.get(14..22)?.try_into().ok()?);
-    let reply_at = MESSAGE_HEAD + word(bytes, 22)? as usize;
+    let shown_at = MESSAGE_HEAD + word(bytes, 22)? as usize;
+    let reply_at = shown_at + word(bytes, 44)? as usize;
     let queues_at = reply_at + word(bytes, 26)? as usize;
     let body_at = queues_at + word(bytes, 30)? as usize;
     let header_len = word(bytes, 34)? as usize;
@@ -230,7 +252,8 @@ fn decode_message(bytes: &[u8]) -> Option<(Entry<'_>, usize)> {
         plain: *bytes.get(13)? & 1 != 0,
         report: *bytes.get(13)? & 2 != 0,
         refused,
-        subject: bytes.get(MESSAGE_HEAD..reply_at)?,
+        subject: bytes.get(MESSAGE_HEAD..shown_at)?,
+        shown: bytes.get(shown_at..reply_at)?,
         reply: bytes.get(reply_at..queues_at)?,
         queues: bytes.get(queues_at..body_at)?,
         header_len,
@@ -254,6 +277,7 @@ mod tests {
             report: true,
             refused: 5,
             subject: b"a.b",
+            shown: b"shown",
             reply: b"",
             queues: b"\x01\x00q",
             header_len: 2,
@@ -264,6 +288,7 @@ mod tests {
         batch.push_interest(1, b"a.>", Some(b"q"), 4);
         batch.push_interest(1, b"a.>", None, 0);
         batch.push_hold(origin, Hold::Hard);
+        batch.push_service(b"xy");
         batch.push_undelivered(origin, b"s.t", b"r");
         let mut rest = batch.bytes.as_slice();
         let mut seen = Vec::new();
@@ -283,6 +308,7 @@ mod tests {
                 interest(Some(b"q".as_slice()), 4),
                 interest(None, 0),
                 hold,
+                Entry::Service { bytes: b"xy" },
                 lost
             ]
         );

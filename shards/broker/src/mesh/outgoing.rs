@@ -114,6 +114,13 @@ impl Mesh {
         }
     }
 
+    /// Sends bytes from the services of this shard to those of another.
+    pub fn push_service(&mut self, to: ShardId, bytes: &[u8]) {
+        if let Some(batch) = self.open(to) {
+            batch.push_service(bytes);
+        }
+    }
+
     /// Queues a hold or release of a publisher.
     pub fn push_hold(&mut self, to: ShardId, origin: Origin, hold: Hold) {
         if let Some(batch) = self.open(to) {

@@ -13,12 +13,15 @@ use crate::effect::{Close, Effects};
 use crate::index::{ShardId, SubId};
 use crate::mesh::{Mesh, Message, Origin};
 use crate::random::Random;
+use crate::service::{SERVICE_SLOT, ServiceInbox};
 
 /// A message on its way to its receivers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Published<'a> {
     pub(crate) account: u32,
     pub(crate) subject: &'a [u8],
+    /// The subject that receivers see, when it is another one.
+    pub(crate) shown: &'a [u8],
     pub(crate) reply: &'a [u8],
     pub(crate) header_len: usize,
     /// Headers, payload and the closing CRLF.
@@ -75,6 +78,9 @@ pub(crate) struct Round<'b> {
     pending_bytes_max: usize,
     soft_bytes: usize,
     outcome: Outcome,
+    pub(super) service: &'b mut ServiceInbox,
+    /// Messages that services of the shard got.
+    pub(super) kept: usize,
     pub(super) copies: u64,
     pub(super) copied_bytes: u64,
 }
@@ -83,8 +89,14 @@ impl Round<'_> {
     /// Copies the message to one subscription. False when it cannot take it.
     #[inline]
     fn deliver(&mut self, plan: &Plan, target: &Target, m: &Published<'_>) -> bool {
-        let Some(conn) = self.conns.get_mut(target.conn as usize) else { return false };
         let Some(sub) = self.subs.get_mut(target.sub as usize) else { return false };
+        let Some(conn) = self.conns.get_mut(target.conn as usize) else {
+            if target.conn == SERVICE_SLOT {
+                self.service.push_message(sub.sid, m);
+                self.kept += 1;
+            }
+            return false;
+        };
         if conn.phase == Phase::Closing || m.mute == Some(target.conn) {
             return false;
         }
@@ -102,7 +114,12 @@ impl Round<'_> {
         if conn.rights.tracks_replies() && !m.reply.is_empty() {
             conn.rights.note_delivery(m.reply, m.now_ns);
         }
-        let prefix = plan.prefix(target);
+        let shown;
+        let mut prefix = plan.prefix(target);
+        if !m.shown.is_empty() {
+            shown = shown_prefix(prefix, m);
+            prefix = &shown;
+        }
         let (prefix, head, body) = if m.header_len == 0 {
             (prefix.get(1..).unwrap_or_default(), self.head, m.body)
         } else if conn.headers {
@@ -180,6 +197,16 @@ impl Round<'_> {
     }
 }
 
+/// A target's `HMSG subject sid ` with another subject.
+fn shown_prefix(prefix: &[u8], m: &Published<'_>) -> smallvec::SmallVec<[u8; 128]> {
+    let sid = prefix.get(b"HMSG ".len() + m.subject.len()..).unwrap_or_default();
+    let mut shown = smallvec::SmallVec::new();
+    shown.extend_from_slice(b"HMSG ");
+    shown.extend_from_slice(m.shown);
+    shown.extend_from_slice(sid);
+    shown
+}
+
 #[cold]
 pub(super) fn may_receive(conn: &Conn, sub: &Sub, subject: &[u8]) -> bool {
     conn.rights.can_receive(subject, sub.queue.as_deref())
@@ -255,6 +282,9 @@ impl Broker {
         }
         plans.insert(account, subject, matches, |id, prefix| {
             let sub = subs.get(id as usize)?;
+            if sub.conn == SERVICE_SLOT {
+                return Some(SERVICE_SLOT);
+            }
             conns.get(sub.conn as usize)?.push_sid(sub.sid, prefix);
             Some(sub.conn)
         })
@@ -275,6 +305,8 @@ impl Broker {
             pending_bytes_max: self.settings.limits.max_pending_bytes,
             soft_bytes: self.settings.hold.soft_pending_bytes,
             outcome: Outcome::default(),
+            service: &mut self.service,
+            kept: 0,
             copies: 0,
             copied_bytes: 0,
         };
@@ -282,11 +314,11 @@ impl Broker {
             for target in &plan.targets {
                 round.deliver(plan, target, m);
             }
-            round.outcome.deliveries = round.copies as usize;
+            round.outcome.deliveries = round.copies as usize + round.kept;
             if !plan.queues.is_empty() {
                 fan_out_queues(&mut round, plan, m, &mut self.mesh, &mut self.random);
             } else if !plan.remote.is_empty() {
-                let sole = round.copies == 0 && plan.remote.len() == 1;
+                let sole = round.outcome.deliveries == 0 && plan.remote.len() == 1;
                 let m = Published { report: m.report && sole, ..*m };
                 for shard in &plan.remote {
                     emit(&mut round.outcome, &mut self.mesh, *shard, &m, true, &[], 0);
@@ -317,6 +349,7 @@ impl Broker {
         let m = Published {
             account: parcel.account,
             subject: parcel.subject,
+            shown: parcel.shown,
             reply: parcel.reply,
             header_len: parcel.header_len,
             body: parcel.body,
@@ -339,6 +372,8 @@ impl Broker {
             pending_bytes_max: self.settings.limits.max_pending_bytes,
             soft_bytes: self.settings.hold.soft_pending_bytes,
             outcome: Outcome::default(),
+            service: &mut self.service,
+            kept: 0,
             copies: 0,
             copied_bytes: 0,
         };
@@ -365,7 +400,7 @@ impl Broker {
                 }
             }
         }
-        round.outcome.deliveries += round.copies as usize;
+        round.outcome.deliveries += round.copies as usize + round.kept;
         let (outcome, copies, bytes) = (round.outcome, round.copies, round.copied_bytes);
         self.head = head;
         self.finish_round(m.account, copies, bytes, fx);
@@ -391,6 +426,8 @@ impl Broker {
             pending_bytes_max: self.settings.limits.max_pending_bytes,
             soft_bytes: self.settings.hold.soft_pending_bytes,
             outcome: Outcome::default(),
+            service: &mut self.service,
+            kept: 0,
             copies: 0,
             copied_bytes: 0,
         };
@@ -402,7 +439,7 @@ impl Broker {
                     round.deliver_run(plan, target, m, run, data);
                 }
             }
-            round.outcome.deliveries = round.copies as usize;
+            round.outcome.deliveries = round.copies as usize + round.kept;
             for tail in run.tails.iter().filter(|_| !plan.remote.is_empty()) {
                 let line = data.get(tail.clone()).unwrap_or_default();
                 let head = memchr::memchr(b'\n', line).map_or(0, |at| at + 1);
@@ -461,6 +498,7 @@ fn emit(
         report: m.report,
         refused,
         subject: m.subject,
+        shown: m.shown,
         reply: m.reply,
         queues,
         header_len: m.header_len,

@@ -158,8 +158,19 @@ impl Round<'_> {
         run: &Run,
         data: &[u8],
     ) {
-        let Some(conn) = self.conns.get_mut(target.conn as usize) else { return };
         let Some(sub) = self.subs.get_mut(target.sub as usize) else { return };
+        let Some(conn) = self.conns.get_mut(target.conn as usize) else {
+            if target.conn == crate::service::SERVICE_SLOT {
+                for tail in &run.tails {
+                    let line = data.get(tail.clone()).unwrap_or_default();
+                    let head = memchr::memchr(b'\n', line).map_or(0, |at| at + 1);
+                    let m = Published { body: line.get(head..).unwrap_or_default(), ..*m };
+                    self.service.push_message(sub.sid, &m);
+                    self.kept += 1;
+                }
+            }
+            return;
+        };
         if conn.phase == Phase::Closing || m.mute == Some(target.conn) {
             return;
         }

@@ -27,7 +27,8 @@ mod retention;
 
 use std::collections::VecDeque;
 
-use store::{Cache, Store};
+use store::Store;
+use store::cache::Cache;
 use wire::api::config::StreamConfig;
 use wire::api::policy::PersistMode;
 use wire::api::publish::pub_ack_prefix;

@@ -1,0 +1,190 @@
+//! A consumer's beginning: where it starts in the stream, or what the log says of it.
+
+use std::collections::{BinaryHeap, VecDeque};
+
+use hashbrown::HashSet;
+use store::FilterId;
+use wire::api::consumer_config::ConsumerConfig;
+use wire::api::policy::DeliverPolicy;
+
+use super::journal::Journal;
+use super::push::Push;
+use super::settings::{Ack, Settings};
+use super::state::{Place, State};
+use super::waiting::Waiting;
+use super::{Consumer, Counted, Cx};
+
+impl Consumer {
+    /// A new consumer. The filter belongs to the store already.
+    #[must_use]
+    pub fn create(
+        account: u32,
+        stream: &str,
+        config: ConsumerConfig,
+        filter: FilterId,
+        cx: &mut Cx<'_, '_>,
+    ) -> Self {
+        let mut consumer = Self::blank(account, stream, config, filter, cx);
+        let (looked_at, first) = consumer.starting_point(cx);
+        consumer.state.looked_at = looked_at;
+        consumer.state.delivered.stream = looked_at;
+        consumer.state.floor.stream = looked_at;
+        consumer.first = first;
+        consumer.journal.note_whole(cx.ctx.mono_ns);
+        consumer.recount(cx);
+        consumer.check_interest(cx);
+        consumer
+    }
+
+    /// A consumer that the log knows. `None` when its state cannot be read: the caller says so
+    /// and starts it anew from what it has.
+    #[must_use]
+    pub fn recover(
+        account: u32,
+        stream: &str,
+        config: ConsumerConfig,
+        filter: FilterId,
+        whole: &[u8],
+        events: &[Vec<u8>],
+        cx: &mut Cx<'_, '_>,
+    ) -> Option<Self> {
+        let mut consumer = Self::blank(account, stream, config, filter, cx);
+        let mut state = State::decode(whole)?;
+        if !events.iter().all(|events| state.replay(events)) {
+            return None;
+        }
+        consumer.state = state;
+        consumer.state.forget_below(cx.store.state().first_seq);
+        let gone: Vec<u64> =
+            consumer.state.pending.keys().copied().filter(|seq| !cx.store.contains(*seq)).collect();
+        for seq in gone {
+            consumer.state.forget(seq);
+        }
+        consumer.rearm(cx);
+        consumer.recount(cx);
+        consumer.check_interest(cx);
+        Some(consumer)
+    }
+
+    /// Deadlines of everything that was pending before a restart.
+    fn rearm(&mut self, cx: &Cx<'_, '_>) {
+        if self.settings.ack == Ack::FlowControl {
+            return;
+        }
+        let ages: Vec<(u64, u64)> = self
+            .state
+            .pending
+            .iter()
+            .map(|(seq, pending)| {
+                let age = cx.ctx.unix_ns.saturating_sub(pending.at_unix_ns);
+                (*seq, u64::try_from(age).unwrap_or(0))
+            })
+            .collect();
+        for (seq, age_ns) in ages {
+            let wait_ns = self.settings.wait_ns(self.state.deliveries(seq));
+            let left_ns = wait_ns.saturating_sub(age_ns);
+            self.arm(seq, cx.ctx.mono_ns.saturating_add(left_ns).max(1));
+        }
+    }
+
+    fn blank(
+        account: u32,
+        stream: &str,
+        config: ConsumerConfig,
+        filter: FilterId,
+        cx: &Cx<'_, '_>,
+    ) -> Self {
+        let settings = Settings::of(&config);
+        let mut consumer = Self {
+            account,
+            stream: stream.into(),
+            name: config.name.as_str().into(),
+            created_unix_ns: cx.ctx.unix_ns,
+            filter,
+            state: State::default(),
+            ack_prefix: [b"$JS.ACK.", stream.as_bytes(), b".", config.name.as_bytes(), b"."]
+                .concat()
+                .into(),
+            first: VecDeque::new(),
+            due: VecDeque::new(),
+            due_set: HashSet::default(),
+            deadlines: BinaryHeap::new(),
+            counted: Counted::default(),
+            seen_removed: cx.removed.total(),
+            waiting: Waiting::default(),
+            push: settings.is_push().then(|| Box::new(Push::new(&settings))),
+            pin: None,
+            journal: Journal::new(settings.in_memory),
+            paused_until_unix_ns: 0,
+            pace: None,
+            not_before_ns: 0,
+            reading: false,
+            last_delivered_unix_ns: 0,
+            last_acked_unix_ns: 0,
+            last_used_ns: cx.ctx.mono_ns,
+            progress_ns: cx.ctx.mono_ns,
+            scratch: Vec::new(),
+            headers: Vec::new(),
+            config: Box::new(config),
+            settings,
+        };
+        consumer.apply_pause();
+        consumer
+    }
+
+    /// The pause that the configuration says.
+    pub(super) fn apply_pause(&mut self) {
+        self.paused_until_unix_ns = self.config.pause_until.map_or(0, |until| until.0);
+    }
+
+    /// The sequence before the first one to deliver, and messages to deliver before.
+    fn starting_point(&self, cx: &mut Cx<'_, '_>) -> (u64, VecDeque<u64>) {
+        let state = cx.store.state();
+        let end = state.last_seq;
+        let before_first = state.first_seq.saturating_sub(1);
+        let at = match self.config.deliver_policy {
+            DeliverPolicy::All => before_first,
+            DeliverPolicy::New => end,
+            DeliverPolicy::Last => {
+                let last = cx.store.previous(self.filter, end);
+                last.map_or(end, |seq| seq.saturating_sub(1))
+            }
+            DeliverPolicy::LastPerSubject => {
+                let filters: Vec<&[u8]> =
+                    super::config::filters_of(&self.config).map(str::as_bytes).collect();
+                return (end, cx.store.last_per_subject(&filters, end).into());
+            }
+            DeliverPolicy::ByStartSequence => {
+                let wanted = self.config.opt_start_seq.saturating_sub(1);
+                wanted.max(before_first).min(end.max(wanted.min(end)))
+            }
+            DeliverPolicy::ByStartTime => {
+                let time = self.config.opt_start_time.map_or(0, |time| time.0);
+                cx.store.seq_at_time(time).saturating_sub(1).max(before_first).min(end)
+            }
+        };
+        (at, VecDeque::new())
+    }
+
+    /// Starts again: at a sequence, or behind what is settled when `seq` is 0. Returns the
+    /// sequence from which it goes on.
+    pub fn reset(&mut self, seq: u64, cx: &mut Cx<'_, '_>) -> u64 {
+        let first = cx.store.state().first_seq;
+        let next = if seq == 0 { self.state.floor.stream + 1 } else { seq }.max(first);
+        let at = next.saturating_sub(1);
+        self.state = State {
+            delivered: Place { consumer: 0, stream: at },
+            floor: Place { consumer: 0, stream: at },
+            looked_at: at,
+            ..State::default()
+        };
+        self.first.clear();
+        self.due.clear();
+        self.due_set.clear();
+        self.deadlines.clear();
+        self.pace = None;
+        self.journal.note_whole(cx.ctx.mono_ns);
+        self.recount(cx);
+        next
+    }
+}
