@@ -13,10 +13,14 @@
 
 pub mod api;
 pub mod client;
+pub mod cron;
 pub mod headers;
 pub mod json;
 pub mod nkey;
 pub mod nuid;
+pub mod s2;
+pub mod schedule;
 pub mod secret;
 pub mod subject;
 pub mod time;
+pub mod transform;
