@@ -189,6 +189,7 @@ fn decode_body(version: u8, mut rest: &[u8]) -> Option<ConsumerState> {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests {
     use proptest::prelude::*;
 
