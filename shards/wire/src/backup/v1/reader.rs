@@ -11,7 +11,7 @@ use crate::backup::inflow::Inflow;
 use crate::backup::reader::{Place, Progress, Step};
 use crate::backup::{
     ArchiveError, CONFIG_BYTES_MAX, CONSUMER_BYTES_MAX, ConsumerBackup, ConsumerState, Event,
-    INDEX_BYTES_MAX, Limits, StreamBackup, is_asset_name, parse_object, tar,
+    INDEX_BYTES_MAX, Limits, NAME_BYTES_MAX, StreamBackup, is_asset_name, parse_object, tar,
 };
 use crate::schedule::parse_rfc3339;
 
@@ -291,6 +291,10 @@ impl Reader {
             return Ok(Step::NeedsMore);
         }
         let len = record::parse_len(inflow.window(), left)?;
+        // A record is a message, its subject and little else.
+        if len > limits.message_bytes_max.saturating_add(NAME_BYTES_MAX).saturating_add(64) {
+            return Err(ArchiveError::TooLarge("message"));
+        }
         if !inflow.ensure(len)? {
             return Ok(Step::NeedsMore);
         }
