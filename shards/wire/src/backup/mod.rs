@@ -27,6 +27,7 @@ mod inflow;
 mod reader;
 mod tar;
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests;
 pub mod v1;
 mod v2;

@@ -7,6 +7,8 @@ use super::hash::HashKey;
 use super::*;
 use crate::s2::{StreamDecoder, StreamEncoder};
 
+type Bytes<'a> = &'a [u8];
+
 const TIME: i64 = 1_795_521_600_123_456_789;
 
 /// The only record of block 2 of a stream PURGED, after nats-server purged its 50 messages.
@@ -403,7 +405,7 @@ fn hostile_files_of_the_first_format_are_refused() {
     let meta = ("meta.inf", META);
     let text = |name: &str| UnexpectedEntry(name.to_owned());
     let name = |name: &str| BadName(name.to_owned());
-    let cases: Vec<(Vec<(&str, &[u8])>, ArchiveError)> = vec![
+    let cases: Vec<(Vec<(&str, Bytes<'_>)>, ArchiveError)> = vec![
         (vec![("msgs/1.blk", b"")], text("msgs/1.blk")),
         (vec![], NotAnArchive),
         (vec![meta, meta], text("meta.inf")),
