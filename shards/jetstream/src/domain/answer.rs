@@ -1,40 +1,38 @@
 //! Answers to requests: the JSON that goes back, the count of the account, and the audit event.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use wire::api::advisory::{ApiAudit, ClientInfo};
+use wire::api::decode::decode_document;
 use wire::api::errors::ApiError;
-use wire::api::{advisory, types};
+use wire::api::types::{self, ResponseType};
+use wire::api::value::Fields;
 
 use super::Shop;
 use super::parcel::Request;
 
-/// Subject of the audit events.
-const AUDIT_SUBJECT: &[u8] = b"$JS.EVENT.ADVISORY.API";
 /// Bytes of a request or answer that an audit event repeats.
 const AUDIT_BYTES_MAX: usize = 64 << 10;
+/// Subject of the audit events.
+const AUDIT_SUBJECT: &[u8] = b"$JS.EVENT.ADVISORY.API";
 
 impl Shop<'_, '_> {
     /// Answers with a document of a type.
-    pub(super) fn answer(
-        &mut self,
-        request: &Request<'_>,
-        kind: &str,
-        body: &impl wire::api::value::Fields,
-    ) {
+    pub(super) fn answer(&mut self, request: &Request<'_>, kind: ResponseType, body: &impl Fields) {
         let json = types::encode_response(kind, body);
-        self.send_answer(request, json.as_bytes(), false);
+        self.send_answer(request, &json, false);
     }
 
     /// Answers with an error.
-    pub(super) fn refuse(&mut self, request: &Request<'_>, kind: &str, error: &ApiError) {
+    pub(super) fn refuse(&mut self, request: &Request<'_>, kind: ResponseType, error: &ApiError) {
         let json = types::encode_error(kind, error);
-        self.send_answer(request, json.as_bytes(), true);
+        self.send_answer(request, &json, true);
     }
 
     /// Sends an answer as it is, counts it, and tells who audits.
     pub(super) fn send_answer(&mut self, request: &Request<'_>, json: &[u8], is_error: bool) {
         if let Some(account) = self.settings.account(request.account) {
-            let count = |counter: &std::sync::atomic::AtomicU64| {
-                counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            };
+            let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
             count(&account.usage.api_total);
             if is_error {
                 count(&account.usage.api_errors);
@@ -53,26 +51,14 @@ impl Shop<'_, '_> {
             let bytes = bytes.get(..AUDIT_BYTES_MAX.min(bytes.len())).unwrap_or_default();
             String::from_utf8_lossy(bytes).into_owned()
         };
-        let event = self.event();
-        let body = advisory::api_audit(
-            event,
-            &advisory::ApiAudit {
-                server: &self.settings.server_name,
-                client: &text(request.client),
-                subject: &text(request.subject),
-                request: &text(request.body),
-                response: &text(json),
-                domain: &self.settings.domain,
-            },
-        );
-        self.fx.publish(request.account, AUDIT_SUBJECT, b"", b"", body.as_bytes());
-    }
-
-    /// The head of an event.
-    pub(super) fn event(&mut self) -> advisory::Event {
-        advisory::Event {
-            id: String::from_utf8_lossy(&self.ids.next_id()).into_owned(),
-            timestamp: wire::api::timestamp::Timestamp(self.ctx.unix_ns),
-        }
+        let event = ApiAudit {
+            server: self.settings.server_name.clone(),
+            client: decode_document::<ClientInfo>(request.client).ok().map(Box::new),
+            subject: text(request.subject),
+            request: text(request.body),
+            response: text(json),
+            domain: self.settings.domain.clone(),
+        };
+        self.advise(request.account, &event);
     }
 }

@@ -182,8 +182,8 @@ impl Home {
                 let room = room_of(&self.stream, shop);
                 let mut cx = shop.stream_cx(room);
                 match self.stream.handle_get(&body, request.reply, &mut cx) {
-                    crate::stream::reads::Got::Answered => Ok(()),
-                    crate::stream::reads::Got::Refused(error) => Err(error),
+                    crate::stream::Got::Answered => Ok(()),
+                    crate::stream::Got::Refused(error) => Err(error),
                 }
             }
             _ => Err(errors::CLUSTER_REQUIRED),

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use slab::Slab;
-use store::Cache;
+use store::cache::Cache;
 use store::disk::{DiskDone, Ticket};
 use wire::nuid::Nuid;
 

@@ -20,9 +20,15 @@ pub mod counter;
 pub mod dedup;
 mod draft;
 pub mod index_name;
+pub mod info;
 mod ingest;
 pub mod level;
+mod lifecycle;
 mod limits;
+mod purge;
+mod reads;
+#[cfg(test)]
+mod replay_tests;
 mod retention;
 
 use std::collections::VecDeque;
@@ -41,6 +47,8 @@ use crate::removed::Removed;
 
 pub use acks::{UNDURABLE_BYTES_MAX, UNDURABLE_MESSAGES_MAX};
 pub use ingest::{Ingest, Publish};
+pub use purge::Purged;
+pub use reads::Got;
 
 /// What the server and the account have left. The owner adds up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,8 +117,12 @@ pub struct Stream {
     /// Publishes behind one that waits for the disk.
     parked: VecDeque<ingest::Parked>,
     parked_bytes: usize,
+    /// Requests for messages that are not done.
+    reads: VecDeque<reads::ReadJob>,
     /// Filters of the consumers, for interest retention.
     interest: retention::InterestTable,
+    /// Up to here the message ids are known again after a start.
+    recovered_to: u64,
     /// The first message whose age has not been looked at.
     age_cursor: u64,
     /// For rewritten subjects, answers and header blocks.
@@ -137,7 +149,9 @@ impl Stream {
             acks: acks::AckQueue::default(),
             parked: VecDeque::new(),
             parked_bytes: 0,
+            reads: VecDeque::new(),
             interest: retention::InterestTable::default(),
+            recovered_to: 0,
             age_cursor: 0,
             scratch: Vec::new(),
         };
