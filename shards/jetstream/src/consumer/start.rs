@@ -96,12 +96,7 @@ impl Consumer {
         }
     }
 
-    fn blank(
-        named: Named<'_>,
-        config: ConsumerConfig,
-        filter: FilterId,
-        cx: &Cx<'_, '_>,
-    ) -> Self {
+    fn blank(named: Named<'_>, config: ConsumerConfig, filter: FilterId, cx: &Cx<'_, '_>) -> Self {
         let settings = Settings::of(&config);
         let mut consumer = Self {
             account: named.account,
@@ -211,6 +206,11 @@ impl Consumer {
     /// Neither configuration nor state is kept over restarts.
     pub(crate) fn keep_nothing(&mut self) {
         self.journal = Journal::new(true);
+    }
+
+    /// What is to be kept is written at the next occasion.
+    pub(crate) fn write_at_once(&mut self) {
+        self.journal.hurry();
     }
 
     /// Configuration and state are kept over restarts.

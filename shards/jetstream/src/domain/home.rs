@@ -13,6 +13,7 @@ use wire::subject;
 use super::parcel::Request;
 use super::{Shop, api_stream};
 use crate::consumer::journal::Entry;
+use crate::consumer::pull::Ending;
 use crate::consumer::{self, Budget, Consumer, Progress, Verdict};
 use crate::context::Context;
 use crate::effect::Endpoint;
@@ -375,8 +376,7 @@ impl Home {
                 bytes: CONSUMER_BUDGET.bytes.min(left.bytes),
             };
             let given = budget;
-            let progress =
-                self.with(slot, shop, |consumer, cx| consumer.deliver(cx, &mut budget));
+            let progress = self.with(slot, shop, |consumer, cx| consumer.deliver(cx, &mut budget));
             left.messages = left.messages.saturating_sub(given.messages - budget.messages);
             left.bytes = left.bytes.saturating_sub(given.bytes - budget.bytes);
             match progress {
@@ -391,6 +391,17 @@ impl Home {
             }
         }
         false
+    }
+
+    /// The server stops.
+    pub(crate) fn handle_stop(&mut self, shop: &mut Shop<'_, '_>) {
+        let slots: Vec<u32> = self.consumers.iter().map(|(slot, _)| slot as u32).collect();
+        for slot in slots {
+            self.with(slot, shop, |consumer, cx| {
+                consumer.end_all_requests(cx, Ending::Shutdown);
+                consumer.write_at_once();
+            });
+        }
     }
 
     /// Forgets a consumer in the lists.

@@ -223,8 +223,7 @@ impl Stream {
             return if scheduler.is_some() { invalid() } else { Ok(()) };
         };
         let scheduler = scheduler.unwrap_or_default();
-        if next != b"purge" || scheduler == draft.subject || !subject::is_valid_publish(scheduler)
-        {
+        if next != b"purge" || scheduler == draft.subject || !subject::is_valid_publish(scheduler) {
             return invalid();
         }
         if !self.config.allow_msg_schedules {
@@ -234,8 +233,7 @@ impl Stream {
         match self.store.get(seq, cx.cache, &mut cx.fx.disk) {
             Read::Pending => Err(Refusal::Pending),
             Read::Message(message)
-                if headers::get(message.headers, b"Nats-Schedule")
-                    .is_none_or(<[u8]>::is_empty) =>
+                if headers::get(message.headers, b"Nats-Schedule").is_none_or(<[u8]>::is_empty) =>
             {
                 invalid()
             }

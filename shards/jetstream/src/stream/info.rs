@@ -86,8 +86,7 @@ impl Stream {
             }
         }
         if !request.subjects_filter.is_empty() {
-            let offset = usize::try_from(request.offset)
-                .map_err(|_| errors::BAD_REQUEST)?;
+            let offset = usize::try_from(request.offset).map_err(|_| errors::BAD_REQUEST)?;
             let (total, subjects) = self.subjects_page(request.subjects_filter.as_bytes(), offset);
             if total == 0 {
                 return Ok(page);

@@ -132,9 +132,7 @@ impl Stream {
         let mut renamed = Vec::new();
         let subject = self.rename(publish.subject, &mut renamed, cx);
         let mut draft = Draft::new(publish, subject);
-        let placed = self
-            .check_single(&mut draft, cx)
-            .and_then(|()| self.place(&mut draft, cx));
+        let placed = self.check_single(&mut draft, cx).and_then(|()| self.place(&mut draft, cx));
         match placed {
             Ok(placed) => {
                 let extra = PubAckExtra { value: draft.value.as_deref(), ..PubAckExtra::default() };
@@ -186,11 +184,7 @@ impl Stream {
         if self.lacks_interest(draft.subject) {
             return Ok(self.skip(draft, cx));
         }
-        let cost = self.store.cost(
-            draft.subject.len(),
-            draft.block().len(),
-            draft.payload().len(),
-        );
+        let cost = self.store.cost(draft.subject.len(), draft.block().len(), draft.payload().len());
         if cx.room.account_bytes.is_some_and(|room| cost > room) {
             return Err(errors::ACCOUNT_RESOURCES_EXCEEDED.into());
         }
@@ -227,11 +221,7 @@ impl Stream {
 
     /// When the message goes by itself. A life shorter than that of delete markers is made
     /// longer, or a marker could be missed.
-    fn settle_ttl(
-        &self,
-        draft: &mut Draft<'_>,
-        stored_ns: i64,
-    ) -> Result<Option<i64>, Refusal> {
+    fn settle_ttl(&self, draft: &mut Draft<'_>, stored_ns: i64) -> Result<Option<i64>, Refusal> {
         let Some(text) = draft.found.ttl else { return Ok(None) };
         let Some(ttl) = parse_ttl(text) else {
             return Err(errors::MESSAGE_TTL_INVALID.into());

@@ -175,9 +175,10 @@ impl Stream {
     fn set_config(&mut self, config: StreamConfig) {
         self.is_async = config.persist_mode == PersistMode::Async;
         // Both have been checked; one that cannot be built changes nothing.
-        self.input = config.subject_transform.as_ref().and_then(|change| {
-            Transform::new(change.src.as_bytes(), change.dest.as_bytes()).ok()
-        });
+        self.input = config
+            .subject_transform
+            .as_ref()
+            .and_then(|change| Transform::new(change.src.as_bytes(), change.dest.as_bytes()).ok());
         self.republish = config.republish.as_ref().and_then(|to| {
             let src = if to.src.is_empty() { ">" } else { &to.src };
             Transform::new(src.as_bytes(), to.dest.as_bytes()).ok()

@@ -348,11 +348,8 @@ impl Stream {
         let mut budget = TURN_BYTES;
         for _ in 0..TURN_MESSAGES {
             let What::Batch { filter, next, left, pending, last, sent } = job.what else { break };
-            let found = if left == 0 || job.bytes_left == 0 {
-                None
-            } else {
-                self.store.next(filter, next)
-            };
+            let found =
+                if left == 0 || job.bytes_left == 0 { None } else { self.store.next(filter, next) };
             let Some(seq) = found else {
                 let account = self.id.account;
                 if sent || left == 0 {

@@ -79,8 +79,7 @@ impl Bench {
         name: &str,
         call: impl FnOnce(&mut Stream, &mut Cx<'_, '_>) -> T,
     ) -> T {
-        let ctx =
-            Context { mono_ns: self.mono_ns, unix_ns: self.unix_ns, interest: &Nobody };
+        let ctx = Context { mono_ns: self.mono_ns, unix_ns: self.unix_ns, interest: &Nobody };
         let room = Room { payload_bytes_max: 1 << 20, ..Room::default() };
         let Self { streams, fx, cache, ids, .. } = self;
         call(streams.get_mut(name).unwrap(), &mut Cx { ctx: &ctx, fx, cache, ids, room })
@@ -142,10 +141,7 @@ fn mask(text: &str) -> String {
     out + rest
 }
 
-fn api<T: wire::api::value::Fields>(
-    kind: ResponseType,
-    answer: Result<T, ApiError>,
-) -> String {
+fn api<T: wire::api::value::Fields>(kind: ResponseType, answer: Result<T, ApiError>) -> String {
     text(&match answer {
         Ok(body) => encode_response(kind, &body),
         Err(error) => encode_error(kind, &error),
@@ -173,14 +169,14 @@ fn answer_of(bench: &mut Bench, step: &Value) -> String {
         "purge" => {
             let body: PurgeRequest = request(step);
             let purged = bench.with(name, |stream, _| stream.handle_purge(&body));
-            let purged = purged
-                .map(|purged| responses::Purged { success: true, purged: purged.count });
+            let purged =
+                purged.map(|purged| responses::Purged { success: true, purged: purged.count });
             api(ResponseType::StreamPurge, purged)
         }
         "delete" => {
             let body: wire::api::requests::MsgDeleteRequest = request(step);
-            let deleted = bench
-                .with(name, |stream, _| stream.handle_delete(body.seq, body.no_erase));
+            let deleted =
+                bench.with(name, |stream, _| stream.handle_delete(body.seq, body.no_erase));
             let deleted = deleted.map(|_| responses::Success { success: true });
             api(ResponseType::MsgDelete, deleted)
         }
@@ -220,8 +216,7 @@ fn play(steps: &str) {
             }
             "pub" => {
                 let reply = if field("reply").is_empty() { "R" } else { field("reply") };
-                let sent =
-                    bench.publish(field("subject"), reply, field("headers"), field("data"));
+                let sent = bench.publish(field("subject"), reply, field("headers"), field("data"));
                 let mut wanted = step["answers"].clone();
                 // The real server answers and publishes again in either order.
                 let mut sent = sents(&sent);
@@ -234,8 +229,7 @@ fn play(steps: &str) {
                 let name = field("stream");
                 let state = bench.with(name, |stream, cx| {
                     let facts = InfoFacts::default();
-                    let request =
-                        StreamInfoRequest { deleted_details: true, ..Default::default() };
+                    let request = StreamInfoRequest { deleted_details: true, ..Default::default() };
                     stream.info_page(&request, &facts, cx.ctx).unwrap().info.state
                 });
                 let state: Value =
@@ -246,13 +240,7 @@ fn play(steps: &str) {
                 let key = Some(field("key").as_bytes()).filter(|key| !key.is_empty());
                 bench.with(field("stream"), |stream, cx| {
                     let (headers, body) = (field("headers"), field("body"));
-                    stream.handle_direct_get(
-                        key,
-                        b"R",
-                        headers.as_bytes(),
-                        body.as_bytes(),
-                        cx,
-                    );
+                    stream.handle_direct_get(key, b"R", headers.as_bytes(), body.as_bytes(), cx);
                     while stream.has_reads() {
                         stream.handle_reads(cx);
                     }
