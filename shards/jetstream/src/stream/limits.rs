@@ -58,8 +58,7 @@ impl Stream {
 
     /// `max_msgs` and `max_bytes`
     pub(super) fn enforce_totals(&mut self) {
-        let (messages_max, bytes_max) =
-            (limit(self.config.max_msgs), limit(self.config.max_bytes));
+        let (messages_max, bytes_max) = (limit(self.config.max_msgs), limit(self.config.max_bytes));
         if messages_max.is_none() && bytes_max.is_none() {
             return;
         }

@@ -10,6 +10,7 @@
 
 mod acks;
 mod answer;
+pub mod batch;
 mod checks;
 pub mod config;
 mod config_sources;
@@ -20,10 +21,17 @@ pub mod counter;
 pub mod dedup;
 mod draft;
 pub mod index_name;
+pub mod info;
 mod ingest;
 pub mod level;
+mod lifecycle;
 mod limits;
+mod purge;
+mod reads;
+#[cfg(test)]
+mod replay_tests;
 mod retention;
+mod staged;
 
 use std::collections::VecDeque;
 
@@ -41,6 +49,8 @@ use crate::removed::Removed;
 
 pub use acks::{UNDURABLE_BYTES_MAX, UNDURABLE_MESSAGES_MAX};
 pub use ingest::{Ingest, Publish};
+pub use purge::Purged;
+pub use reads::Got;
 
 /// What the server and the account have left. The owner adds up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +59,10 @@ pub struct Room {
     pub is_server_full: bool,
     /// Bytes that the account may still store; `None` is no limit.
     pub account_bytes: Option<u64>,
+    /// Atomic batches that may still begin on the server; `None` is no limit.
+    pub atomic_batches: Option<usize>,
+    /// Fast-ingest batches that may still begin on the server; `None` is no limit.
+    pub fast_batches: Option<usize>,
     /// Bytes of headers and payload at most; 0 is no limit.
     pub payload_bytes_max: usize,
 }
@@ -109,8 +123,15 @@ pub struct Stream {
     /// Publishes behind one that waits for the disk.
     parked: VecDeque<ingest::Parked>,
     parked_bytes: usize,
+    atomic: batch::AtomicBatches,
+    /// How many batches there may be.
+    pub batch_limits: batch::BatchLimits,
+    /// Requests for messages that are not done.
+    reads: VecDeque<reads::ReadJob>,
     /// Filters of the consumers, for interest retention.
     interest: retention::InterestTable,
+    /// Up to here the message ids are known again after a start.
+    recovered_to: u64,
     /// The first message whose age has not been looked at.
     age_cursor: u64,
     /// For rewritten subjects, answers and header blocks.
@@ -137,7 +158,11 @@ impl Stream {
             acks: acks::AckQueue::default(),
             parked: VecDeque::new(),
             parked_bytes: 0,
+            atomic: batch::AtomicBatches::default(),
+            batch_limits: batch::BatchLimits::default(),
+            reads: VecDeque::new(),
             interest: retention::InterestTable::default(),
+            recovered_to: 0,
             age_cursor: 0,
             scratch: Vec::new(),
         };
@@ -161,9 +186,10 @@ impl Stream {
     fn set_config(&mut self, config: StreamConfig) {
         self.is_async = config.persist_mode == PersistMode::Async;
         // Both have been checked; one that cannot be built changes nothing.
-        self.input = config.subject_transform.as_ref().and_then(|change| {
-            Transform::new(change.src.as_bytes(), change.dest.as_bytes()).ok()
-        });
+        self.input = config
+            .subject_transform
+            .as_ref()
+            .and_then(|change| Transform::new(change.src.as_bytes(), change.dest.as_bytes()).ok());
         self.republish = config.republish.as_ref().and_then(|to| {
             let src = if to.src.is_empty() { ">" } else { &to.src };
             Transform::new(src.as_bytes(), to.dest.as_bytes()).ok()

@@ -1,0 +1,84 @@
+//! Messages that leave on request: purges and single deletes.
+
+use store::Position;
+use wire::api::errors::{self, ApiError};
+use wire::api::requests::PurgeRequest;
+
+use super::Stream;
+
+/// What a purge did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purged {
+    /// Messages that have left.
+    pub count: u64,
+    /// The answer may go once the store is durable up to here.
+    pub position: Position,
+}
+
+impl Stream {
+    /// `STREAM.PURGE`
+    ///
+    /// # Errors
+    ///
+    /// The error for the client.
+    pub fn handle_purge(&mut self, request: &PurgeRequest) -> Result<Purged, ApiError> {
+        if request.seq > 0 && request.keep > 0 {
+            return Err(errors::BAD_REQUEST);
+        }
+        if self.config.sealed {
+            return Err(errors::STREAM_SEALED);
+        }
+        if self.config.deny_purge {
+            return Err(errors::STREAM_PURGE_FAILED.with("stream purge not permitted"));
+        }
+        let count = self.purge(request.filter.as_bytes(), request.seq, request.keep);
+        Ok(Purged { count, position: self.store.position() })
+    }
+
+    /// Removes the messages whose subject matches `filter` (all if empty), below `below` (all if
+    /// 0), but the newest `keep`.
+    fn purge(&mut self, filter: &[u8], below: u64, keep: u64) -> u64 {
+        let is_all = filter.is_empty() || filter == b">";
+        if below == 1 {
+            return 0;
+        }
+        let count = if is_all {
+            let from = match (below, keep) {
+                (0, 0) => Some(u64::MAX),
+                (0, keep) => self.seq_of_newest(keep),
+                (below, _) => Some(below),
+            };
+            let last = self.store.last_seq();
+            match from {
+                None => 0,
+                Some(from) if from > last && below == 0 => self.store.remove_up_to(last),
+                Some(from) => self.store.remove_up_to(from - 1),
+            }
+        } else {
+            self.store.purge(Some(filter), Some(below).filter(|&below| below > 0), keep)
+        };
+        if count > 0 {
+            self.removed.note_many();
+        }
+        count
+    }
+
+    /// `STREAM.MSG.DELETE`: the answer may go once the store is durable up to the position.
+    ///
+    /// # Errors
+    ///
+    /// The error for the client.
+    pub fn handle_delete(&mut self, seq: u64, no_erase: bool) -> Result<Position, ApiError> {
+        if self.config.sealed {
+            return Err(errors::STREAM_SEALED);
+        }
+        if self.config.deny_delete {
+            return Err(errors::STREAM_MSG_DELETE_FAILED.with("message delete not permitted"));
+        }
+        if self.store.remove(seq, !no_erase).is_none() {
+            return Err(errors::SEQUENCE_NOT_FOUND.with(seq));
+        }
+        self.removed.note(seq);
+        Ok(self.store.position())
+    }
+}
