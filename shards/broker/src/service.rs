@@ -227,8 +227,8 @@ impl Broker {
 
     /// Whether anybody would get a message.
     pub fn has_interest(&mut self, account: u32, subject: &[u8]) -> bool {
-        let key = self.plan(account, subject);
-        self.plans.get(key).is_some_and(|plan| !plan.is_empty())
+        let account = self.accounts.get_mut(account as usize);
+        account.is_some_and(|account| account.index.has_interest(subject))
     }
 
     /// Publishes a message of a service. True when somebody gets it.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  start ─► one thread a shard ─► turn: gather ─► shard decides ─► apply ─► sleep
-//!                                   │ uring, socket, tls, bus, control
+//!                                   │ uring, socket, tls, bus, control, disk
 //! ```
 
 mod accept;
@@ -11,6 +11,7 @@ pub mod bus;
 mod clock;
 mod conn;
 mod control;
+pub mod disk;
 pub mod entropy;
 mod flush;
 mod gather;
@@ -29,4 +30,4 @@ pub use socket::bind_listener;
 pub use spin::SpinMode;
 pub use start::{Plan, Running, start};
 pub use turn::HelperSubmit;
-pub use uring::probe_ring;
+pub use uring::{Event, Ring, probe_ring};

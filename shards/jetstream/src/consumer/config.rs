@@ -434,7 +434,8 @@ fn check_retention(config: &ConsumerConfig, stream: &StreamConfig) -> Result<(),
     Ok(())
 }
 
-/// Checks that a consumer of a work queue shares no message with its siblings.
+/// Checks that a consumer of a work queue shares no message with its siblings, which are all
+/// others of the stream.
 ///
 /// # Errors
 /// When it does.
@@ -446,7 +447,7 @@ pub fn check_siblings<'a>(
     if stream.retention != Retention::WorkQueue {
         return Ok(());
     }
-    let mut others = siblings.filter(|other| other.name != config.name).peekable();
+    let mut others = siblings.peekable();
     if others.peek().is_none() {
         return Ok(());
     }

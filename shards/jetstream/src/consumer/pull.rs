@@ -11,7 +11,7 @@ use super::{Consumer, Cx};
 use crate::effect::Effects;
 
 /// Sends a client a message that is only a status.
-pub(super) fn send_status(
+pub(crate) fn send_status(
     fx: &mut Effects,
     account: u32,
     reply: &[u8],

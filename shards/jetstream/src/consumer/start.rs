@@ -14,17 +14,27 @@ use super::state::{Place, State};
 use super::waiting::Waiting;
 use super::{Consumer, Counted, Cx};
 
+/// Who a consumer is.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    /// Account id.
+    pub account: u32,
+    /// Name of the stream.
+    pub stream: &'a str,
+    /// Its own.
+    pub name: &'a str,
+}
+
 impl Consumer {
     /// A new consumer. The filter belongs to the store already.
     #[must_use]
     pub fn create(
-        account: u32,
-        stream: &str,
+        named: Named<'_>,
         config: ConsumerConfig,
         filter: FilterId,
         cx: &mut Cx<'_, '_>,
     ) -> Self {
-        let mut consumer = Self::blank(account, stream, config, filter, cx);
+        let mut consumer = Self::blank(named, config, filter, cx);
         let (looked_at, first) = consumer.starting_point(cx);
         consumer.state.looked_at = looked_at;
         consumer.state.delivered.stream = looked_at;
@@ -40,15 +50,14 @@ impl Consumer {
     /// and starts it anew from what it has.
     #[must_use]
     pub fn recover(
-        account: u32,
-        stream: &str,
+        named: Named<'_>,
         config: ConsumerConfig,
         filter: FilterId,
         whole: &[u8],
         events: &[Vec<u8>],
         cx: &mut Cx<'_, '_>,
     ) -> Option<Self> {
-        let mut consumer = Self::blank(account, stream, config, filter, cx);
+        let mut consumer = Self::blank(named, config, filter, cx);
         let mut state = State::decode(whole)?;
         if !events.iter().all(|events| state.replay(events)) {
             return None;
@@ -88,23 +97,20 @@ impl Consumer {
     }
 
     fn blank(
-        account: u32,
-        stream: &str,
+        named: Named<'_>,
         config: ConsumerConfig,
         filter: FilterId,
         cx: &Cx<'_, '_>,
     ) -> Self {
         let settings = Settings::of(&config);
         let mut consumer = Self {
-            account,
-            stream: stream.into(),
-            name: config.name.as_str().into(),
+            account: named.account,
+            stream: named.stream.into(),
+            name: named.name.into(),
             created_unix_ns: cx.ctx.unix_ns,
             filter,
             state: State::default(),
-            ack_prefix: [b"$JS.ACK.", stream.as_bytes(), b".", config.name.as_bytes(), b"."]
-                .concat()
-                .into(),
+            ack_prefix: wire::api::ack::ack_prefix(named.stream, named.name).into(),
             first: VecDeque::new(),
             due: VecDeque::new(),
             due_set: HashSet::default(),
@@ -186,5 +192,36 @@ impl Consumer {
         self.journal.note_whole(cx.ctx.mono_ns);
         self.recount(cx);
         next
+    }
+}
+
+impl Consumer {
+    /// After another configuration: what follows from it.
+    pub(crate) fn handle_reconfigured(&mut self, cx: &mut Cx<'_, '_>) {
+        if self.push.is_some() {
+            self.push = Some(Box::new(Push::new(&self.settings)));
+            self.check_interest(cx);
+        }
+        self.pin = None;
+        self.apply_pause();
+        self.recount(cx);
+        self.rearm(cx);
+    }
+
+    /// Neither configuration nor state is kept over restarts.
+    pub(crate) fn keep_nothing(&mut self) {
+        self.journal = Journal::new(true);
+    }
+
+    /// Configuration and state are kept over restarts.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        !self.journal.off
+    }
+
+    /// Confirmations wait for what was written last.
+    #[must_use]
+    pub fn has_confirmations(&self) -> bool {
+        !self.journal.confirmations.is_empty()
     }
 }

@@ -1,0 +1,565 @@
+//! Requests about the consumers of a stream.
+
+use std::collections::BTreeMap;
+
+use wire::api::consumer_config::{ConsumerConfig, CreateConsumerRequest};
+use wire::api::errors::{self, ApiError};
+use wire::api::info::ConsumerInfo;
+use wire::api::policy::{AckPolicy, Action, ConsumerAction, PriorityPolicy, Storage};
+use wire::api::requests::{
+    ConsumersRequest, PauseRequest, ResetRequest, UnpinRequest, decode_body, expect_empty,
+};
+use wire::api::responses::{
+    ConsumerList, ConsumerNames, ConsumerReset, Empty, LIST_PAGE, NAMES_PAGE, Page, Paused, Success,
+};
+use wire::api::subjects::{Call, has_path_separator, is_valid_name};
+use wire::api::types::ResponseType;
+
+use super::Shop;
+use super::home::{Home, config_key, state_key};
+use super::parcel::Request;
+use crate::consumer::config::{self as rules, Ceilings, NAME_MAX};
+use crate::consumer::group::Unpinned;
+use crate::consumer::pull::Ending;
+use crate::consumer::settings::Settings;
+use crate::consumer::{self, Consumer};
+use crate::settings::Usage;
+use crate::stream::level;
+
+/// Letters of a name that the server gives.
+const GIVEN_NAME_LEN: usize = 8;
+
+/// The API level that a consumer needs.
+fn level_of(config: &ConsumerConfig) -> i64 {
+    if config.ack_policy == AckPolicy::FlowControl || config.sourcing {
+        return 4;
+    }
+    if config.priority_policy == PriorityPolicy::Prioritized {
+        return 2;
+    }
+    let first = config.pause_until.is_some_and(|until| !until.is_zero())
+        || config.priority_policy != PriorityPolicy::None
+        || !config.priority_groups.is_empty()
+        || config.priority_timeout_ns != 0;
+    i64::from(first)
+}
+
+fn without_levels(config: &ConsumerConfig) -> ConsumerConfig {
+    let mut config = config.clone();
+    level::strip(&mut config.metadata);
+    config.pause_until = None;
+    config
+}
+
+/// The metadata as answers show it.
+fn show_levels(metadata: &mut BTreeMap<String, String>, version: &str) {
+    level::show(metadata, version);
+}
+
+/// What the subject of a request to make a consumer says.
+#[derive(Clone, Copy, Debug)]
+struct Asked<'a> {
+    stream: &'a str,
+    consumer: Option<&'a str>,
+    filter: Option<&'a [u8]>,
+    /// The old form for consumers with a durable name.
+    durable: bool,
+}
+
+impl Home {
+    /// Consumers that push.
+    pub(crate) fn push_consumers(&self) -> usize {
+        self.pushing
+    }
+
+    /// A request about consumers. `None` when it is about something else.
+    pub(super) fn handle_consumer_request(
+        &mut self,
+        call: &Call<'_>,
+        request: &Request<'_>,
+        shop: &mut Shop<'_, '_>,
+    ) -> Option<Result<(), ApiError>> {
+        Some(match *call {
+            Call::ConsumerCreate { stream, consumer, filter } => {
+                let asked = Asked { stream, consumer, filter, durable: false };
+                self.create_consumer(&asked, request, shop)
+            }
+            Call::ConsumerDurableCreate { stream, consumer } => {
+                let consumer = Some(consumer);
+                let asked = Asked { stream, consumer, filter: None, durable: true };
+                self.create_consumer(&asked, request, shop)
+            }
+            Call::ConsumerNames { .. } => self.answer_consumer_names(request, shop),
+            Call::ConsumerList { .. } => self.answer_consumer_list(request, shop),
+            Call::ConsumerInfo { consumer, .. } => {
+                self.answer_consumer_info(consumer, request, shop)
+            }
+            Call::ConsumerDelete { consumer, .. } => {
+                self.answer_consumer_delete(consumer, request, shop)
+            }
+            Call::ConsumerPause { consumer, .. } => self.pause_consumer(consumer, request, shop),
+            Call::ConsumerUnpin { consumer, .. } => self.unpin_consumer(consumer, request, shop),
+            Call::ConsumerReset { consumer, .. } => self.reset_consumer(consumer, request, shop),
+            Call::ConsumerLeaderStepdown { .. }
+            | Call::ConsumerPeerRemove { .. }
+            | Call::ConsumerPeerEvacuate { .. } => Err(errors::CLUSTER_REQUIRED),
+            _ => return None,
+        })
+    }
+
+    fn slot_of(&self, consumer: &str) -> Result<u32, ApiError> {
+        self.by_name.get(consumer).copied().ok_or(errors::CONSUMER_NOT_FOUND)
+    }
+
+    /// What is wrong with the names in a request, in the server's order.
+    fn check_names(
+        &self,
+        asked: &Asked<'_>,
+        body: &CreateConsumerRequest,
+    ) -> Result<(), ApiError> {
+        let config = &body.config;
+        if body.stream_name != asked.stream {
+            return Err(errors::STREAM_MISMATCH);
+        }
+        if asked.durable {
+            if config.durable_name.is_empty() {
+                return Err(errors::CONSUMER_DURABLE_NAME_NOT_SET);
+            }
+            if Some(config.durable_name.as_str()) != asked.consumer {
+                return Err(errors::CONSUMER_DURABLE_NAME_NOT_MATCH_SUBJECT);
+            }
+        } else if asked.consumer.is_none() && !config.durable_name.is_empty() {
+            return Err(errors::CONSUMER_EPHEMERAL_WITH_DURABLE_NAME);
+        }
+        if !config.durable_name.is_empty()
+            && !config.name.is_empty()
+            && config.durable_name != config.name
+        {
+            return Err(errors::CONSUMER_CREATE_DURABLE_AND_NAME_MISMATCH);
+        }
+        let name = match asked.consumer {
+            Some(name) => name,
+            None if config.name.is_empty() => &config.durable_name,
+            None => &config.name,
+        };
+        if let Some(wanted) = asked.consumer
+            && !asked.durable
+        {
+            if !config.durable_name.is_empty() && wanted != config.durable_name {
+                return Err(errors::CONSUMER_DURABLE_NAME_NOT_MATCH_SUBJECT);
+            }
+            self.check_asked_filter(asked, config)?;
+        }
+        if !name.is_empty() {
+            if has_path_separator(name) {
+                return Err(errors::CONSUMER_NAME_CONTAINS_PATH_SEPARATORS);
+            }
+            if name.len() > NAME_MAX {
+                return Err(errors::CONSUMER_NAME_TOO_LONG.with(NAME_MAX));
+            }
+            if !is_valid_name(name) {
+                return Err(errors::CONSUMER_BAD_DURABLE_NAME);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_asked_filter(
+        &self,
+        asked: &Asked<'_>,
+        config: &ConsumerConfig,
+    ) -> Result<(), ApiError> {
+        let Some(filter) = asked.filter else {
+            return Ok(());
+        };
+        if config.filter_subjects.len() > 1 {
+            return Err(errors::CONSUMER_MULTIPLE_FILTERS_NOT_ALLOWED);
+        }
+        let own = match config.filter_subjects.first() {
+            Some(only) => only,
+            None => &config.filter_subject,
+        };
+        if own.as_bytes() == filter {
+            Ok(())
+        } else {
+            Err(errors::CONSUMER_CREATE_FILTER_SUBJECT_MISMATCH)
+        }
+    }
+
+    fn create_consumer(
+        &mut self,
+        asked: &Asked<'_>,
+        request: &Request<'_>,
+        shop: &mut Shop<'_, '_>,
+    ) -> Result<(), ApiError> {
+        let body: CreateConsumerRequest = shop.read(request)?;
+        self.check_names(asked, &body)?;
+        let CreateConsumerRequest { mut config, action, pedantic, .. } = body;
+        if let Some(name) = asked.consumer {
+            name.clone_into(&mut config.name);
+        }
+        let ceilings = ceilings_of(shop, request.account);
+        let stream = self.stream.config().clone();
+        level::strip(&mut config.metadata);
+        rules::set_defaults(&mut config, &stream, &ceilings, pedantic)?;
+        rules::check(&config, &stream, &ceilings)?;
+        let needed = level_of(&config).to_string();
+        config.metadata.insert("_nats.req.level".to_owned(), needed);
+        let known = self.by_name.get(config.name.as_str()).copied();
+        match known {
+            Some(slot) => self.change_consumer(slot, config, action, request, shop),
+            None if action == ConsumerAction::Update => Err(errors::CONSUMER_DOES_NOT_EXIST),
+            None => self.add_consumer(config, request, shop),
+        }
+    }
+
+    fn siblings(&self) -> impl Iterator<Item = &ConsumerConfig> {
+        self.consumers.iter().map(|(_, consumer)| &*consumer.config)
+    }
+
+    fn add_consumer(
+        &mut self,
+        config: ConsumerConfig,
+        request: &Request<'_>,
+        shop: &mut Shop<'_, '_>,
+    ) -> Result<(), ApiError> {
+        let stream = self.stream.config();
+        rules::check_siblings(&config, stream, self.siblings())?;
+        if self.consumers.len() as i64 >= self.consumers_max(shop) {
+            return Err(errors::MAXIMUM_CONSUMERS_LIMIT);
+        }
+        // A name that the server gives does not become part of the configuration.
+        let name = if config.name.is_empty() {
+            let id = shop.ids.next_id();
+            let letters = id.get(id.len() - GIVEN_NAME_LEN..).unwrap_or_default();
+            String::from_utf8_lossy(letters).into_owned()
+        } else {
+            config.name.clone()
+        };
+        let slot = self.put_consumer(&name, config, shop, |named, config, filter, cx| {
+            Some(Consumer::create(named, config, filter, cx))
+        });
+        let Some(slot) = slot else { return Err(errors::CONSUMER_NOT_FOUND) };
+        self.write_consumer(slot, shop);
+        self.with(slot, shop, |consumer, cx| consumer.advise_action(Action::Create, cx));
+        self.answer_made(slot, request, shop);
+        self.enqueue(slot);
+        Ok(())
+    }
+
+    /// Puts a consumer among the others; `make` gives it.
+    pub(crate) fn put_consumer(
+        &mut self,
+        name: &str,
+        config: ConsumerConfig,
+        shop: &mut Shop<'_, '_>,
+        make: impl FnOnce(
+            consumer::start::Named<'_>,
+            ConsumerConfig,
+            store::FilterId,
+            &mut consumer::Cx<'_, '_>,
+        ) -> Option<Consumer>,
+    ) -> Option<u32> {
+        let filters: Vec<Vec<u8>> =
+            rules::filters_of(&config).map(|filter| filter.as_bytes().to_vec()).collect();
+        let patterns: Vec<&[u8]> = filters.iter().map(Vec::as_slice).collect();
+        let filter = self.stream.store.add_filter(&patterns);
+        let stream = self.stream.name().to_owned();
+        let account = self.stream.id.account;
+        let named = consumer::start::Named { account, stream: &stream, name };
+        let mut settled = Vec::new();
+        let mut cx = consumer::Cx {
+            ctx: shop.ctx,
+            fx: shop.fx,
+            store: &mut self.stream.store,
+            cache: shop.cache,
+            removed: &self.stream.removed,
+            settled: &mut settled,
+            ids: shop.ids,
+            domain: &shop.settings.domain,
+        };
+        let Some(mut consumer) = make(named, config, filter, &mut cx) else {
+            self.stream.store.remove_filter(filter);
+            return None;
+        };
+        if self.stream.config().storage == Storage::Memory {
+            consumer.keep_nothing();
+        }
+        self.pushing += usize::from(consumer.settings.is_push());
+        let consumer_name = consumer.name.clone();
+        let slot = self.consumers.insert(Box::new(consumer)) as u32;
+        self.stream.set_consumer_filters(slot, &patterns);
+        self.by_name.insert(consumer_name, slot);
+        if let Some(account) = shop.settings.account(account) {
+            Usage::add(&account.usage.consumers, 1);
+        }
+        self.arm(slot);
+        Some(slot)
+    }
+
+    /// Most consumers the stream may have.
+    fn consumers_max(&self, shop: &Shop<'_, '_>) -> i64 {
+        let own = self.stream.config().max_consumers;
+        let account = shop.settings.limits(self.stream.id.account);
+        let account = account.map_or(-1, |limits| limits.consumers_max);
+        let default = shop.settings.consumers_default_max;
+        let most = match (own > 0, account > 0) {
+            (true, true) => own.min(account),
+            (true, false) => own,
+            (false, true) => account,
+            (false, false) if default > 0 => default,
+            (false, false) => -1,
+        };
+        if most > 0 { most } else { i64::MAX }
+    }
+
+    fn change_consumer(
+        &mut self,
+        slot: u32,
+        mut config: ConsumerConfig,
+        action: ConsumerAction,
+        request: &Request<'_>,
+        shop: &mut Shop<'_, '_>,
+    ) -> Result<(), ApiError> {
+        let Some(consumer) = self.consumers.get(slot as usize) else {
+            return Err(errors::CONSUMER_NOT_FOUND);
+        };
+        let same = without_levels(&consumer.config) == without_levels(&config);
+        if same {
+            self.answer_made(slot, request, shop);
+            return Ok(());
+        }
+        if action == ConsumerAction::Create {
+            return Err(errors::CONSUMER_ALREADY_EXISTS);
+        }
+        rules::check_update(&consumer.config, &config)?;
+        if consumer.config.deliver_subject != config.deliver_subject && consumer.is_active() {
+            return Err(errors::CONSUMER_NAME_EXIST);
+        }
+        let others = self.consumers.iter().filter(|(other, _)| *other != slot as usize);
+        let others = others.map(|(_, consumer)| &*consumer.config);
+        rules::check_siblings(&config, self.stream.config(), others)?;
+        config.pause_until = consumer.config.pause_until;
+        let old_filter = consumer.filter;
+        let filters: Vec<Vec<u8>> =
+            rules::filters_of(&config).map(|filter| filter.as_bytes().to_vec()).collect();
+        let patterns: Vec<&[u8]> = filters.iter().map(Vec::as_slice).collect();
+        let filter = self.stream.store.add_filter(&patterns);
+        self.stream.store.remove_filter(old_filter);
+        self.stream.set_consumer_filters(slot, &patterns);
+        self.with(slot, shop, |consumer, cx| consumer.reconfigure(config, filter, cx));
+        self.write_consumer(slot, shop);
+        self.answer_made(slot, request, shop);
+        self.enqueue(slot);
+        Ok(())
+    }
+
+    /// Writes a consumer's configuration among the stream's notes.
+    fn write_consumer(&mut self, slot: u32, _shop: &Shop<'_, '_>) {
+        let Some(consumer) = self.consumers.get(slot as usize) else { return };
+        if consumer.is_kept() {
+            let mut bytes = consumer.created_unix_ns.to_le_bytes().to_vec();
+            bytes.extend_from_slice(wire::json::to_go_string(&*consumer.config).as_bytes());
+            self.stream.store.put_note(&config_key(&consumer.name), &bytes);
+        }
+    }
+
+    fn consumer_info(&mut self, slot: u32, shop: &mut Shop<'_, '_>) -> Option<ConsumerInfo> {
+        self.with(slot, shop, |consumer, cx| consumer.info(cx))
+    }
+
+    fn answer_made(&mut self, slot: u32, request: &Request<'_>, shop: &mut Shop<'_, '_>) {
+        let Some(mut info) = self.consumer_info(slot, shop) else { return };
+        if let Some(config) = &mut info.config {
+            show_levels(&mut config.metadata, super::api_stream::VERSION);
+        }
+        shop.answer(request, ResponseType::ConsumerCreate, &info);
+    }
+
+    fn answer_consumer_info(
+        &mut self,
+        name: &str,
+        request: &Request<'_>,
+        shop: &mut Shop<'_, '_>,
+    ) -> Result<(), ApiError> {
+        expect_empty(request.body)?;
+        let slot = self.slot_of(name)?;
+        let Some(mut info) = self.consumer_info(slot, shop) else {
+            return Err(errors::CONSUMER_NOT_FOUND);
+        };
+        if let Some(config) = &mut info.config {
+            show_levels(&mut config.metadata, super::api_stream::VERSION);
+        }
+        shop.answer(request, ResponseType::ConsumerInfo, &info);
+        Ok(())
+    }
+
+    fn sorted_names(&self) -> Vec<Box<str>> {
+        let mut names: Vec<Box<str>> = self.by_name.keys().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn answer_consumer_names(
+        &mut self,
+        request: &Request<'_>,
+        shop: &mut Shop<'_, '_>,
+    ) -> Result<(), ApiError> {
+        let body: ConsumersRequest = shop.read(request)?;
+        let names = self.sorted_names();
+        let page = page_of(names.len(), body.offset, NAMES_PAGE);
+        let shown = names.iter().skip(page.offset as usize).take(NAMES_PAGE);
+        let consumers = shown.map(ToString::to_string).collect();
+        shop.answer(request, ResponseType::ConsumerNames, &ConsumerNames { page, consumers });
+        Ok(())
+    }
+
+    fn answer_consumer_list(
+        &mut self,
+        request: &Request<'_>,
+        shop: &mut Shop<'_, '_>,
+    ) -> Result<(), ApiError> {
+        let body: ConsumersRequest = shop.read(request)?;
+        let names = self.sorted_names();
+        let page = page_of(names.len(), body.offset, LIST_PAGE);
+        let mut consumers = Vec::new();
+        for name in names.iter().skip(page.offset as usize).take(LIST_PAGE) {
+            if let Ok(slot) = self.slot_of(name) {
+                consumers.extend(self.consumer_info(slot, shop));
+            }
+        }
+        let list = ConsumerList { page, consumers, ..ConsumerList::default() };
+        shop.answer(request, ResponseType::ConsumerList, &list);
+        Ok(())
+    }
+
+    fn answer_consumer_delete(
+        &mut self,
+        name: &str,
+        request: &Request<'_>,
+        shop: &mut Shop<'_, '_>,
+    ) -> Result<(), ApiError> {
+        expect_empty(request.body)?;
+        let slot = self.slot_of(name)?;
+        self.delete_consumer(slot, shop);
+        shop.answer(request, ResponseType::ConsumerDelete, &Success { success: true });
+        Ok(())
+    }
+
+    /// Deletes a consumer: its requests end, its state is forgotten, and the stream lets go of
+    /// what only it had kept.
+    pub(crate) fn delete_consumer(&mut self, slot: u32, shop: &mut Shop<'_, '_>) {
+        self.with(slot, shop, |consumer, cx| {
+            consumer.end_all_requests(cx, Ending::Deleted);
+            consumer.advise_action(Action::Delete, cx);
+        });
+        self.unlist(slot);
+        let Some(consumer) = self.consumers.try_remove(slot as usize) else { return };
+        self.by_name.remove(&consumer.name);
+        self.pushing -= usize::from(consumer.settings.is_push());
+        self.stream.store.remove_filter(consumer.filter);
+        if consumer.is_kept() {
+            self.stream.store.remove_note(&config_key(&consumer.name));
+            self.stream.store.remove_note(&state_key(&consumer.name));
+        }
+        self.stream.remove_consumer_filters(slot);
+        if let Some(account) = shop.settings.account(self.stream.id.account) {
+            Usage::add(&account.usage.consumers, -1);
+        }
+        self.release();
+    }
+
+    fn pause_consumer(
+        &mut self,
+        name: &str,
+        request: &Request<'_>,
+        shop: &mut Shop<'_, '_>,
+    ) -> Result<(), ApiError> {
+        let body: PauseRequest = shop.read(request)?;
+        let slot = self.slot_of(name)?;
+        let paused = self.with(slot, shop, |consumer, cx| consumer.pause(body.pause_until, cx));
+        self.write_consumer(slot, shop);
+        self.enqueue(slot);
+        let left_ns = body.pause_until.0.saturating_sub(shop.ctx.unix_ns);
+        let paused = paused.unwrap_or(false);
+        let answer = Paused {
+            paused,
+            pause_until: body.pause_until,
+            pause_remaining_ns: if paused { left_ns } else { 0 },
+        };
+        shop.answer(request, ResponseType::ConsumerPause, &answer);
+        Ok(())
+    }
+
+    fn unpin_consumer(
+        &mut self,
+        name: &str,
+        request: &Request<'_>,
+        shop: &mut Shop<'_, '_>,
+    ) -> Result<(), ApiError> {
+        let body: UnpinRequest = decode_body(request.body, wire::api::decode::Mode::Lax)?;
+        let slot = self.slot_of(name)?;
+        let Some(consumer) = self.consumers.get(slot as usize) else {
+            return Err(errors::CONSUMER_NOT_FOUND);
+        };
+        if !consumer.settings.groups.iter().any(|group| **group == *body.group) {
+            return Err(errors::CONSUMER_INVALID_PRIORITY_GROUP);
+        }
+        self.with(slot, shop, |consumer, cx| consumer.unpin(&body.group, Unpinned::Admin, cx));
+        self.enqueue(slot);
+        shop.answer(request, ResponseType::ConsumerUnpin, &Empty {});
+        Ok(())
+    }
+
+    fn reset_consumer(
+        &mut self,
+        name: &str,
+        request: &Request<'_>,
+        shop: &mut Shop<'_, '_>,
+    ) -> Result<(), ApiError> {
+        let body: ResetRequest = shop.read(request)?;
+        let slot = self.slot_of(name)?;
+        let Some(reset_seq) = self.with(slot, shop, |consumer, cx| consumer.reset(body.seq, cx))
+        else {
+            return Err(errors::CONSUMER_NOT_FOUND);
+        };
+        self.enqueue(slot);
+        let Some(mut info) = self.consumer_info(slot, shop) else { return Ok(()) };
+        if let Some(config) = &mut info.config {
+            show_levels(&mut config.metadata, super::api_stream::VERSION);
+        }
+        shop.answer(request, ResponseType::ConsumerReset, &ConsumerReset { info, reset_seq });
+        Ok(())
+    }
+}
+
+/// The part of a list that is answered.
+pub(super) fn page_of(total: usize, offset: i64, limit: usize) -> Page {
+    let offset = usize::try_from(offset.max(0)).unwrap_or(0).min(total);
+    Page { total: total as i64, offset: offset as i64, limit: limit as i64 }
+}
+
+/// Limits for consumers from outside their stream.
+fn ceilings_of(shop: &Shop<'_, '_>, account: u32) -> Ceilings {
+    let own = shop.settings.limits(account).map_or(0, |limits| limits.ack_pending_max);
+    let server = shop.settings.ack_pending_max;
+    Ceilings {
+        ack_pending_max: if own > 0 { own } else { server },
+        request_batch_max: shop.settings.request_batch_max,
+    }
+}
+
+impl Consumer {
+    /// Another configuration, which has been checked.
+    pub(super) fn reconfigure(
+        &mut self,
+        config: ConsumerConfig,
+        filter: store::FilterId,
+        cx: &mut consumer::Cx<'_, '_>,
+    ) {
+        self.settings = Settings::of(&config);
+        *self.config = config;
+        self.filter = filter;
+        self.handle_reconfigured(cx);
+    }
+}

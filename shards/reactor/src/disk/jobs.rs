@@ -1,0 +1,268 @@
+//! Operations on data from submission to completion: the parts of a commit, what short writes and
+//! reads leave over, and what decides success.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use store::disk::{AlignedBuffer, BLOCK_BYTES, DiskData, DiskError, Extent, FileId, Ticket};
+
+use super::to_disk_error;
+use crate::uring::{Landed, Lent, Ring};
+
+/// What is to be done with a file's data.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Commit { extents: Vec<Extent>, sync: bool },
+    Sync,
+    Read { offset: u64, len: usize },
+}
+
+impl Work {
+    /// Commits and flushes of one file run one after the other.
+    pub(crate) const fn is_ordered(&self) -> bool {
+        !matches!(self, Self::Read { .. })
+    }
+
+    /// Whether positions and lengths are what direct requests need.
+    fn is_aligned(&self) -> bool {
+        let fits = |offset: u64, len: usize| {
+            offset.is_multiple_of(BLOCK_BYTES as u64) && len.is_multiple_of(BLOCK_BYTES)
+        };
+        match self {
+            Self::Commit { extents, .. } => extents.iter().all(|e| fits(e.offset, e.bytes.len())),
+            Self::Sync => true,
+            Self::Read { offset, len } => fits(*offset, *len),
+        }
+    }
+}
+
+/// An operation on data that the kernel has.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) ticket: Ticket,
+    pub(crate) file: FileId,
+    pub(crate) since_ns: u64,
+    pub(crate) kind: Kind,
+    /// Bytes written or read.
+    pub(crate) bytes: u64,
+    /// Requests under way.
+    pending: u32,
+    /// A flush is asked for and has not been done behind everything that is written.
+    wants_flush: bool,
+    /// A flush is under way that does not count: a write has gone on after it.
+    flush_is_early: bool,
+    /// The flush under way is linked to the one write of the job.
+    is_linked: bool,
+    error: Option<DiskError>,
+    /// Flushes fail with this.
+    flush_error: Option<Errno>,
+    read: Option<AlignedBuffer>,
+}
+
+/// What a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Commit,
+    Sync,
+    Read,
+}
+
+impl Job {
+    pub(crate) fn new(ticket: Ticket, file: FileId, since_ns: u64, work: &Work) -> Self {
+        let (kind, wants_flush) = match work {
+            Work::Commit { sync, .. } => (Kind::Commit, *sync),
+            Work::Sync => (Kind::Sync, true),
+            Work::Read { .. } => (Kind::Read, false),
+        };
+        Self {
+            ticket,
+            file,
+            since_ns,
+            kind,
+            bytes: 0,
+            pending: 0,
+            wants_flush,
+            flush_is_early: false,
+            is_linked: false,
+            error: None,
+            flush_error: None,
+            read: None,
+        }
+    }
+
+    /// Makes the first requests.
+    ///
+    /// # Errors
+    /// When the ring does not take submissions.
+    pub(crate) fn start(
+        &mut self,
+        owner: u64,
+        fd: &Arc<OwnedFd>,
+        work: Work,
+        ring: &mut Ring,
+    ) -> io::Result<()> {
+        if !work.is_aligned() {
+            self.fail(Errno::INVAL);
+        }
+        if self.error.is_some() {
+            return Ok(());
+        }
+        match work {
+            Work::Commit { mut extents, .. } => {
+                if self.wants_flush
+                    && self.flush_error.is_none()
+                    && extents.len() == 1
+                    && let Some(Extent { offset, bytes }) = extents.pop()
+                {
+                    self.pending = 2;
+                    self.is_linked = true;
+                    return ring.write_and_sync(fd, Lent { bytes, offset, skip: 0 }, owner);
+                }
+                for Extent { offset, bytes } in extents {
+                    self.pending += 1;
+                    ring.write(fd, Lent { bytes, offset, skip: 0 }, owner)?;
+                }
+                self.flush_if_due(owner, fd, ring)
+            }
+            Work::Sync => self.flush_if_due(owner, fd, ring),
+            Work::Read { offset, len } => {
+                self.pending = 1;
+                let bytes = AlignedBuffer::new(len);
+                ring.read(fd, Lent { bytes, offset, skip: 0 }, owner)
+            }
+        }
+    }
+
+    /// Takes the end of one of its requests, and makes the next one where that is needed.
+    ///
+    /// # Errors
+    /// When the ring does not take submissions.
+    pub(crate) fn land(&mut self, landed: Landed, ring: &mut Ring) -> io::Result<()> {
+        self.pending = self.pending.saturating_sub(1);
+        let Landed { owner, file, bytes, offset, skip, result } = landed;
+        match bytes {
+            None => self.land_flush(result),
+            Some(bytes) if self.kind == Kind::Read => {
+                self.land_read(owner, &file, Lent { bytes, offset, skip }, result, ring)?;
+            }
+            Some(bytes) => {
+                self.land_write(owner, &file, Lent { bytes, offset, skip }, result, ring)?;
+            }
+        }
+        self.flush_if_due(owner, &file, ring)
+    }
+
+    fn land_flush(&mut self, result: i32) {
+        let is_early = std::mem::take(&mut self.flush_is_early);
+        self.is_linked = false;
+        match errno(result) {
+            None => self.wants_flush = is_early,
+            // A linked flush whose write did not succeed, or an interruption: tried again when
+            // everything is written, unless that fails.
+            Some(Errno::CANCELED | Errno::INTR | Errno::AGAIN) => {}
+            Some(error) => self.fail(error),
+        }
+    }
+
+    fn land_write(
+        &mut self,
+        owner: u64,
+        file: &Arc<OwnedFd>,
+        mut lent: Lent,
+        result: i32,
+        ring: &mut Ring,
+    ) -> io::Result<()> {
+        match errno(result) {
+            Some(Errno::INTR | Errno::AGAIN) => {}
+            Some(error) => {
+                self.fail(error);
+                return Ok(());
+            }
+            // Nothing written and no reason given: the request would never end.
+            None if result == 0 && lent.skip < lent.bytes.len() => {
+                self.fail(Errno::IO);
+                return Ok(());
+            }
+            None => {
+                lent.skip += result.unsigned_abs() as usize;
+                self.bytes += u64::from(result.unsigned_abs());
+            }
+        }
+        if lent.skip < lent.bytes.len() {
+            // Only a linked flush is under way beside a write. It has not seen the rest.
+            self.flush_is_early = self.is_linked;
+            self.pending += 1;
+            return ring.write(file, lent, owner);
+        }
+        Ok(())
+    }
+
+    fn land_read(
+        &mut self,
+        owner: u64,
+        file: &Arc<OwnedFd>,
+        mut lent: Lent,
+        result: i32,
+        ring: &mut Ring,
+    ) -> io::Result<()> {
+        let got = match errno(result) {
+            Some(Errno::INTR | Errno::AGAIN) => 0,
+            Some(error) => {
+                self.fail(error);
+                return Ok(());
+            }
+            None => result.unsigned_abs() as usize,
+        };
+        lent.skip += got;
+        let is_end = result == 0 || !got.is_multiple_of(BLOCK_BYTES);
+        if is_end || lent.skip >= lent.bytes.len() {
+            lent.bytes.truncate(lent.skip);
+            self.bytes = lent.skip as u64;
+            self.read = Some(lent.bytes);
+            return Ok(());
+        }
+        self.pending += 1;
+        ring.read(file, lent, owner)
+    }
+
+    /// Flushes when that is wanted and everything has been written.
+    fn flush_if_due(&mut self, owner: u64, fd: &Arc<OwnedFd>, ring: &mut Ring) -> io::Result<()> {
+        if self.pending > 0 || self.error.is_some() || !self.wants_flush {
+            return Ok(());
+        }
+        if let Some(error) = self.flush_error {
+            self.fail(error);
+            return Ok(());
+        }
+        self.pending = 1;
+        ring.sync(fd, owner)
+    }
+
+    /// Lets the flush fail, where there is one, for a test.
+    pub(crate) fn fail_flush(&mut self, error: Errno) {
+        self.flush_error = Some(error);
+    }
+
+    /// Lets the job fail; the first reason counts.
+    pub(crate) fn fail(&mut self, error: Errno) {
+        self.error.get_or_insert(to_disk_error(error));
+    }
+
+    /// The result, once nothing of the job is under way.
+    pub(crate) fn outcome(&mut self) -> Option<Result<DiskData, DiskError>> {
+        if self.pending > 0 {
+            return None;
+        }
+        Some(match (self.error, self.read.take()) {
+            (Some(error), _) => Err(error),
+            (None, Some(bytes)) => Ok(DiskData::Bytes(bytes)),
+            (None, None) => Ok(DiskData::None),
+        })
+    }
+}
+
+fn errno(result: i32) -> Option<Errno> {
+    (result < 0).then(|| Errno::from_raw_os_error(-result))
+}
