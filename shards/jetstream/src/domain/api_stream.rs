@@ -48,6 +48,7 @@ pub(super) fn room_of(stream: &Stream, shop: &Shop<'_, '_>) -> Room {
         is_server_full: used > u64::try_from(server).unwrap_or(u64::MAX),
         account_bytes: u64::try_from(most).ok().map(|most| most.saturating_sub(used)),
         payload_bytes_max: 0,
+        ..Room::default()
     }
 }
 

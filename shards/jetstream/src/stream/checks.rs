@@ -14,7 +14,7 @@ use super::draft::{Draft, Refusal, Rollup};
 use super::{Cx, Stream};
 
 /// Bytes of a header block at most.
-const HEADER_BYTES_MAX: usize = 65_535;
+pub(super) const HEADER_BYTES_MAX: usize = 65_535;
 
 type Verdict = Result<(), Refusal>;
 
@@ -213,14 +213,22 @@ impl Stream {
     }
 
     /// `Nats-Schedule-Next` and `Nats-Scheduler`, by which a client may end a schedule
-    fn check_scheduler(&mut self, draft: &Draft<'_>, cx: &mut Cx<'_, '_>) -> Verdict {
+    pub(super) fn check_scheduler(&mut self, draft: &Draft<'_>, cx: &mut Cx<'_, '_>) -> Verdict {
         if draft.is_sourced {
             return Ok(());
         }
+        if self.check_scheduler_form(draft)? {
+            self.check_is_schedule(draft.found.scheduler.unwrap_or_default(), cx)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the message ends a schedule, in the only form that is allowed.
+    pub(super) fn check_scheduler_form(&self, draft: &Draft<'_>) -> Result<bool, Refusal> {
         let invalid = || Err(errors::MESSAGE_SCHEDULES_SCHEDULER_INVALID.into());
         let (next, scheduler) = (draft.found.schedule_next, draft.found.scheduler);
         let Some(next) = next else {
-            return if scheduler.is_some() { invalid() } else { Ok(()) };
+            return if scheduler.is_some() { invalid() } else { Ok(false) };
         };
         let scheduler = scheduler.unwrap_or_default();
         if next != b"purge" || scheduler == draft.subject || !subject::is_valid_publish(scheduler) {
@@ -229,16 +237,7 @@ impl Stream {
         if !self.config.allow_msg_schedules {
             return Err(errors::MESSAGE_SCHEDULES_DISABLED.into());
         }
-        let Some(seq) = self.store.last_for(scheduler) else { return Ok(()) };
-        match self.store.get(seq, cx.cache, &mut cx.fx.disk) {
-            Read::Pending => Err(Refusal::Pending),
-            Read::Message(message)
-                if headers::get(message.headers, b"Nats-Schedule").is_none_or(<[u8]>::is_empty) =>
-            {
-                invalid()
-            }
-            _ => Ok(()),
-        }
+        Ok(true)
     }
 
     /// `Nats-Msg-Id`

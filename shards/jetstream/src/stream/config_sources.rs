@@ -1,6 +1,6 @@
 //! The rules for mirrors and sources in the configuration of a stream.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use wire::api::config::{ExternalStream, SourceConsumer, StreamConfig, StreamSource};
 use wire::api::errors::{self, ApiError};
@@ -144,8 +144,8 @@ pub(super) fn check_sources(
     if !config.sources.is_empty() && config.allow_msg_schedules {
         return Err(errors::SOURCE_WITH_MSG_SCHEDULES);
     }
-    let mut names = HashSet::new();
-    let mut consumers = HashSet::new();
+    let mut names = BTreeSet::new();
+    let mut consumers = BTreeSet::new();
     for source in &config.sources {
         if !is_valid_asset_name(&source.name) {
             return Err(errors::SOURCE_INVALID_STREAM_NAME);
@@ -229,7 +229,7 @@ pub(super) fn check_prefixes(prefixes: &Prefixes) -> Result<(), ApiError> {
 /// account.
 pub(super) fn check_cycles(config: &StreamConfig, catalog: &dyn Catalog) -> Result<(), ApiError> {
     let mut waiting = VecDeque::from([config]);
-    let mut visited = HashSet::new();
+    let mut visited = BTreeSet::new();
     while let Some(stream) = waiting.pop_front() {
         visited.insert(stream.name.as_str());
         for source in stream.sources.iter().filter(|source| source.external.is_none()) {

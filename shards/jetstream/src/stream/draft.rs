@@ -60,6 +60,15 @@ impl<'a> Draft<'a> {
         } else {
             PublishHeaders::parse(publish.headers)
         };
+        Self::with_found(publish, subject, found)
+    }
+
+    /// The draft of a publish whose headers have been read.
+    pub(super) const fn with_found(
+        publish: &Publish<'a>,
+        subject: &'a [u8],
+        found: PublishHeaders<'a>,
+    ) -> Self {
         Self {
             subject,
             block: publish.headers,

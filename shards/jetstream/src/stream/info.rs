@@ -92,7 +92,7 @@ impl Stream {
                 return Ok(page);
             }
             page.page.total = i64::try_from(total).unwrap_or(i64::MAX);
-            page.page.offset = request.offset.min(page.page.total);
+            page.page.offset = request.offset;
             page.page.limit = SUBJECTS_PAGE as i64;
             page.info.state.subjects = subjects;
         }

@@ -2,11 +2,12 @@
 
 use store::{AppendError, NewMessage};
 use wire::api::errors::{self, ApiError};
-use wire::api::publish::{PubAckExtra, Ttl, parse_ttl};
+use wire::api::publish::{PubAckExtra, PublishHeaders, Ttl, parse_ttl};
 use wire::headers;
 use wire::subject;
 
 use super::draft::{Draft, Refusal, Rollup};
+use super::level::REQUIRED_LEVEL_HEADER;
 use super::{Cx, Stream, UNDURABLE_BYTES_MAX, UNDURABLE_MESSAGES_MAX};
 use crate::effect::Outgoing;
 
@@ -65,7 +66,18 @@ impl Parked {
         }
     }
 
-    fn publish(&self) -> Publish<'_> {
+    /// As [`Self::new`], without the header by which a publish asks for an API level.
+    pub(super) fn without_level(publish: &Publish<'_>) -> Self {
+        let mut parked = Self::new(publish);
+        if headers::get(publish.headers, REQUIRED_LEVEL_HEADER).is_some() {
+            let mut block = publish.headers.to_vec();
+            headers::remove(&mut block, REQUIRED_LEVEL_HEADER);
+            parked.headers = block.into();
+        }
+        parked
+    }
+
+    pub(super) fn publish(&self) -> Publish<'_> {
         Publish {
             subject: &self.subject,
             reply: &self.reply,
@@ -75,7 +87,7 @@ impl Parked {
         }
     }
 
-    const fn bytes(&self) -> usize {
+    pub(super) const fn bytes(&self) -> usize {
         self.subject.len() + self.reply.len() + self.headers.len() + self.payload.len()
     }
 }
@@ -86,6 +98,8 @@ pub(super) struct Placed {
     pub(super) seq: u64,
     /// Nobody is interested: only the sequence was used up.
     pub(super) is_skipped: bool,
+    /// The newest message of the subject before, if republishing needs it.
+    pub(super) before: u64,
 }
 
 impl Stream {
@@ -129,9 +143,17 @@ impl Stream {
 
     /// `None` if a message must be read from the disk first.
     fn try_publish(&mut self, publish: &Publish<'_>, cx: &mut Cx<'_, '_>) -> Option<Ingest> {
+        let found = if publish.headers.is_empty() {
+            PublishHeaders::default()
+        } else {
+            PublishHeaders::parse(publish.headers)
+        };
+        if let Some(id) = found.batch_id {
+            return self.handle_atomic(id, &found, publish, cx);
+        }
         let mut renamed = Vec::new();
         let subject = self.rename(publish.subject, &mut renamed, cx);
-        let mut draft = Draft::new(publish, subject);
+        let mut draft = Draft::with_found(publish, subject, found);
         let placed = self.check_single(&mut draft, cx).and_then(|()| self.place(&mut draft, cx));
         match placed {
             Ok(placed) => {
@@ -178,20 +200,34 @@ impl Stream {
         draft: &mut Draft<'_>,
         cx: &mut Cx<'_, '_>,
     ) -> Result<Placed, Refusal> {
+        let placed = self.place_only(draft, cx)?;
+        self.settle(draft, &placed, cx);
+        Ok(placed)
+    }
+
+    /// Stores a checked message and nothing else. [`Self::settle`] must follow.
+    pub(super) fn place_only(
+        &mut self,
+        draft: &mut Draft<'_>,
+        cx: &Cx<'_, '_>,
+    ) -> Result<Placed, Refusal> {
         if cx.room.is_server_full {
             return Err(errors::INSUFFICIENT_RESOURCES.into());
         }
+        let stored_ns = cx.ctx.unix_ns;
         if self.lacks_interest(draft.subject) {
-            return Ok(self.skip(draft, cx));
+            let seq = self.store.last_seq().saturating_add(1);
+            self.store.skip_to(seq);
+            self.remember_id(draft.found.msg_id, seq, stored_ns);
+            return Ok(Placed { seq, is_skipped: true, before: 0 });
         }
         let cost = self.store.cost(draft.subject.len(), draft.block().len(), draft.payload().len());
         if cx.room.account_bytes.is_some_and(|room| cost > room) {
             return Err(errors::ACCOUNT_RESOURCES_EXCEEDED.into());
         }
-        let stored_ns = cx.ctx.unix_ns;
         let expires_ns = self.settle_ttl(draft, stored_ns)?;
         self.check_limits(draft, cost)?;
-        let last = self.republish.as_ref().and_then(|_| self.store.last_for(draft.subject));
+        let before = self.republish.as_ref().and_then(|_| self.store.last_for(draft.subject));
         let seq = self
             .store
             .append(&NewMessage {
@@ -203,20 +239,20 @@ impl Stream {
                 has_msg_id: draft.found.msg_id.is_some(),
             })
             .map_err(|error| Refusal::Error(append_error(error)))?;
-        self.note_stored(draft, seq, stored_ns, cost);
-        self.apply_rollup(draft, seq);
-        self.enforce_limits_for(draft.subject);
-        self.send_republish(draft, seq, stored_ns, last.unwrap_or(0), cx);
-        Ok(Placed { seq, is_skipped: false })
+        self.remember_id(draft.found.msg_id, seq, stored_ns);
+        if self.store.durable_seq() < seq {
+            self.acks.count(seq, usize::try_from(cost).unwrap_or(usize::MAX));
+        }
+        Ok(Placed { seq, is_skipped: false, before: before.unwrap_or(0) })
     }
 
-    /// Uses up a sequence for a message that nobody is interested in.
-    fn skip(&mut self, draft: &Draft<'_>, cx: &Cx<'_, '_>) -> Placed {
-        let seq = self.store.last_seq().saturating_add(1);
-        self.store.skip_to(seq);
-        self.remember_id(draft.found.msg_id, seq, cx.ctx.unix_ns);
-        self.apply_rollup(draft, seq);
-        Placed { seq, is_skipped: true }
+    /// What follows from a stored message: it takes the place of others, and goes out again.
+    pub(super) fn settle(&mut self, draft: &Draft<'_>, placed: &Placed, cx: &mut Cx<'_, '_>) {
+        self.apply_rollup(draft, placed.seq);
+        if !placed.is_skipped {
+            self.enforce_limits_for(draft.subject);
+            self.send_republish(draft, placed, cx);
+        }
     }
 
     /// When the message goes by itself. A life shorter than that of delete markers is made
@@ -240,14 +276,6 @@ impl Stream {
             headers::set(draft.block_mut(), b"Nats-TTL", seconds.to_string().as_bytes());
         }
         Ok(Some(stored_ns.saturating_add(seconds.saturating_mul(SECOND_NS))))
-    }
-
-    /// What a stored message changes beside the messages.
-    fn note_stored(&mut self, draft: &Draft<'_>, seq: u64, stored_ns: i64, cost: u64) {
-        self.remember_id(draft.found.msg_id, seq, stored_ns);
-        if self.store.durable_seq() < seq {
-            self.acks.count(seq, usize::try_from(cost).unwrap_or(usize::MAX));
-        }
     }
 
     fn remember_id(&mut self, id: Option<&[u8]>, seq: u64, stored_ns: i64) {
@@ -277,15 +305,9 @@ impl Stream {
     }
 
     /// Publishes a stored message again, under its other subject.
-    fn send_republish(
-        &mut self,
-        draft: &Draft<'_>,
-        seq: u64,
-        stored_ns: i64,
-        last: u64,
-        cx: &mut Cx<'_, '_>,
-    ) {
+    fn send_republish(&mut self, draft: &Draft<'_>, placed: &Placed, cx: &mut Cx<'_, '_>) {
         let Some(transform) = &self.republish else { return };
+        let (seq, stored_ns) = (placed.seq, cx.ctx.unix_ns);
         let mut to = Vec::new();
         if !transform.apply(draft.subject, &mut to, mixed(seq, cx.ctx.mono_ns))
             || !subject::is_valid_publish(&to)
@@ -297,7 +319,7 @@ impl Stream {
         block.clear();
         super::answer::push_open_block(&mut block, draft.block());
         super::answer::push_facts(&mut block, &self.config.name, draft.subject, seq, stored_ns);
-        super::answer::push_number(&mut block, "Nats-Last-Sequence", last);
+        super::answer::push_number(&mut block, "Nats-Last-Sequence", placed.before);
         if is_bare {
             super::answer::push_number(&mut block, "Nats-Msg-Size", draft.payload().len() as u64);
         }

@@ -10,6 +10,7 @@
 
 mod acks;
 mod answer;
+pub mod batch;
 mod checks;
 pub mod config;
 mod config_sources;
@@ -30,6 +31,7 @@ mod reads;
 #[cfg(test)]
 mod replay_tests;
 mod retention;
+mod staged;
 
 use std::collections::VecDeque;
 
@@ -57,6 +59,10 @@ pub struct Room {
     pub is_server_full: bool,
     /// Bytes that the account may still store; `None` is no limit.
     pub account_bytes: Option<u64>,
+    /// Atomic batches that may still begin on the server; `None` is no limit.
+    pub atomic_batches: Option<usize>,
+    /// Fast-ingest batches that may still begin on the server; `None` is no limit.
+    pub fast_batches: Option<usize>,
     /// Bytes of headers and payload at most; 0 is no limit.
     pub payload_bytes_max: usize,
 }
@@ -117,6 +123,9 @@ pub struct Stream {
     /// Publishes behind one that waits for the disk.
     parked: VecDeque<ingest::Parked>,
     parked_bytes: usize,
+    atomic: batch::AtomicBatches,
+    /// How many batches there may be.
+    pub batch_limits: batch::BatchLimits,
     /// Requests for messages that are not done.
     reads: VecDeque<reads::ReadJob>,
     /// Filters of the consumers, for interest retention.
@@ -149,6 +158,8 @@ impl Stream {
             acks: acks::AckQueue::default(),
             parked: VecDeque::new(),
             parked_bytes: 0,
+            atomic: batch::AtomicBatches::default(),
+            batch_limits: batch::BatchLimits::default(),
             reads: VecDeque::new(),
             interest: retention::InterestTable::default(),
             recovered_to: 0,
