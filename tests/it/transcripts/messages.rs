@@ -138,7 +138,8 @@ impl Mail {
             }
         }
         let all = self.queues.drain().flat_map(|(_, queue)| queue);
-        Ok(all.map(|message| message.text(false)).collect())
+        let brief = |message: Message| message.text(false).chars().take(200).collect();
+        Ok(all.take(10).map(brief).collect())
     }
 }
 

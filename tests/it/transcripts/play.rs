@@ -195,7 +195,9 @@ impl Stage {
             }
             Err(error) => return Err(format!("wanted {wanted:?}, but {error}")),
         };
-        self.keep("reply", &message.reply);
+        if !message.reply.is_empty() {
+            self.keep("reply", &message.reply);
+        }
         let fits = message.matches(wanted, &self.actor(name)?.known, exact);
         match fits {
             Ok(Some(captures)) => {

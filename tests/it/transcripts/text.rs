@@ -117,7 +117,7 @@ pub(crate) fn escaped(bytes: &[u8]) -> String {
     out
 }
 
-/// The text with placeholders for the times of now and for nanoseconds.
+/// The text with placeholders for the times of now, for nanoseconds and for drawn identifiers.
 pub(crate) fn masked(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -125,15 +125,19 @@ pub(crate) fn masked(text: &str) -> String {
         let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         let time = rest.find(|c: char| !c.is_ascii_digit() && !"-:.TZ".contains(c));
         let time = &rest[..time.unwrap_or(rest.len())];
-        let taken = if Kind::Time.allows(time.as_bytes()) && is_now(time) {
+        let word = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
+        let taken = if word == 22 && digits < 22 {
+            out.push_str("${id}");
+            word
+        } else if Kind::Time.allows(time.as_bytes()) && is_now(time) {
             out.push_str("${time}");
             time.len()
         } else if digits == 19 {
             out.push_str("${num}");
             digits
-        } else if digits > 0 {
-            out.push_str(&rest[..digits]);
-            digits
+        } else if word > 0 {
+            out.push_str(&rest[..word]);
+            word
         } else {
             out.push(first);
             first.len_utf8()
