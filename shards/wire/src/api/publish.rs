@@ -347,8 +347,9 @@ mod tests {
         push_pub_error(&mut out, "S", &super::super::errors::STREAM_WRONG_LAST_SEQUENCE.with(4));
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "{\"error\":{\"code\":400,\"err_code\":10071,\"description\":\"wrong last sequence: 4\"},\
-             \"stream\":\"S\",\"seq\":0}"
+            r#"{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 4"},"#
+                .to_owned()
+                + r#""stream":"S","seq":0}"#
         );
     }
 }
