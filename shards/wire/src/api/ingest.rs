@@ -37,7 +37,8 @@ pub enum Operation {
 /// What the reply subject of a message says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ingest<'a> {
-    /// The subject up to the id, to which answers are published once per batch.
+    /// The subject up to the id. Answers do not go there but to the whole reply subject of the
+    /// message that causes them.
     pub prefix: &'a [u8],
     /// The batch.
     pub id: &'a [u8],
