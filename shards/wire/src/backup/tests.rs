@@ -461,10 +461,12 @@ proptest! {
         bits in 1_u8..=255,
         piece in 1_usize..500,
     ) {
-        let short = [Stored::new(3, "ORD.a", "NATS/1.0\r\n\r\n", b"x"), Stored::new(5, "ORD.b", "", b"")];
+        let header = "NATS/1.0\r\n\r\n";
+        let short =
+            [Stored::new(3, "ORD.a", header, b"x"), Stored::new(5, "ORD.b", "", b"")];
         let consumers = [consumer("C")];
-        let archive =
-            if is_first { first_format(&short, &consumers) } else { second_format(&short, &consumers) };
+        let write = if is_first { first_format } else { second_format };
+        let archive = write(&short, &consumers);
         let mut data = decompressed(&archive);
         let at = at.index(data.len());
         data[at] ^= bits;

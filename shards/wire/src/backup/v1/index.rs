@@ -381,7 +381,8 @@ mod tests {
             let block = [vec![BLOCK_MAGIC, version, 2, 1, 1, 0, 5, 0, 3], body.clone()].concat();
             let body = [vec![MAGIC, version, 1, 1, 1, 0, 5, 0, 0], body].concat();
             let bytes = [&body[..], &key().sum(&[&body])[..]].concat();
-            let found = [Index::parse(bytes, &key()).ok(), Index::parse_block(block).ok().flatten()];
+            let of_block = Index::parse_block(block).ok().flatten();
+            let found = [Index::parse(bytes, &key()).ok(), of_block];
             for mut index in found.into_iter().flatten() {
                 for _ in 0..10_000 {
                     match index.next_deleted() {
