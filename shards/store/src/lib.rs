@@ -2,3 +2,4 @@
 //! in a log of segments. Pure: it asks a disk driver for what it needs.
 
 pub mod disk;
+pub mod log;
