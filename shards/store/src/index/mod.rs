@@ -11,6 +11,7 @@ mod bits;
 pub(crate) mod chunk;
 mod expiry;
 pub(crate) mod filters;
+pub(crate) mod image;
 mod queries;
 pub(crate) mod sequences;
 pub(crate) mod subjects;
@@ -135,6 +136,16 @@ impl Index {
         if self.seqs.len() == 0 {
             self.first_seq = seq.saturating_add(1);
         }
+    }
+
+    /// When the last message was stored, which is gone.
+    pub(crate) const fn set_last_ts(&mut self, ts_ns: i64) {
+        self.last_ts_ns = Some(ts_ns);
+    }
+
+    /// A message lies elsewhere from now on.
+    pub(crate) fn set_location(&mut self, seq: u64, location: u64) {
+        self.seqs.relocate(seq, seq, |_, _| location);
     }
 
     /// Takes a message out: its entry and its cost in `bytes`.
