@@ -173,8 +173,8 @@ impl Recovery for Follower {
             Record::Delete { ranges, .. } => self.remove(place, ranges.iter()),
             Record::Purge { below_seq } => {
                 let last = below_seq.saturating_sub(1);
-                self.index.skip_to(last);
                 self.remove(place, std::iter::once((0, last)));
+                self.index.purged_to(last);
             }
             Record::Skip { last_seq, .. } | Record::End { last_seq } => {
                 self.index.skip_to(*last_seq);

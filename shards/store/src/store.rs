@@ -270,8 +270,10 @@ impl Store {
             let to = match below_seq {
                 Some(below) => below.checked_sub(1),
                 None if keep == 0 => Some(self.index.last_seq()),
-                None if keep >= seqs.len() => None,
-                None => self.index.last_seq().checked_sub(keep),
+                None => {
+                    let first_kept = seqs.len().checked_sub(keep).filter(|&gone| gone > 0);
+                    first_kept.and_then(|gone| seqs.select(gone)).map(|first| first - 1)
+                }
             };
             return to.map_or(0, |to| self.remove_up_to(to));
         };

@@ -148,6 +148,14 @@ impl Index {
         self.seqs.relocate(seq, seq, |_, _| location);
     }
 
+    /// Everything up to `seq` was purged: an empty stream says so.
+    pub(crate) fn purged_to(&mut self, seq: u64) {
+        self.skip_to(seq);
+        if self.seqs.len() == 0 {
+            self.first_seq = self.last_seq.saturating_add(1);
+        }
+    }
+
     /// Takes a message out: its entry and its cost in `bytes`.
     pub(crate) fn remove(&mut self, seq: u64) -> Option<(Entry, u64)> {
         let entry = self.seqs.entry(seq)?;

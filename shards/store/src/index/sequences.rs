@@ -271,6 +271,30 @@ impl Sequences {
         count
     }
 
+    /// The message that has `rank` others before it.
+    pub(crate) fn select(&self, mut rank: u64) -> Option<u64> {
+        for group in &self.groups {
+            if rank >= u64::from(group.live) {
+                rank -= u64::from(group.live);
+                continue;
+            }
+            for (at, chunk) in group.chunks.iter().enumerate() {
+                let Some(chunk) = chunk else { continue };
+                let live = u64::from(chunk.live().len());
+                if rank >= live {
+                    rank -= live;
+                    continue;
+                }
+                return chunk
+                    .live()
+                    .iter()
+                    .nth(rank as usize)
+                    .map(|here| join(group.key, at, here));
+            }
+        }
+        None
+    }
+
     /// Calls `f` with every message from `from` on, and its subject, until it says to stop.
     pub(crate) fn scan(&self, from: u64, mut f: impl FnMut(u64, u32) -> ControlFlow<()>) {
         let mut next = self.next(from);

@@ -76,7 +76,7 @@ impl Pair {
         }
     }
 
-    fn place(&self, at: f64) -> u64 {
+    pub(super) fn place(&self, at: f64) -> u64 {
         let first = self.model.messages.keys().next().copied().unwrap_or(0);
         let gaps = self.model.messages.len() as f64 * at;
         let found = self.model.messages.keys().nth(gaps as usize).copied();
