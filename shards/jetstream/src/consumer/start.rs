@@ -96,12 +96,7 @@ impl Consumer {
         }
     }
 
-    fn blank(
-        named: Named<'_>,
-        config: ConsumerConfig,
-        filter: FilterId,
-        cx: &Cx<'_, '_>,
-    ) -> Self {
+    fn blank(named: Named<'_>, config: ConsumerConfig, filter: FilterId, cx: &Cx<'_, '_>) -> Self {
         let settings = Settings::of(&config);
         let mut consumer = Self {
             account: named.account,

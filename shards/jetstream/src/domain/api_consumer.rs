@@ -112,11 +112,7 @@ impl Home {
     }
 
     /// What is wrong with the names in a request, in the server's order.
-    fn check_names(
-        &self,
-        asked: &Asked<'_>,
-        body: &CreateConsumerRequest,
-    ) -> Result<(), ApiError> {
+    fn check_names(&self, asked: &Asked<'_>, body: &CreateConsumerRequest) -> Result<(), ApiError> {
         let config = &body.config;
         if body.stream_name != asked.stream {
             return Err(errors::STREAM_MISMATCH);

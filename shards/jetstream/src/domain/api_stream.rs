@@ -1,7 +1,7 @@
 //! Requests about one stream at its home shard, and what shard 0 lets it do.
 
 use wire::api::ack::{parse_ack_subject, parse_flow_control_subject};
-use wire::api::advisory::{StreamActed, encode_event, Event};
+use wire::api::advisory::{Event, StreamActed, encode_event};
 use wire::api::config::StreamConfig;
 use wire::api::decode::decode_document;
 use wire::api::errors::{self, ApiError};

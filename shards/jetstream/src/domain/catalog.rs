@@ -36,10 +36,7 @@ impl AccountStreams {
                     .iter()
                     .any(|own| subject::overlaps(own.as_bytes(), subject.as_bytes()))
         };
-        self.streams
-            .iter()
-            .filter(move |(_, config)| wanted(config))
-            .map(|(name, _)| name.as_str())
+        self.streams.iter().filter(move |(_, config)| wanted(config)).map(|(name, _)| name.as_str())
     }
 }
 

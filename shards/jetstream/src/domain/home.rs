@@ -375,8 +375,7 @@ impl Home {
                 bytes: CONSUMER_BUDGET.bytes.min(left.bytes),
             };
             let given = budget;
-            let progress =
-                self.with(slot, shop, |consumer, cx| consumer.deliver(cx, &mut budget));
+            let progress = self.with(slot, shop, |consumer, cx| consumer.deliver(cx, &mut budget));
             left.messages = left.messages.saturating_sub(given.messages - budget.messages);
             left.bytes = left.bytes.saturating_sub(given.bytes - budget.bytes);
             match progress {

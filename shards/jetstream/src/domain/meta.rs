@@ -23,7 +23,7 @@ use super::{JetStream, Shop};
 use crate::context::Context;
 use crate::effect::Effects;
 use crate::settings::Usage;
-use crate::stream::config::{Creation, ConfigLimits, check_create, check_create_request};
+use crate::stream::config::{ConfigLimits, Creation, check_create, check_create_request};
 use crate::stream::config_update::check_update_request;
 
 /// A list that waits for what other shards tell.
@@ -201,8 +201,7 @@ impl JetStream {
         let body: StreamConfigRequest = shop.read(request)?;
         let limits = limits_of(&shop, request.account, body.config.storage);
         let streams = meta.catalog.account(request.account);
-        let config =
-            check_update_request(name, &body.config, body.pedantic, &limits, streams)?;
+        let config = check_update_request(name, &body.config, body.pedantic, &limits, streams)?;
         let present = crate::stream::config::Catalog::config(streams, name);
         let Some(present) = present else { return Err(errors::STREAM_NOT_FOUND) };
         check_reservation(&shop, request.account, streams.len(), &config, Some(present))?;
@@ -328,11 +327,8 @@ impl JetStream {
         let streams = meta.catalog.account(request.account);
         let names: Vec<&str> = streams.names(&body.subject).collect();
         let offset = usize::try_from(body.offset.max(0)).unwrap_or(0).min(names.len());
-        let page = Page {
-            total: names.len() as i64,
-            offset: offset as i64,
-            limit: LIST_PAGE as i64,
-        };
+        let page =
+            Page { total: names.len() as i64, offset: offset as i64, limit: LIST_PAGE as i64 };
         let mut asked: Vec<Vec<u8>> = vec![Vec::new(); usize::from(shop.shards)];
         for name in names.iter().skip(offset).take(LIST_PAGE) {
             let home = usize::from(shop.home_of(request.account, name));
@@ -344,8 +340,7 @@ impl JetStream {
         meta.last_question += 1;
         let id = meta.last_question;
         let missing = asked.iter().filter(|list| !list.is_empty()).count();
-        let question =
-            Question { request: Parked::of(request), page, infos: Vec::new(), missing };
+        let question = Question { request: Parked::of(request), page, infos: Vec::new(), missing };
         meta.questions.insert(id, question);
         if missing == 0 {
             self.close_question(id, ctx, fx);
@@ -363,13 +358,7 @@ impl JetStream {
     }
 
     /// A shard tells about its streams.
-    pub(super) fn note_told(
-        &mut self,
-        id: u64,
-        infos: &[u8],
-        ctx: &Context<'_>,
-        fx: &mut Effects,
-    ) {
+    pub(super) fn note_told(&mut self, id: u64, infos: &[u8], ctx: &Context<'_>, fx: &mut Effects) {
         let question = self.meta.as_mut().and_then(|meta| meta.questions.get_mut(&id));
         let Some(question) = question else { return };
         for line in infos.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -401,14 +390,10 @@ impl Shop<'_, '_> {
 
     fn answer_names(&mut self, meta: &Meta, request: &Request<'_>) -> Result<(), ApiError> {
         let body: StreamNamesRequest = self.read(request)?;
-        let names: Vec<&str> =
-            meta.catalog.account(request.account).names(&body.subject).collect();
+        let names: Vec<&str> = meta.catalog.account(request.account).names(&body.subject).collect();
         let offset = usize::try_from(body.offset.max(0)).unwrap_or(0).min(names.len());
-        let page = Page {
-            total: names.len() as i64,
-            offset: offset as i64,
-            limit: NAMES_PAGE as i64,
-        };
+        let page =
+            Page { total: names.len() as i64, offset: offset as i64, limit: NAMES_PAGE as i64 };
         let shown = names.iter().skip(offset).take(NAMES_PAGE).map(|name| (*name).to_owned());
         let streams = Some(shown.collect::<Vec<_>>()).filter(|names| !names.is_empty());
         self.answer(request, ResponseType::StreamNames, &StreamNames { page, streams });

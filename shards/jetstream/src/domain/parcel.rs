@@ -208,11 +208,9 @@ pub fn decode(bytes: &[u8]) -> Option<Parcel<'_>> {
         PRESENT => Parcel::Present { account: pieces.number()?, config: pieces.piece()? },
         ABSENT => Parcel::Absent { account: pieces.number()?, stream: pieces.piece()? },
         RECOVERED => Parcel::Recovered,
-        ASK => Parcel::Ask {
-            id: pieces.long()?,
-            account: pieces.number()?,
-            streams: pieces.piece()?,
-        },
+        ASK => {
+            Parcel::Ask { id: pieces.long()?, account: pieces.number()?, streams: pieces.piece()? }
+        }
         TELL => Parcel::Tell { id: pieces.long()?, infos: pieces.piece()? },
         _ => return None,
     })

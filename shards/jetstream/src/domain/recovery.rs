@@ -5,9 +5,9 @@ use store::{MemoryOptions, Store};
 use wire::api::config::StreamConfig;
 use wire::api::policy::Storage;
 
+use super::JetStream;
 use super::home::Home;
 use super::parcel::Parcel;
-use super::JetStream;
 use crate::context::Context;
 use crate::effect::Effects;
 use crate::settings::{Settings, Usage};
