@@ -377,6 +377,16 @@ impl Stream {
         }
     }
 
+    /// Forgets batches that are no longer allowed.
+    pub(super) fn drop_batches(&mut self) {
+        if !self.config.allow_atomic {
+            self.atomic = AtomicBatches::default();
+        }
+        if !self.config.allow_batched {
+            self.fast = super::fast::FastBatches::default();
+        }
+    }
+
     fn tell_abandoned(&self, id: &[u8], reason: AbandonReason, cx: &mut Cx<'_, '_>) {
         let event = BatchAbandoned {
             account: String::new(),

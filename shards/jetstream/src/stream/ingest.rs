@@ -143,12 +143,15 @@ impl Stream {
 
     /// `None` if a message must be read from the disk first.
     fn try_publish(&mut self, publish: &Publish<'_>, cx: &mut Cx<'_, '_>) -> Option<Ingest> {
+        if super::fast::is_fast(publish.reply) && !publish.is_sourced {
+            return self.handle_fast(publish, cx);
+        }
         let found = if publish.headers.is_empty() {
             PublishHeaders::default()
         } else {
             PublishHeaders::parse(publish.headers)
         };
-        if let Some(id) = found.batch_id {
+        if let Some(id) = found.batch_id.filter(|_| !publish.is_sourced) {
             return self.handle_atomic(id, &found, publish, cx);
         }
         let mut renamed = Vec::new();
@@ -250,6 +253,7 @@ impl Stream {
     pub(super) fn settle(&mut self, draft: &Draft<'_>, placed: &Placed, cx: &mut Cx<'_, '_>) {
         self.apply_rollup(draft, placed.seq);
         if !placed.is_skipped {
+            self.note_schedule(draft, placed.seq, cx);
             self.enforce_limits_for(draft.subject);
             self.send_republish(draft, placed, cx);
         }

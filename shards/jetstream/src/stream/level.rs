@@ -71,10 +71,10 @@ pub fn is_supported(metadata: &BTreeMap<String, String>) -> bool {
 pub fn is_too_high(block: &[u8]) -> bool {
     match headers::get(block, REQUIRED_LEVEL_HEADER) {
         None | Some(b"") => false,
-        Some(level) => !std::str::from_utf8(level)
+        Some(level) => std::str::from_utf8(level)
             .ok()
             .and_then(|level| level.parse::<i64>().ok())
-            .is_some_and(|level| level <= API_LEVEL),
+            .is_none_or(|level| level > API_LEVEL),
     }
 }
 

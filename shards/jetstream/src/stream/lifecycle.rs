@@ -11,6 +11,8 @@ impl Stream {
     pub fn handle_update(&mut self, config: StreamConfig, cx: &mut Cx<'_, '_>) {
         let _ = &cx;
         self.set_config(config);
+        self.age_cursor = 0;
+        self.drop_batches();
         self.enforce_all_limits();
     }
 

@@ -20,6 +20,7 @@ pub mod config_update;
 pub mod counter;
 pub mod dedup;
 mod draft;
+mod fast;
 pub mod index_name;
 pub mod info;
 mod ingest;
@@ -31,7 +32,11 @@ mod reads;
 #[cfg(test)]
 mod replay_tests;
 mod retention;
+pub mod schedule;
 mod staged;
+mod timers;
+#[cfg(test)]
+mod timers_tests;
 
 use std::collections::VecDeque;
 
@@ -124,6 +129,12 @@ pub struct Stream {
     parked: VecDeque<ingest::Parked>,
     parked_bytes: usize,
     atomic: batch::AtomicBatches,
+    fast: fast::FastBatches,
+    schedules: schedule::Schedules,
+    /// Messages whose life has ended, and that are not out yet.
+    overdue: VecDeque<u64>,
+    /// What is due waits for the disk.
+    is_reading: bool,
     /// How many batches there may be.
     pub batch_limits: batch::BatchLimits,
     /// Requests for messages that are not done.
@@ -159,6 +170,10 @@ impl Stream {
             parked: VecDeque::new(),
             parked_bytes: 0,
             atomic: batch::AtomicBatches::default(),
+            fast: fast::FastBatches::default(),
+            schedules: schedule::Schedules::default(),
+            overdue: VecDeque::new(),
+            is_reading: false,
             batch_limits: batch::BatchLimits::default(),
             reads: VecDeque::new(),
             interest: retention::InterestTable::default(),

@@ -75,17 +75,22 @@ fn status(reply: &[u8], account: u32, line: &str, fx: &mut Effects) {
 
 /// Whether a direct request asks for what does not go together.
 fn has_conflict(request: &MsgGetRequest) -> bool {
+    let has_seq = request.seq > 0;
+    let has_time = request.start_time.is_some();
     let has_last = !request.last_by_subj.is_empty();
     let has_next = !request.next_by_subj.is_empty();
     let has_multi = !request.multi_last.is_empty();
-    (request.seq > 0 && has_last)
-        || (request.seq > 0 && request.start_time.is_some())
-        || (request.start_time.is_some() && has_last)
-        || (has_last && has_next)
-        || (has_last && request.batch > 0)
-        || (has_last && has_multi)
-        || (has_next && has_multi)
-        || (request.up_to_seq > 0 && request.up_to_time.is_some())
+    [
+        (has_seq, has_last),
+        (has_seq, has_time),
+        (has_time, has_last),
+        (has_last, has_next),
+        (has_last, request.batch > 0),
+        (has_last, has_multi),
+        (has_next, has_multi),
+        (request.up_to_seq > 0, request.up_to_time.is_some()),
+    ]
+    .contains(&(true, true))
 }
 
 fn selects_nothing(request: &MsgGetRequest) -> bool {
