@@ -124,6 +124,51 @@ fn string_len(json: &str) -> Option<usize> {
     None
 }
 
+/// The members of an object in the order they stand, each value as its own text.
+pub(crate) fn members(json: &str) -> Option<Vec<(String, String)>> {
+    let tokens = tokens(json)?;
+    let mut rest = tokens.strip_prefix(&[Token::Mark('{')])?;
+    let mut found = Vec::new();
+    while let [Token::Text(key), Token::Mark(':'), after @ ..] = rest {
+        let len = value_len(after);
+        found.push((key.clone(), text_of(&after[..len])?));
+        rest = &after[len..];
+        rest = rest.strip_prefix(&[Token::Mark(',')]).unwrap_or(rest);
+    }
+    (rest == [Token::Mark('}')]).then_some(found)
+}
+
+/// The keys of an object in the order they stand.
+pub(crate) fn keys(json: &str) -> Option<Vec<String>> {
+    Some(members(json)?.into_iter().map(|(key, _)| key).collect())
+}
+
+/// The items of a list, each as its own text.
+pub(crate) fn items(json: &str) -> Option<Vec<String>> {
+    let tokens = tokens(json)?;
+    let mut rest = tokens.strip_prefix(&[Token::Mark('[')])?;
+    let mut found = Vec::new();
+    while rest.len() > 1 {
+        let len = value_len(rest);
+        found.push(text_of(&rest[..len])?);
+        rest = &rest[len..];
+        rest = rest.strip_prefix(&[Token::Mark(',')]).unwrap_or(rest);
+    }
+    (rest == [Token::Mark(']')]).then_some(found)
+}
+
+fn text_of(tokens: &[Token]) -> Option<String> {
+    let mut out = String::new();
+    for token in tokens {
+        match token {
+            Token::Mark(mark) => out.push(*mark),
+            Token::Bare(bare) => out.push_str(bare),
+            Token::Text(text) => out.push_str(&serde_json::to_string(text).ok()?),
+        }
+    }
+    Some(out)
+}
+
 /// The same JSON with placeholders for what differs from run to run.
 pub(crate) fn masked(json: &str) -> Option<String> {
     let tokens = tokens(json)?;

@@ -3,8 +3,8 @@
 //! The same files play against nats-server with `SHEARWATER_ORACLE` set, and must pass there
 //! alike. `TRANSCRIPT=name` plays only the files whose names contain `name`.
 
-mod json;
-mod messages;
+pub(crate) mod json;
+pub(crate) mod messages;
 mod play;
 mod script;
 mod text;

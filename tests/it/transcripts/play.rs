@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use super::messages::{ANSWERS, Mail, Message, greeting};
 use super::script::{Action, InfoCheck, Script, Step};
 use super::text::{self, Known};
+use crate::jetstream::shapes;
 use crate::support::raw::Missing;
 use crate::support::server::{Options, oracle};
 use crate::support::{Conn, DEADLINE, Server, http, poll};
@@ -176,7 +177,9 @@ impl Stage {
         let limit = if self.record { Duration::from_secs(3) } else { DEADLINE };
         let sid = if from.is_empty() { ANSWERS } else { from };
         let actor = self.actor(name)?;
-        actor.mail.next(&mut actor.conn, sid, limit)
+        let message = actor.mail.next(&mut actor.conn, sid, limit)?;
+        shapes::check(&message.body)?;
+        Ok(message)
     }
 
     fn got(
