@@ -2,20 +2,28 @@
 //! operations for it, and its end.
 
 use std::io;
+use std::time::Duration;
 
 use crate::disk::{BootFs, FINISH_LIMIT};
 use crate::turn::Reactor;
 use crate::uring::Event;
 
+/// Longest wait for one completion while the shard stops.
+const STOP_SLICE: Duration = Duration::from_millis(5);
+
 impl Reactor {
     /// Reads what the disk holds of JetStream. Nobody is served before.
-    pub(crate) fn recover(&mut self) {
-        let Some(plan) = self.jetstream.take() else { return };
+    ///
+    /// # Errors
+    /// When the ring fails.
+    pub(crate) fn recover(&mut self) -> io::Result<()> {
+        let Some(plan) = self.jetstream.take() else { return Ok(()) };
         self.now = self.clock.now();
         let mut boot = BootFs::new(plan.disk.store_dir.clone());
         let seed = self.seed.rotate_left(17);
         self.shard.start_jetstream(plan.settings, seed, &mut boot, self.now, &mut self.fx);
         self.apply();
+        self.submit_disk()
     }
 
     /// Something of the disk can be handled at once.
@@ -63,14 +71,23 @@ impl Reactor {
     /// # Errors
     /// When the ring fails.
     pub(crate) fn finish_disk(&mut self) -> io::Result<()> {
-        self.now = self.clock.now();
-        self.shard.stop_jetstream(self.now, &mut self.fx);
-        self.submit_disk()?;
-        let Some(disk) = self.disk.take() else { return Ok(()) };
-        let ended = disk.finish(&mut self.ring, FINISH_LIMIT, |_| {})?;
-        for done in ended {
-            self.shard.handle_disk_done(done, self.now);
+        let until_ns = self.clock.mono_ns() + FINISH_LIMIT.as_nanos() as u64;
+        loop {
+            self.now = self.clock.now();
+            let done = self.shard.stop_jetstream(self.now);
+            self.submit_disk()?;
+            if done || self.disk.is_none() || self.now.mono_ns > until_ns {
+                break;
+            }
+            self.ring.wait(STOP_SLICE)?;
+            let mut events = std::mem::take(&mut self.events);
+            self.ring.drain(|event| events.push(event));
+            for event in events.drain(..) {
+                self.handle_event(event);
+            }
+            self.handle_disk()?;
         }
-        Ok(())
+        let Some(disk) = self.disk.take() else { return Ok(()) };
+        disk.finish(&mut self.ring, FINISH_LIMIT, |_| {}).map(|_| ())
     }
 }

@@ -87,7 +87,12 @@ impl Reactor {
     pub(crate) async fn run(mut self) -> io::Result<()> {
         // The executor's first sleep is slow; it is taken before anybody waits.
         yield_now().await;
-        self.recover();
+        self.recover()?;
+        while !self.shard.is_recovered() {
+            if !self.turn()? {
+                self.sleep().await?;
+            }
+        }
         self.listen()?;
         self.shared.note_ready();
         let mut turns: u32 = 0;

@@ -98,12 +98,18 @@ impl Shard {
         self.carrier().is_some_and(|mut carrier| carrier.run(now, fx))
     }
 
-    /// The end: clients of consumers are told, and what is kept in memory is written.
-    pub fn stop_jetstream(&mut self, now: Now, fx: &mut Effects) {
-        if let Some(mut carrier) = self.carrier() {
-            carrier.work(now, |jetstream, ctx, fx| jetstream.handle_stop(ctx, fx));
-            carrier.run(now, fx);
-        }
+    /// The end: clients of consumers are told, and what is kept in memory is written. To be
+    /// called again after each completion of the disk until it is true.
+    pub fn stop_jetstream(&mut self, now: Now) -> bool {
+        self.carrier().is_none_or(|mut carrier| {
+            carrier.work(now, |jetstream, ctx, fx| jetstream.handle_stop(ctx, fx))
+        })
+    }
+
+    /// Everything that the disk holds has been found and can take messages.
+    #[must_use]
+    pub fn is_recovered(&self) -> bool {
+        self.jetstream.as_ref().is_none_or(|jetstream| jetstream.is_ready())
     }
 
     /// Disk operations to be carried out, in order.
