@@ -128,8 +128,8 @@ pub struct JetStream {
     pub(crate) clock: Clock,
     /// Whose operation it is.
     pub(crate) tickets: FxHashMap<Ticket, u32>,
-    /// Operations in the queue that have been noted in `tickets`.
-    pub(crate) noted_ops: usize,
+    /// The last operation that has been noted in `tickets`.
+    pub(crate) noted: Ticket,
     /// Streams with something to do at the end of the turn.
     pub(crate) touched: Vec<u32>,
     /// Push consumers, who want to hear of changes of interest.
@@ -160,7 +160,7 @@ impl JetStream {
             meta: (me == 0).then(|| Box::new(Meta::new(shards))),
             clock: Clock::default(),
             tickets: FxHashMap::default(),
-            noted_ops: 0,
+            noted: Ticket(0),
             touched: Vec::new(),
             push_consumers: 0,
         }
@@ -274,12 +274,18 @@ impl JetStream {
 
     /// Remembers whose the operations are that have been queued since the last call.
     pub(crate) fn note_ops(&mut self, slot: u32, fx: &Effects) {
-        // The driver takes the queue as a whole.
-        self.noted_ops = self.noted_ops.min(fx.disk.ops.len());
-        for (ticket, _) in fx.disk.ops.get(self.noted_ops..).unwrap_or_default() {
+        let news = fx.disk.ops.iter().rev().take_while(|(ticket, _)| *ticket > self.noted);
+        for (ticket, _) in news {
             self.tickets.insert(*ticket, slot);
         }
-        self.noted_ops = fx.disk.ops.len();
+        self.skip_ops(fx);
+    }
+
+    /// Nobody waits for the operations that have been queued since the last call.
+    pub(crate) fn skip_ops(&mut self, fx: &Effects) {
+        if let Some((ticket, _)) = fx.disk.ops.last() {
+            self.noted = *ticket;
+        }
     }
 
     /// The end of a turn: consumers deliver, logs are committed. True when there is more to

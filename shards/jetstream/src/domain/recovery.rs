@@ -260,8 +260,7 @@ impl JetStream {
     /// Removes what the disk holds of a stream.
     pub(super) fn remove_files(&mut self, home: Home, fx: &mut Effects) {
         home.stream.store.delete(&mut fx.disk, &mut self.tools.cache);
-        // Nobody waits for these operations.
-        self.noted_ops = fx.disk.ops.len();
+        self.skip_ops(fx);
     }
 }
 
