@@ -12,6 +12,7 @@ mod recover;
 mod store;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 /// Where the cache of a shard is found.
 pub mod cache {

@@ -229,7 +229,7 @@ impl Store {
         file.lost = without_readable(lost, &index);
         file.set_bytes_since_checkpoint(report.bytes);
         let lost = file.lost.clone();
-        Ok(Recovered { store: Store::from_file(index, file), notes, report, lost })
+        Ok(Recovered { store: Self::from_file(index, file), notes, report, lost })
     }
 }
 

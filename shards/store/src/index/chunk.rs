@@ -545,7 +545,7 @@ mod tests {
         for at in 0..=255u8 {
             let i = u64::from(at);
             let entry = Entry {
-                location: 1 << 40 | i * 180,
+                location: (1 << 40) + i * 180,
                 ts_ns: 1_700_000_000_000_000_000 + i as i64 * 1000 + (i as i64 * 7919 % 800),
                 subject: (i * 2_654_435_761 % 1_000_000) as u32,
                 size: 148,

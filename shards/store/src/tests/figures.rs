@@ -4,11 +4,22 @@
 use crate::{MemoryOptions, NewMessage, Store};
 use std::time::Instant;
 
+/// Time that this thread was on a processor, ns: others may be busy on this machine.
+fn cpu_ns() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap()
+}
+
 fn timed<T>(what: &str, count: u64, f: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
+    let (start, cpu) = (Instant::now(), cpu_ns());
     let out = f();
-    let ns = start.elapsed().as_nanos() as f64;
-    println!("{what}: {:.0} ms, {:.1} ns each", ns / 1e6, ns / count as f64);
+    let (ns, cpu) = (start.elapsed().as_nanos() as f64, cpu_ns() - cpu);
+    println!(
+        "{what}: {:.1} ms, {:.1} ms of CPU, {:.1} ns each",
+        ns / 1e6,
+        cpu / 1e6,
+        cpu / count as f64
+    );
     out
 }
 
@@ -114,4 +125,11 @@ fn figures_of_one_subject() {
         }
     });
     println!("{} KB", store.heap_bytes() / 1000);
+    let mut store = Store::memory(MemoryOptions { seed: 3, first_seq: 0 });
+    timed("append of nothing", count, || {
+        for i in 0..count {
+            store.append(&message(b"orders", b"", i as i64 * 1000)).unwrap();
+        }
+    });
+    println!("index: {} KB", store.index_bytes() / 1000);
 }
