@@ -11,7 +11,7 @@ use store::disk::{
 };
 use tempfile::TempDir;
 
-use super::{Disk, DiskSettings, Faults};
+use super::{DirectMode, Disk, DiskSettings, Faults};
 use crate::uring::Ring;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -474,4 +474,18 @@ fn a_hanging_operation_shows_its_age_and_ends_nothing_else() {
     let disk = rig.disk.take().unwrap();
     disk.finish(&mut rig.ring, Duration::from_millis(50), |_| {}).unwrap();
     assert!(start.elapsed() < LIMIT);
+}
+
+#[test]
+fn a_file_system_in_memory_serves_too() {
+    // It takes or refuses direct access, depending on the kernel.
+    let Ok(dir) = tempfile::tempdir_in("/dev/shm") else { return };
+    let mut rig = Rig::in_dir(dir, |_| {});
+    let file = rig.create("a/log", 65536);
+    rig.run(commit(file, vec![extent(4096, 4096, 3)], true)).unwrap();
+    rig.run(commit(file, vec![extent(0, 4096, 2), extent(8192, 4096, 4)], true)).unwrap();
+    let bytes = rig.read(file, 0, 65536);
+    assert_eq!((bytes[0], bytes[4096], bytes[8192], bytes[12288]), (2, 3, 4, 0));
+    let mode = rig.disk().mode();
+    assert!(matches!(mode, DirectMode::Direct { .. } | DirectMode::Refused), "{mode:?}");
 }
