@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -223,7 +223,10 @@ impl Files {
             None => self.fill_whole(len).map_err(to_disk_error)?,
         };
         self.spare_wanted |= is_full;
-        let placed = rename_new(&ready, path);
+        let mut placed = rename_new(&ready, path);
+        if placed == Err(Errno::EXIST) && may_give_way(path, len) {
+            placed = rustix::fs::rename(&ready, path);
+        }
         if let Err(error) = placed {
             if is_full {
                 self.pool.put_back(ready);
@@ -395,6 +398,19 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     let mode = Mode::from_bits_truncate(FILE_MODE);
     let mut file = File::from(rustix::fs::open(path, flags, mode).map_err(to_disk_error)?);
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(from_io)
+}
+
+/// Whether a file that is in the way of a new one may be replaced: it holds nothing, or it is
+/// shorter, which is what the store does with a segment that it needs longer. Anything else stays.
+fn may_give_way(path: &Path, len: u64) -> bool {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let Ok(fd) = rustix::fs::open(path, flags, Mode::empty()) else { return false };
+    let file = File::from(fd);
+    let Ok(meta) = file.metadata() else { return false };
+    let mut head = Vec::new();
+    let read = file.take(BLOCK_BYTES as u64).read_to_end(&mut head);
+    let is_blank = read.is_ok() && head.iter().all(|byte| *byte == 0);
+    meta.is_file() && (meta.len() < len || is_blank)
 }
 
 /// Renames to a name that must not exist.

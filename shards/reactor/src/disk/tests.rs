@@ -282,6 +282,28 @@ fn what_cannot_be_done_says_why() {
 }
 
 #[test]
+fn only_a_file_that_holds_nothing_or_is_shorter_gives_way_to_a_new_one() {
+    let mut rig = Rig::new();
+    let create = |rig: &mut Rig, len| {
+        let (file, access) = (rig.queue.name_file(), Access::Direct);
+        let result = rig.run(DiskOp::Create { file, path: "seg".into(), len, access });
+        result.map(|_| file)
+    };
+    let blank = create(&mut rig, 65536).unwrap();
+    let file = create(&mut rig, 65536).unwrap();
+    rig.run(commit(file, vec![extent(0, 4096, 1)], true)).unwrap();
+    assert_eq!(create(&mut rig, 65536).unwrap_err(), EXISTS);
+    assert_eq!(create(&mut rig, 4096).unwrap_err(), EXISTS);
+    assert_eq!(rig.read(file, 0, 4096), [1; 4096]);
+    let longer = create(&mut rig, 131_072).unwrap();
+    assert_eq!(rig.read(longer, 0, 131_072), [0; 131_072]);
+    // Whoever has an old one open writes into nothing that has a name.
+    rig.run(commit(blank, vec![extent(0, 4096, 2)], true)).unwrap();
+    rig.run(commit(file, vec![extent(0, 4096, 2)], true)).unwrap();
+    assert!(std::fs::read(rig.path("seg")).unwrap().iter().all(|byte| *byte == 0));
+}
+
+#[test]
 fn a_read_ends_where_the_file_does() {
     let mut rig = Rig::new();
     std::fs::write(rig.path("short"), [5; 5000]).unwrap();
