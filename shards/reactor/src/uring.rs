@@ -27,6 +27,9 @@ const EXCLUSIVE: u32 = 1 << 28;
 const FILE_BIT: u64 = 1 << 62;
 /// The two bits that tell tokens of files from others.
 const FILE_MASK: u64 = 3 << 62;
+/// Kernel threads that may flush files at once. The kernel's own limit is four for each CPU, and
+/// flushes of many streams would wait for each other.
+const FLUSHES_MAX: u32 = 64;
 /// Bytes of one request; more is asked for when it has completed.
 const REQUEST_BYTES_MAX: usize = 1 << 30;
 
@@ -116,6 +119,8 @@ impl Ring {
             .build(ENTRIES)
             .or_else(|_| IoUring::builder().setup_cqsize(COMPLETIONS).build(ENTRIES))?;
         ring.submitter().register_eventfd(eventfd.as_raw_fd())?;
+        // Kernels before 5.15 keep their limit.
+        let _ = ring.submitter().register_iowq_max_workers(&mut [FLUSHES_MAX, 0]);
         let mut ring = Self { ring, timer: Box::new(Timespec::new()), held: Slab::new() };
         ring.ring.completion().disable_eventfd();
         Ok(ring)

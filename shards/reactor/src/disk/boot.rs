@@ -160,3 +160,62 @@ impl StoreLock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recovery_reads_and_repairs() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut boot = BootFs::new(dir.path().join("store"));
+        assert_eq!(boot.list("").unwrap(), Vec::<String>::new());
+        assert_eq!(boot.len("x").unwrap_err(), DiskError::NotFound);
+        assert_eq!(boot.read("x", 0, 1).unwrap_err(), DiskError::NotFound);
+        boot.replace("s/b", b"0123456789").unwrap();
+        boot.replace("s/b", b"abcdefghij").unwrap();
+        boot.replace("s/sub/a", b"").unwrap();
+        assert_eq!(boot.list("s").unwrap(), ["b", "sub/"]);
+        assert_eq!(boot.len("s/b").unwrap(), 10);
+        assert_eq!(boot.read("s/b", 2, 3).unwrap(), b"cde");
+        // A length from damaged data costs no more memory than there are bytes.
+        assert_eq!(boot.read("s/b", 8, usize::MAX >> 1).unwrap(), b"ij");
+        assert_eq!(boot.read("s/b", 99, 5).unwrap(), b"");
+        boot.overwrite("s/b", 4, b"EF").unwrap();
+        assert_eq!(boot.read("s/b", 0, 10).unwrap(), b"abcdEFghij");
+        boot.rename("s/b", "quarantine/1/b").unwrap();
+        assert_eq!(boot.read("s/b", 0, 1).unwrap_err(), DiskError::NotFound);
+        assert_eq!(boot.read("quarantine/1/b", 0, 1).unwrap(), b"a");
+        boot.remove("quarantine").unwrap();
+        boot.remove("s/sub/a").unwrap();
+        assert_eq!(boot.list("").unwrap(), ["s/"]);
+        assert_eq!(boot.remove("s/sub/a").unwrap_err(), DiskError::NotFound);
+    }
+
+    #[test]
+    fn recovery_stays_below_the_store() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("outside"), "x").unwrap();
+        let mut boot = BootFs::new(dir.path().join("store"));
+        boot.replace("in", b"x").unwrap();
+        for bad in ["../outside", "/etc/passwd", "a\0b", "..", "s/../../outside"] {
+            assert!(boot.list(bad).is_err());
+            assert!(boot.len(bad).is_err() && boot.read(bad, 0, 1).is_err());
+            assert!(boot.rename(bad, "y").is_err() && boot.rename("in", bad).is_err());
+            assert!(boot.replace(bad, b"y").is_err() && boot.overwrite(bad, 0, b"y").is_err());
+            assert!(boot.remove(bad).is_err());
+        }
+        assert!(boot.remove("").is_err() && boot.remove("/").is_err());
+        assert_eq!(std::fs::read(dir.path().join("outside")).unwrap(), b"x");
+    }
+
+    #[test]
+    fn only_one_server_has_a_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("a/b");
+        let lock = StoreLock::take(&store).unwrap();
+        assert_eq!(StoreLock::take(&store).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(lock);
+        StoreLock::take(&store).unwrap();
+    }
+}

@@ -190,20 +190,21 @@ impl Disk {
         figures
     }
 
-    /// Waits for everything under way, as long as the limit allows, and ends the helper. What
-    /// comes in besides from the ring goes to `other`. Buffers of what is still under way after
-    /// the limit are given up to the kernel.
+    /// Waits for everything under way, as long as the limit allows. What comes in besides from the
+    /// ring goes to `other`. What has ended may have more to follow: call it until the store wants
+    /// nothing more, and then [`Self::finish`].
     ///
     /// # Errors
     /// When the ring fails.
-    pub fn finish(
-        mut self,
+    pub fn wait_idle(
+        &mut self,
         ring: &mut Ring,
         limit: Duration,
         mut other: impl FnMut(Event),
     ) -> io::Result<Vec<DiskDone>> {
         let start = Instant::now();
         let mut out = Vec::new();
+        self.take_done(&mut out, ring, 0)?;
         while self.in_flight() > self.hung.len() && start.elapsed() < limit {
             let left = limit.saturating_sub(start.elapsed());
             if ring.files_in_flight() > 0 {
@@ -220,6 +221,22 @@ impl Disk {
             }
             self.take_done(&mut out, ring, 0)?;
         }
+        Ok(out)
+    }
+
+    /// Waits for everything under way and ends the helper, both as long as the limit allows.
+    /// Buffers of what is still under way then are given up to the kernel.
+    ///
+    /// # Errors
+    /// When the ring fails.
+    pub fn finish(
+        mut self,
+        ring: &mut Ring,
+        limit: Duration,
+        other: impl FnMut(Event),
+    ) -> io::Result<Vec<DiskDone>> {
+        let start = Instant::now();
+        let out = self.wait_idle(ring, limit, other)?;
         self.helper.stop(limit.saturating_sub(start.elapsed()));
         Ok(out)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -49,6 +49,8 @@ pub(crate) struct Files {
     open: HashMap<FileId, (u64, u64)>,
     /// Removed segments of the last operation that are to be recycled.
     old: Vec<PathBuf>,
+    /// A file that refuses direct access has been named in the log.
+    has_warned: bool,
 }
 
 impl Files {
@@ -72,6 +74,7 @@ impl Files {
             fill: None,
             open: HashMap::new(),
             old: Vec::new(),
+            has_warned: false,
         })
     }
 
@@ -220,7 +223,10 @@ impl Files {
             None => self.fill_whole(len).map_err(to_disk_error)?,
         };
         self.spare_wanted |= is_full;
-        let placed = rename_new(&ready, path);
+        let mut placed = rename_new(&ready, path);
+        if placed == Err(Errno::EXIST) && may_give_way(path, len) {
+            placed = rustix::fs::rename(&ready, path);
+        }
         if let Err(error) = placed {
             if is_full {
                 self.pool.put_back(ready);
@@ -255,8 +261,20 @@ impl Files {
     ) -> Result<OwnedFd, DiskError> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let is_direct = access == Access::Direct && matches!(self.mode, DirectMode::Direct { .. });
-        let flags = if is_direct { flags | OFlags::DIRECT } else { flags };
-        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(to_disk_error)?;
+        let mut opened = Err(Errno::INVAL);
+        if is_direct {
+            opened = rustix::fs::open(path, flags | OFlags::DIRECT, Mode::empty());
+            if matches!(opened, Err(Errno::INVAL)) && !self.has_warned {
+                self.has_warned = true;
+                let path = path.display();
+                tracing::warn!("{path} refuses direct I/O; writes go through the page cache");
+            }
+        }
+        // One directory of the store may lie on another file system than its root.
+        if matches!(opened, Err(Errno::INVAL)) {
+            opened = rustix::fs::open(path, flags, Mode::empty());
+        }
+        let fd = opened.map_err(to_disk_error)?;
         let stat = rustix::fs::fstat(&fd).map_err(to_disk_error)?;
         self.open.insert(file, (stat.st_dev, stat.st_ino));
         Ok(fd)
@@ -382,6 +400,19 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(from_io)
 }
 
+/// Whether a file that is in the way of a new one may be replaced: it holds nothing, or it is
+/// shorter, which is what the store does with a segment that it needs longer. Anything else stays.
+fn may_give_way(path: &Path, len: u64) -> bool {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let Ok(fd) = rustix::fs::open(path, flags, Mode::empty()) else { return false };
+    let file = File::from(fd);
+    let Ok(meta) = file.metadata() else { return false };
+    let mut head = Vec::new();
+    let read = file.take(BLOCK_BYTES as u64).read_to_end(&mut head);
+    let is_blank = read.is_ok() && head.iter().all(|byte| *byte == 0);
+    meta.is_file() && (meta.len() < len || is_blank)
+}
+
 /// Renames to a name that must not exist.
 fn rename_new(from: &Path, to: &Path) -> Result<(), Errno> {
     let here = rustix::fs::CWD;
@@ -428,5 +459,35 @@ fn probe_alignment(fd: &OwnedFd) -> std::io::Result<DirectMode> {
         Ok(_) => Ok(DirectMode::Direct { align }),
         Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(DirectMode::Refused),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spare_segments_are_given_up_for_what_needs_their_space() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = DiskSettings::new(dir.path().to_path_buf());
+        settings.segment_bytes = 1 << 20;
+        settings.spare_min = 2;
+        let mut files = Files::open(&settings).unwrap();
+        files.spare_wanted = true;
+        while files.step_idle() {}
+        assert_eq!(files.spare_segments(), 2);
+        // A disk that has no space until both are gone.
+        let mut tries = 0;
+        let act = |files: &mut Files| {
+            tries += 1;
+            if files.pool.len() == 0 { Ok(()) } else { Err(DiskError::NoSpace) }
+        };
+        files.with_space(act).unwrap();
+        assert_eq!(tries, 3);
+        assert_eq!(std::fs::read_dir(dir.path().join(".pool/0")).unwrap().count(), 0);
+        // And one that has none at all: it is not tried for ever.
+        let full = files.with_space(|_| Err(DiskError::NoSpace));
+        assert_eq!(full.unwrap_err(), DiskError::NoSpace);
+        assert!(!files.step_idle());
     }
 }

@@ -266,3 +266,147 @@ impl Job {
 fn errno(result: i32) -> Option<Errno> {
     (result < 0).then(|| Errno::from_raw_os_error(-result))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+    use crate::uring::Event;
+
+    struct Rig {
+        ring: Ring,
+        fd: Arc<OwnedFd>,
+        job: Job,
+        // The kernel counts it up, though nobody here looks.
+        _bell: OwnedFd,
+    }
+
+    impl Rig {
+        fn new(work: Work) -> Self {
+            let bell = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+            let mut ring = Ring::new(bell.as_fd()).unwrap();
+            let mut file = tempfile::tempfile().unwrap();
+            let content: Vec<u8> = (0..16384_u32).map(|at| (at / 4096) as u8 + 1).collect();
+            io::Write::write_all(&mut file, &content).unwrap();
+            let fd = Arc::new(OwnedFd::from(file));
+            let mut job = Job::new(Ticket(1), FileId(1), 0, &work);
+            job.start(0, &fd, work, &mut ring).unwrap();
+            Self { ring, fd, job, _bell: bell }
+        }
+
+        /// Waits for everything under way; what the kernel says is replaced by what it might say.
+        fn land(&mut self, mut change: impl FnMut(bool, i32) -> i32) {
+            let expected = self.ring.files_in_flight();
+            let mut events: Vec<Event> = Vec::new();
+            while events.len() < expected {
+                self.ring.wait(Duration::from_secs(20)).unwrap();
+                self.ring.drain(|event| events.push(event));
+            }
+            for event in events {
+                let mut landed = self.ring.land(event).unwrap();
+                landed.result = change(landed.bytes.is_some(), landed.result);
+                self.job.land(landed, &mut self.ring).unwrap();
+            }
+        }
+
+        fn land_truly(&mut self) {
+            self.land(|_, result| result);
+        }
+
+        fn content(&self) -> Vec<u8> {
+            let mut bytes = vec![0; 16384];
+            let file = File::from(self.fd.try_clone().unwrap());
+            std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 0).unwrap();
+            bytes
+        }
+    }
+
+    fn write_of(extents: &[(u64, usize)], sync: bool) -> Work {
+        let extent = |(offset, len): &(u64, usize)| {
+            let mut bytes = AlignedBuffer::new(*len);
+            bytes.as_mut_slice().fill(9);
+            Extent { offset: *offset, bytes }
+        };
+        Work::Commit { extents: extents.iter().map(extent).collect(), sync }
+    }
+
+    #[test]
+    fn a_flush_beside_a_short_write_does_not_count() {
+        let mut rig = Rig::new(write_of(&[(4096, 8192)], true));
+        rig.land(|is_write, result| if is_write { 4096 } else { result });
+        assert!(rig.job.outcome().is_none());
+        rig.land_truly();
+        assert!(rig.job.outcome().is_none(), "the rest is written, but not flushed");
+        rig.land_truly();
+        assert!(matches!(rig.job.outcome(), Some(Ok(DiskData::None))));
+        assert_eq!(rig.ring.files_in_flight(), 0);
+        assert_eq!(rig.job.bytes, 8192);
+        assert!(rig.content()[4096..12288].iter().all(|byte| *byte == 9));
+    }
+
+    #[test]
+    fn an_interrupted_commit_is_done_again_and_flushed() {
+        let mut rig = Rig::new(write_of(&[(0, 4096)], true));
+        let canceled = -Errno::CANCELED.raw_os_error();
+        rig.land(|is_write, _| if is_write { -Errno::INTR.raw_os_error() } else { canceled });
+        rig.land_truly();
+        assert!(rig.job.outcome().is_none());
+        rig.land_truly();
+        assert!(matches!(rig.job.outcome(), Some(Ok(DiskData::None))));
+    }
+
+    #[test]
+    fn a_failed_part_fails_the_commit_when_nothing_is_under_way() {
+        let canceled = -Errno::CANCELED.raw_os_error();
+        for result in [-Errno::IO.raw_os_error(), 0] {
+            let mut rig = Rig::new(write_of(&[(0, 4096)], true));
+            rig.land(|is_write, _| if is_write { result } else { canceled });
+            assert_eq!(rig.job.outcome().unwrap().unwrap_err(), DiskError::Os(5));
+            assert_eq!(rig.ring.files_in_flight(), 0);
+        }
+        let mut rig = Rig::new(write_of(&[(0, 4096), (8192, 4096)], true));
+        assert_eq!(rig.ring.files_in_flight(), 2);
+        let mut results = [-Errno::NOSPC.raw_os_error(), 4096].into_iter();
+        rig.land(|_, _| results.next().unwrap());
+        assert_eq!(rig.job.outcome().unwrap().unwrap_err(), DiskError::NoSpace);
+        assert_eq!(rig.ring.files_in_flight(), 0, "no flush after a failed write");
+    }
+
+    #[test]
+    fn a_failed_flush_fails_and_is_never_tried_again() {
+        for work in [write_of(&[(0, 4096)], true), write_of(&[], true), Work::Sync] {
+            let mut rig = Rig::new(work);
+            let eio = -Errno::IO.raw_os_error();
+            rig.land(|is_write, result| if is_write { result } else { eio });
+            assert_eq!(rig.job.outcome().unwrap().unwrap_err(), DiskError::Os(5));
+            assert_eq!(rig.ring.files_in_flight(), 0);
+        }
+    }
+
+    #[test]
+    fn several_extents_are_flushed_once_all_are_written() {
+        let mut rig = Rig::new(write_of(&[(0, 4096), (8192, 4096), (4096, 4096)], true));
+        assert_eq!(rig.ring.files_in_flight(), 3);
+        rig.land_truly();
+        assert!(rig.job.outcome().is_none());
+        assert_eq!(rig.ring.files_in_flight(), 1);
+        rig.land_truly();
+        assert!(matches!(rig.job.outcome(), Some(Ok(DiskData::None))));
+    }
+
+    #[test]
+    fn a_short_read_goes_on() {
+        let mut rig = Rig::new(Work::Read { offset: 4096, len: 12288 });
+        rig.land(|_, _| 4096);
+        rig.land(|_, _| -Errno::INTR.raw_os_error());
+        rig.land_truly();
+        let Some(Ok(DiskData::Bytes(bytes))) = rig.job.outcome() else { panic!("no bytes") };
+        assert!(bytes.as_slice() == &rig.content()[4096..]);
+        assert_eq!(rig.job.bytes, 12288);
+    }
+}

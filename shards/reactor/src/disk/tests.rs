@@ -11,7 +11,7 @@ use store::disk::{
 };
 use tempfile::TempDir;
 
-use super::{Disk, DiskSettings, Faults};
+use super::{DirectMode, Disk, DiskSettings, Faults};
 use crate::uring::Ring;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -282,6 +282,28 @@ fn what_cannot_be_done_says_why() {
 }
 
 #[test]
+fn only_a_file_that_holds_nothing_or_is_shorter_gives_way_to_a_new_one() {
+    let mut rig = Rig::new();
+    let create = |rig: &mut Rig, len| {
+        let (file, access) = (rig.queue.name_file(), Access::Direct);
+        let result = rig.run(DiskOp::Create { file, path: "seg".into(), len, access });
+        result.map(|_| file)
+    };
+    let blank = create(&mut rig, 65536).unwrap();
+    let file = create(&mut rig, 65536).unwrap();
+    rig.run(commit(file, vec![extent(0, 4096, 1)], true)).unwrap();
+    assert_eq!(create(&mut rig, 65536).unwrap_err(), EXISTS);
+    assert_eq!(create(&mut rig, 4096).unwrap_err(), EXISTS);
+    assert_eq!(rig.read(file, 0, 4096), [1; 4096]);
+    let longer = create(&mut rig, 131_072).unwrap();
+    assert_eq!(rig.read(longer, 0, 131_072), [0; 131_072]);
+    // Whoever has an old one open writes into nothing that has a name.
+    rig.run(commit(blank, vec![extent(0, 4096, 2)], true)).unwrap();
+    rig.run(commit(file, vec![extent(0, 4096, 2)], true)).unwrap();
+    assert!(std::fs::read(rig.path("seg")).unwrap().iter().all(|byte| *byte == 0));
+}
+
+#[test]
 fn a_read_ends_where_the_file_does() {
     let mut rig = Rig::new();
     std::fs::write(rig.path("short"), [5; 5000]).unwrap();
@@ -474,4 +496,18 @@ fn a_hanging_operation_shows_its_age_and_ends_nothing_else() {
     let disk = rig.disk.take().unwrap();
     disk.finish(&mut rig.ring, Duration::from_millis(50), |_| {}).unwrap();
     assert!(start.elapsed() < LIMIT);
+}
+
+#[test]
+fn a_file_system_in_memory_serves_too() {
+    // It takes or refuses direct access, depending on the kernel.
+    let Ok(dir) = tempfile::tempdir_in("/dev/shm") else { return };
+    let mut rig = Rig::in_dir(dir, |_| {});
+    let file = rig.create("a/log", 65536);
+    rig.run(commit(file, vec![extent(4096, 4096, 3)], true)).unwrap();
+    rig.run(commit(file, vec![extent(0, 4096, 2), extent(8192, 4096, 4)], true)).unwrap();
+    let bytes = rig.read(file, 0, 65536);
+    assert_eq!((bytes[0], bytes[4096], bytes[8192], bytes[12288]), (2, 3, 4, 0));
+    let mode = rig.disk().mode();
+    assert!(matches!(mode, DirectMode::Direct { .. } | DirectMode::Refused), "{mode:?}");
 }
