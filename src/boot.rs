@@ -9,6 +9,7 @@ use std::time::Duration;
 use broker::monitor::ServerFacts;
 use broker::settings::Identity;
 use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
+use reactor::disk::StoreLock;
 use reactor::tls::TlsContext;
 use reactor::{Control, HelperSubmit, Plan, Running, Shared};
 
@@ -22,6 +23,7 @@ use crate::portsfile::{self, Ports, PortsFile};
 use crate::probe::{self, Needs};
 use crate::signals::{ProcessSignal, SignalThread};
 use crate::steer::Steering;
+use crate::streams::{self, UsageRegistry};
 use crate::translate::{self, AccountRegistry, NATS_VERSION};
 use crate::{advice, notify, pidfile};
 
@@ -107,6 +109,7 @@ struct Server {
     steering: Steering,
     _signal_thread: SignalThread,
     _ports: Option<PortsFile>,
+    _store_lock: Option<StoreLock>,
 }
 
 /// Serves until told to stop.
@@ -143,6 +146,14 @@ fn start(flags: &Flags, loaded: Configured, log: LogHandle) -> Result<Server, St
     let mut accounts = AccountRegistry::default();
     let settings = translate::shard_settings(&options, identity.clone(), &mut accounts)
         .map_err(StartError::Config)?;
+    let mut usage = UsageRegistry::default();
+    let (jetstream, store_lock) = if options.jetstream.enabled {
+        let settings = streams::settings(&options, &identity, &settings.accounts, &mut usage);
+        let (plan, lock) = streams::plan(&options, settings)?;
+        (Some(plan), Some(lock))
+    } else {
+        (None, None)
+    };
     let facts = new_facts(&options, &identity, &digest, verdict.shard_cpus.len(), tls.as_ref());
     let pool = HelperPool::new(HELPER_THREADS, HELPER_QUEUE_MAX)
         .map_err(|source| StartError::Os { what: "cannot start helper threads", source })?;
@@ -161,6 +172,7 @@ fn start(flags: &Flags, loaded: Configured, log: LogHandle) -> Result<Server, St
         monitor_base_path: options.monitor.base_path.clone(),
         facts: facts.source(),
         tls,
+        jetstream,
         helper: helper_submit(pool, Arc::clone(&link)),
         debug: options.log.debug,
         trace: options.log.trace || options.log.trace_verbose,
@@ -173,8 +185,15 @@ fn start(flags: &Flags, loaded: Configured, log: LogHandle) -> Result<Server, St
     let ports_file = tell_ready(&mut options, &ports)?;
     let shared = Arc::clone(&running.shared);
     let steering =
-        Steering { flags: flags.clone(), options, identity, accounts, facts, log, shared };
-    Ok(Server { running, signals, steering, _signal_thread: signal_thread, _ports: ports_file })
+        Steering { flags: flags.clone(), options, identity, accounts, usage, facts, log, shared };
+    Ok(Server {
+        running,
+        signals,
+        steering,
+        _signal_thread: signal_thread,
+        _ports: ports_file,
+        _store_lock: store_lock,
+    })
 }
 
 fn run(mut server: Server) -> Result<(), StartError> {

@@ -48,6 +48,15 @@ pub enum StartError {
         reason: String,
     },
 
+    /// The directory of JetStream cannot be used.
+    #[error("Can't start JetStream: could not use storage directory {dir:?}: {}", os_text(.source))]
+    Store {
+        /// The directory.
+        dir: String,
+        /// The operating system's text.
+        source: io::Error,
+    },
+
     /// A thread or another resource of the operating system was refused.
     #[error("{what}: {}", os_text(.source))]
     Os {

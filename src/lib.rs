@@ -11,6 +11,7 @@ pub mod portsfile;
 pub mod probe;
 pub mod signal_command;
 pub mod signals;
+pub mod streams;
 
 mod advice;
 mod boot;

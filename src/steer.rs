@@ -14,6 +14,7 @@ use crate::config::{self, Options};
 use crate::facts::{self, Facts};
 use crate::logging::LogHandle;
 use crate::signals::ProcessSignal;
+use crate::streams::UsageRegistry;
 use crate::translate::{self, AccountRegistry};
 
 /// Longest wait for the shards to stop accepting.
@@ -25,6 +26,7 @@ pub(crate) struct Steering {
     pub(crate) options: Options,
     pub(crate) identity: Identity,
     pub(crate) accounts: AccountRegistry,
+    pub(crate) usage: UsageRegistry,
     pub(crate) facts: Arc<Facts>,
     pub(crate) log: LogHandle,
     pub(crate) shared: Arc<Shared>,
@@ -121,6 +123,17 @@ impl Steering {
         self.log.set_levels(log.levels);
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
+        }
+        if loaded.options.jetstream.enabled {
+            let jetstream = crate::streams::settings(
+                &loaded.options,
+                &self.identity,
+                &settings.accounts,
+                &mut self.usage,
+            );
+            let jetstream = Arc::new(jetstream);
+            let command = || Control::Command(Command::ReloadJetStream(Arc::clone(&jetstream)));
+            self.shared.send_all(command);
         }
         let settings = Arc::new(settings);
         self.shared.send_all(|| Control::Tls(tls.clone()));

@@ -87,7 +87,11 @@ pub fn shard_settings(
         limits,
         auth,
         auth_table: Arc::new(table),
-        accounts: accounts.update(options),
+        accounts: {
+            let mut accounts = accounts.update(options);
+            crate::streams::mark_accounts(options, &mut accounts);
+            accounts
+        },
         tls: TlsAnnouncement {
             required: tls.is_some() && !options.allow_non_tls,
             verify: tls.is_some_and(|tls| tls.verify || tls.verify_and_map),

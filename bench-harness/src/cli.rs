@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::ToSocketAddrs as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -10,11 +11,15 @@ use clap::{Args, Parser, Subcommand};
 use crate::client::handshake::Target;
 use crate::client::tls::{Trust, client_config};
 use crate::compare::CompareArgs;
+use crate::compare::js_plan::{self, parse_count};
+use crate::compare::server::{JetStream, Launch, Server};
 
 use crate::error::{During, HarnessError, Result};
+use crate::js::config::Storage;
 use crate::measure::affinity;
+use crate::report::Outcome;
 use crate::report::{json, svg, text};
-use crate::scenario::{self, Kind, Params, Subject, Wait};
+use crate::scenario::{self, Host, Js, Kind, Params, Subject, Wait};
 
 /// Makes load for a NATS server and measures what it costs.
 #[derive(Debug, Parser)]
@@ -63,6 +68,18 @@ pub struct RunArgs {
     pin: Option<String>,
     #[command(flatten)]
     load: LoadArgs,
+    /// Start this server with JetStream for the run instead of using --url.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["url", "pid", "tls", "tls_ca"])]
+    start: Option<PathBuf>,
+    /// `sync_interval` of the started server, such as always or 2m; its default without.
+    #[arg(long, requires = "start")]
+    sync_interval: Option<String>,
+    /// CPUs of the started server.
+    #[arg(long, value_name = "CPUS", requires = "start")]
+    server_cpus: Option<String>,
+    /// Where the started server's store is made; the working directory by default.
+    #[arg(long, value_name = "DIR", requires = "start")]
+    store_dir: Option<PathBuf>,
     /// Write the figures as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -83,8 +100,8 @@ pub struct LoadArgs {
     /// Load before the measured window.
     #[arg(long, value_parser = parse_duration, default_value = "300ms")]
     warmup: Duration,
-    /// Stop after so many messages instead.
-    #[arg(long)]
+    /// Stop after so many messages instead; for JetStream consumers the size of the stream.
+    #[arg(long, value_parser = parse_count)]
     msgs: Option<u64>,
     /// Connections: pairs (n-to-n), clients (reqrep), idle ones, at once (churn).
     #[arg(long, default_value_t = 0)]
@@ -116,6 +133,24 @@ pub struct LoadArgs {
     /// Seed of random choices.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// JetStream: where the stream is kept.
+    #[arg(long, value_enum, default_value_t = Storage::File)]
+    storage: Storage,
+    /// JetStream: messages, batches or creations outstanding.
+    #[arg(long, value_parser = parse_count)]
+    outstanding: Option<u64>,
+    /// JetStream: subjects or keys.
+    #[arg(long, value_parser = parse_count)]
+    subjects: Option<u64>,
+    /// JetStream: messages of an atomic batch or of a pull.
+    #[arg(long, value_parser = parse_count)]
+    batch: Option<u64>,
+    /// JetStream: clients that share the pull consumer.
+    #[arg(long, default_value_t = 4)]
+    workers: usize,
+    /// JetStream: idle consumers.
+    #[arg(long, value_parser = parse_count)]
+    consumers: Option<u64>,
 }
 
 impl LoadArgs {
@@ -140,6 +175,21 @@ impl LoadArgs {
             wait: self.wait,
             cpus: Vec::new(),
             seed: self.seed,
+            js: kind.is_jetstream().then(|| self.js(kind)),
+        }
+    }
+
+    fn js(&self, kind: Kind) -> Js {
+        let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let usual = Js::new(kind);
+        Js {
+            storage: self.storage,
+            outstanding: self.outstanding.map_or(usual.outstanding, size),
+            subjects: self.subjects.unwrap_or(usual.subjects).max(1),
+            batch: self.batch.map_or(usual.batch, size),
+            workers: self.workers,
+            consumers: self.consumers.unwrap_or(usual.consumers),
+            durability: usual.durability,
         }
     }
 }
@@ -163,9 +213,8 @@ impl RunArgs {
         if let Some(list) = &self.pin {
             params.cpus = affinity::parse_cpus(list)?;
         }
-        let subject = Subject { target: self.target()?, pid: self.pid };
         let progress = text::spinner(&format!("{} {} B", self.scenario.name(), params.size));
-        let outcome = scenario::run(&subject, &params);
+        let outcome = self.measure(&mut params);
         progress.finish_and_clear();
         let outcome = outcome?;
         print!("{}", text::outcome(&outcome));
@@ -176,6 +225,35 @@ impl RunArgs {
             write(path, &svg::outcome(&outcome))?;
         }
         Ok(())
+    }
+
+    fn measure(&self, params: &mut Params) -> Result<Outcome> {
+        let Some(binary) = &self.start else {
+            let subject = Subject { target: self.target()?, pid: self.pid, host: None };
+            return scenario::run(&subject, params);
+        };
+        let cpus = self.server_cpus.as_deref().map(affinity::parse_cpus).transpose()?;
+        if let Some(js) = &mut params.js {
+            let sync = self.sync_interval.as_deref().unwrap_or("the server's default");
+            js.durability = format!("sync_interval {sync}");
+        }
+        let launch = Launch {
+            binary: binary.clone(),
+            cpus: cpus.unwrap_or_default(),
+            shards: String::new(),
+            tls: false,
+            jetstream: Some(JetStream {
+                sync_interval: self.sync_interval.clone(),
+                store_parent: self.store_dir.clone(),
+                bytes_needed: js_plan::bytes_needed(params),
+            }),
+        };
+        let server = Arc::new(Server::start(&launch)?);
+        let (pid, host) = (Some(server.pid()), Some(Arc::clone(&server) as Arc<dyn Host>));
+        let subject = Subject { target: server.target.clone(), pid, host };
+        // The server is killed when it is dropped: nothing of its store is kept.
+        scenario::run(&subject, params)
+            .map_err(|e| HarnessError::Server(format!("{e}\n{}", server.log_tail())))
     }
 
     fn target(&self) -> Result<Target> {
@@ -193,7 +271,7 @@ impl RunArgs {
         };
         let tls = trust.map(|t| client_config(&t)).transpose()?;
         let login = login(user.as_deref(), pass.as_deref(), self.token.as_deref());
-        Ok(Target { addr, host: url.host, login, tls })
+        Ok(Target { addr, host: url.host, login, tls, no_responders: false })
     }
 }
 

@@ -22,6 +22,14 @@ pub enum HarnessError {
     /// The server closed a connection that the scenario needs.
     #[error("closed by the server: {0}")]
     Closed(String),
+    /// JetStream answered with an error, or refused a message.
+    #[error("JetStream {what}: {text}")]
+    Api {
+        /// The API call, or what was published.
+        what: String,
+        /// Code and description as the server gave them.
+        text: String,
+    },
     /// Something did not happen within its time.
     #[error("timed out: {0}")]
     Timeout(String),

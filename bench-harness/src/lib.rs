@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   cli ──► scenario (what load) ──► client (bytes) ──► server under test
-//!    │          │
+//!    │          │  └──► js (JetStream requests and replies)
 //!    │          └──► measure (CPU, memory, latency)
 //!    ▼                     │
 //!   compare (two servers,  ▼
@@ -16,6 +16,7 @@ pub mod cli;
 pub mod client;
 pub mod compare;
 pub mod error;
+pub mod js;
 pub mod measure;
 pub mod report;
 pub mod scenario;

@@ -43,7 +43,18 @@ fn timed(params: &Params, factor: u64) -> Outcome {
 fn case(name: &'static str, kind: Kind, rows: Vec<Row>) -> Case {
     let params = Params::new(kind);
     let sets: &[&str] = &["throughput"];
-    Case { name, sets, params, cores: Cores::Apart, spin: false, tls: false, rows }
+    Case {
+        name,
+        sets,
+        params,
+        cores: Cores::Apart,
+        spin: false,
+        tls: false,
+        durability: None,
+        kill: false,
+        half_peak: false,
+        rows,
+    }
 }
 
 fn comparison() -> Comparison {

@@ -15,9 +15,15 @@ use support::{Manner, start};
 
 fn subject(manner: Manner) -> Subject {
     let addr = start(manner);
-    let target = Target { addr, host: "localhost".into(), login: String::new(), tls: None };
+    let target = Target {
+        addr,
+        host: "localhost".into(),
+        login: String::new(),
+        tls: None,
+        no_responders: false,
+    };
     // The server lives in this process, so its figures are ours: good enough to be there.
-    Subject { target, pid: Some(std::process::id()) }
+    Subject { target, pid: Some(std::process::id()), host: None }
 }
 
 fn params(kind: Kind) -> Params {

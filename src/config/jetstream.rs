@@ -75,7 +75,11 @@ fn read_store_key(
         }
         "sync" | "sync_interval" => match &node.value {
             Value::Text(text) if text.eq_ignore_ascii_case("always") => out.sync_always = true,
-            _ => put(&mut out.sync_interval, r.duration(node, key)),
+            _ => {
+                if let Some(interval) = r.duration(node, key) {
+                    (out.sync_interval, out.lazy) = (interval, true);
+                }
+            }
         },
         "domain" => {
             r.place("jetstream.domain", node);

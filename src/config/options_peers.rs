@@ -360,6 +360,8 @@ pub struct JetStreamOptions {
     pub sync_interval: Duration,
     /// `sync_interval: always`
     pub sync_always: bool,
+    /// `sync_interval` is a time: acknowledgements do not wait for a flush.
+    pub lazy: bool,
     /// `domain`
     pub domain: String,
     /// `strict`
@@ -407,6 +409,7 @@ impl Default for JetStreamOptions {
             file_bytes_max: -1,
             sync_interval: Duration::from_secs(120),
             sync_always: false,
+            lazy: false,
             domain: String::new(),
             strict: true,
             key: Secret::default(),

@@ -13,13 +13,12 @@ pub(super) enum Served {
 }
 
 /// Keys that may be ignored: nobody gets in, or sees something, because of that.
-const NO_EFFECT: [&str; 26] = [
+const NO_EFFECT: [&str; 24] = [
     "cluster",
     "gateway",
     "leafnodes",
     "websocket",
     "mqtt",
-    "jetstream",
     "default_js_domain",
     "feature_flags",
     "mappings",
@@ -33,7 +32,6 @@ const NO_EFFECT: [&str; 26] = [
     "account.exports",
     "account.imports",
     "account.mappings",
-    "account.jetstream",
     "account.msg_trace",
     "https",
     "trace_headers",

@@ -14,6 +14,7 @@
 mod core;
 mod encrypted;
 mod hostile;
+mod jetstream;
 mod lifecycle;
 mod login;
 mod monitor;

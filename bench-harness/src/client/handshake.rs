@@ -27,6 +27,8 @@ pub struct Target {
     pub login: String,
     /// Set when the connection is to be encrypted.
     pub tls: Option<Arc<ClientConfig>>,
+    /// Ask for a 503 when a request has no responders, as JetStream clients do.
+    pub no_responders: bool,
 }
 
 impl Target {
@@ -37,8 +39,9 @@ impl Target {
         format!(
             "CONNECT {{\"verbose\":false,\"pedantic\":false,\"tls_required\":{tls},\
              \"name\":\"bench\",\"lang\":\"rust\",\"version\":\"{}\",\"protocol\":1,\
-             \"headers\":true,\"no_responders\":false,\"echo\":true{}}}\r\n",
+             \"headers\":true,\"no_responders\":{},\"echo\":true{}}}\r\n",
             env!("CARGO_PKG_VERSION"),
+            self.no_responders,
             self.login
         )
     }

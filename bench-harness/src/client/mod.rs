@@ -13,6 +13,7 @@ pub mod exchange;
 pub mod handshake;
 pub mod op;
 pub mod outbuf;
+pub mod peer;
 pub mod poll;
 pub mod scan;
 pub mod tls;

@@ -174,13 +174,14 @@ impl Scanner {
     /// Checks the first message in full and learns the shape from it. Does not count it:
     /// the jump that follows does.
     fn learn(&mut self, op: &Op<'_>, frame: &[u8]) -> Result<()> {
-        let Op::Msg { subject, payload, header_len, .. } = op else {
+        let Op::Msg { subject, headers, payload, header_len, .. } = op else {
             return Ok(());
         };
         let Some(expect) = &self.expect else {
             return Err(HarnessError::Protocol("a message nobody subscribed to".into()));
         };
         let strange = payload.len() != expect.size
+            || !headers.is_empty()
             || expect.subject.as_ref().is_some_and(|s| s.as_bytes() != *subject)
             || self.shape.is_some();
         if strange || frame.len() < 16 {

@@ -5,11 +5,15 @@
 //!                   medians, least and most, ratio, goal
 //! ```
 
+pub mod durability;
+pub mod js_plan;
 pub mod plan;
 pub mod result;
 pub mod server;
+pub mod store;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -18,10 +22,12 @@ use crate::cli::{parse_duration, write};
 use crate::error::{HarnessError, Result};
 use crate::measure::{affinity, memory};
 use crate::report::{Outcome, json, svg, table, text};
-use crate::scenario::{self, Params, Subject, Wait};
+use crate::scenario::{self, Host, Kind, Params, Subject, Wait};
+use durability::Durability;
+use js_plan::Sizes;
 use plan::{Case, Cores, SETS};
 use result::{CaseResult, Comparison};
-use server::{Launch, Server};
+use server::{JetStream, Launch, Server};
 
 /// Failed rounds of a case after which its other rounds are not tried.
 const FAILURES_MAX: usize = 2;
@@ -53,7 +59,8 @@ pub struct CompareArgs {
     /// Our `spin` setting for the cases that busy-poll.
     #[arg(long, default_value = "adaptive")]
     spin: String,
-    /// Which cases to run: all, throughput, latency, trouble, scale, tls.
+    /// Which cases to run: all (of the core), throughput, latency, trouble, scale, tls,
+    /// js-publish, js-consume, js-reads, js-scale.
     #[arg(long, default_value = "all")]
     set: String,
     /// Run exactly these cases, by name, separated by commas.
@@ -68,6 +75,11 @@ pub struct CompareArgs {
     /// How latency cases wait for the server; spinning keeps our own wake-up out of them.
     #[arg(long, value_enum, default_value_t = Wait::Spin)]
     wait: Wait,
+    /// Where the stores of JetStream cases are made; the working directory by default.
+    #[arg(long, value_name = "DIR")]
+    store_dir: Option<PathBuf>,
+    #[command(flatten)]
+    sizes: Sizes,
     /// Write all values of all rounds as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -87,7 +99,8 @@ pub fn run(args: &CompareArgs) -> Result<bool> {
     let cases = choose(args)?;
     if args.list {
         for case in &cases {
-            println!("{:<22} {}", case.name, case.sets.join(" "));
+            let mode = case.durability.map_or("", Durability::name);
+            println!("{:<26} {:<12} {mode}", case.name, case.sets.join(" "));
         }
         return Ok(true);
     }
@@ -136,7 +149,8 @@ fn choose(args: &CompareArgs) -> Result<Vec<Case>> {
     }
     let wanted = |case: &Case| {
         if args.scenarios.is_empty() {
-            args.set == "all" || case.sets.contains(&args.set.as_str())
+            (args.set == "all" && case.durability.is_none())
+                || case.sets.contains(&args.set.as_str())
         } else {
             args.scenarios.iter().any(|n| n == case.name)
         }
@@ -145,6 +159,7 @@ fn choose(args: &CompareArgs) -> Result<Vec<Case>> {
     let load_cpus = affinity::parse_cpus(&args.load_cpus)?;
     for case in &mut cases {
         case.params.wait = args.wait;
+        args.sizes.apply(case);
         if let Some(duration) = args.duration {
             let usual = Params::new(case.params.kind).duration;
             // Where time itself makes the trouble, a shorter run would show none.
@@ -179,13 +194,36 @@ fn run_case(args: &CompareArgs, case: Case, bar: &indicatif::ProgressBar) -> Res
     if !args.control {
         shards = format!("shards {{ count: {count}, cpus: \"{list}\", spin: \"{spin}\" }}\n");
     }
-    let ours = Launch { binary: args.ours.clone(), cpus, shards, tls: case.tls };
-    let theirs = Launch { binary: args.theirs.clone(), shards: String::new(), ..ours.clone() };
+    let jetstream = |is_ours: bool| {
+        case.durability.map(|mode| JetStream {
+            sync_interval: mode.sync_interval(is_ours).map(str::to_owned),
+            store_parent: args.store_dir.clone(),
+            bytes_needed: js_plan::bytes_needed(&case.params),
+        })
+    };
+    let binary = args.ours.clone();
+    let ours = Launch { binary, cpus, shards, tls: case.tls, jetstream: jetstream(true) };
+    let theirs = Launch {
+        binary: args.theirs.clone(),
+        shards: String::new(),
+        jetstream: jetstream(false),
+        ..ours.clone()
+    };
     let mut result = CaseResult::new(case);
     for round in 1..=args.rounds {
+        if result.case.half_peak && result.failures.len() < FAILURES_MAX {
+            match peak(&ours, &result.case) {
+                Ok(rate) => result.case.params.rate = (rate / 2.0).round(),
+                Err(error) => {
+                    let what = format!("{} round {round}, peak: {error}", result.case.name);
+                    bar.suspend(|| eprintln!("bench-harness: FAILED {what}"));
+                    result.failures.push(what);
+                }
+            }
+        }
         for (launch, is_ours) in [(&ours, true), (&theirs, false)] {
             if result.failures.len() < FAILURES_MAX {
-                match run_round(launch, &result.case) {
+                match run_round(launch, &result.case, is_ours) {
                     Ok(outcome) => result.add(is_ours, outcome),
                     Err(error) => {
                         let who = if is_ours { "ours" } else { "theirs" };
@@ -202,12 +240,32 @@ fn run_case(args: &CompareArgs, case: Case, bar: &indicatif::ProgressBar) -> Res
     Ok(result)
 }
 
+/// What ours publishes a second with 256 outstanding, in the mode of the case.
+fn peak(launch: &Launch, case: &Case) -> Result<f64> {
+    let mut case = case.clone();
+    let params = Params::new(Kind::JsPublish);
+    case.params = Params { size: case.params.size, cpus: case.params.cpus, ..params };
+    let outcome = run_round(launch, &case, true)?;
+    outcome
+        .get("msgs_per_s")
+        .ok_or_else(|| HarnessError::Server("its peak was not measured".into()))
+}
+
 /// One fresh server, one run, one clean stop.
-fn run_round(launch: &Launch, case: &Case) -> Result<Outcome> {
-    let server = Server::start(launch)?;
-    let subject = Subject { target: server.target.clone(), pid: Some(server.pid()) };
-    let outcome = scenario::run(&subject, &case.params)
+fn run_round(launch: &Launch, case: &Case, is_ours: bool) -> Result<Outcome> {
+    let server = Arc::new(Server::start(launch)?);
+    let mut params = case.params.clone();
+    if let (Some(js), Some(mode)) = (&mut params.js, case.durability) {
+        js.durability = mode.words(is_ours).to_owned();
+    }
+    let (pid, host) = (Some(server.pid()), Some(Arc::clone(&server) as Arc<dyn Host>));
+    let subject = Subject { target: server.target.clone(), pid, host };
+    let outcome = scenario::run(&subject, &params)
         .map_err(|e| HarnessError::Server(format!("{e}\n{}", server.log_tail())))?;
-    server.stop()?;
+    if case.kill {
+        server.kill()?
+    } else {
+        server.stop()?
+    }
     Ok(outcome)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::durability::Durability;
 use crate::scenario::{Kind, Params};
 
 /// On which cores a case runs.
@@ -55,21 +56,48 @@ pub struct Case {
     pub spin: bool,
     /// Connections are encrypted.
     pub tls: bool,
+    /// When the servers flush, for cases with JetStream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
+    /// The servers are killed at the end.
+    #[serde(skip_serializing_if = "is_false")]
+    pub kill: bool,
+    /// The rate is half of what ours reaches in the same round with 256 outstanding.
+    #[serde(skip_serializing_if = "is_false")]
+    pub half_peak: bool,
     /// The figures shown.
     pub rows: Vec<Row>,
 }
 
-/// Names of all sets.
-pub const SETS: [&str; 6] = ["all", "throughput", "latency", "trouble", "scale", "tls"];
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// Names of all sets; `all` are those of the core.
+pub const SETS: [&str; 10] = [
+    "all",
+    "throughput",
+    "latency",
+    "trouble",
+    "scale",
+    "tls",
+    "js-publish",
+    "js-consume",
+    "js-reads",
+    "js-scale",
+];
 
 const CPU: &str = "server_cpu_us_per_msg";
 const RATE: &str = "msgs_per_s";
 
-fn row(metric: &'static str, goal: Goal) -> Row {
+/// A figure with its goal.
+pub(super) fn row(metric: &'static str, goal: Goal) -> Row {
     Row { metric, goal }
 }
 
-fn case(
+/// A case with the defaults of its scenario.
+pub(super) fn case(
     name: &'static str,
     sets: &'static [&'static str],
     kind: Kind,
@@ -77,7 +105,18 @@ fn case(
     rows: Vec<Row>,
 ) -> Case {
     let params = Params { size, ..Params::new(kind) };
-    Case { name, sets, params, cores: Cores::Apart, spin: false, tls: false, rows }
+    Case {
+        name,
+        sets,
+        params,
+        cores: Cores::Apart,
+        spin: false,
+        tls: false,
+        durability: None,
+        kill: false,
+        half_peak: false,
+        rows,
+    }
 }
 
 fn cpu(name: &'static str, kind: Kind, size: usize, target: f64) -> Case {
@@ -92,6 +131,7 @@ pub fn cases() -> Vec<Case> {
     all.extend(latency());
     all.extend(trouble_and_scale());
     all.extend(tls());
+    all.extend(super::js_plan::cases());
     all
 }
 

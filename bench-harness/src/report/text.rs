@@ -41,7 +41,11 @@ pub fn number(value: f64) -> String {
 #[must_use]
 pub fn outcome(outcome: &Outcome) -> String {
     let params = &outcome.params;
-    let mut out = format!("{} · {} B\n", params.kind.name(), params.size);
+    let mut out = format!("{} · {} B", params.kind.name(), params.size);
+    if let Some(js) = &params.js {
+        out.push_str(&format!(" · {:?} · {}", js.storage, js.durability).to_lowercase());
+    }
+    out.push('\n');
     let rows: Vec<Vec<String>> = outcome
         .metrics
         .iter()

@@ -5,23 +5,37 @@
 //!   latency:    reqrep reqrep-open                          reqrep
 //!   trouble:    slow-subscriber burst                       slow
 //!   scale:      idle subs-million churn                     idle, million, churn
+//!   JetStream:  js-publish js-publish-open js-batch js-fast js_publish
+//!               js-ordered js-push js-pull                  js_consume, js_pull
+//!               js-direct kv-get kv-put kv-watch            js_reads, js_watch
+//!               js-consumers js-big                         js_scale
 //! ```
 
 pub mod churn;
 pub mod flow;
 pub mod idle;
+pub mod js_consume;
+pub mod js_publish;
+pub mod js_pull;
+pub mod js_reads;
+pub mod js_scale;
+pub mod js_watch;
 pub mod million;
 pub mod reqrep;
 pub mod slow;
 pub mod throughput;
+pub mod window;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::client::handshake::Target;
-use crate::error::Result;
+use crate::error::{HarnessError, Result};
+use crate::js::config::Storage;
+use crate::measure::affinity;
 use crate::measure::cpu::{self, ProcessCpu};
 use crate::measure::memory;
 use crate::report::Outcome;
@@ -58,9 +72,42 @@ pub enum Kind {
     SubsMillion,
     /// Connect, subscribe, ping, close, again and again.
     Churn,
+    /// JetStream publishes, `--outstanding` at a time; 1 is a synchronous publisher.
+    JsPublish,
+    /// JetStream publishes at a fixed rate, counted from when each was due.
+    JsPublishOpen,
+    /// Atomic batches of `--batch` messages.
+    JsBatch,
+    /// One fast-ingest batch.
+    JsFast,
+    /// Replay of a stream by an ordered push consumer.
+    JsOrdered,
+    /// A push consumer with explicit acknowledgement.
+    JsPush,
+    /// `--workers` that share a pull consumer, `--batch` at a time, explicit acknowledgement.
+    JsPull,
+    /// Direct get of the last message of random subjects.
+    JsDirect,
+    /// Direct get of random keys of a bucket.
+    KvGet,
+    /// Puts to the keys of a bucket, one at a time.
+    KvPut,
+    /// A watcher of a whole bucket: its first values, then how fast puts reach it.
+    KvWatch,
+    /// Many idle consumers of one stream.
+    JsConsumers,
+    /// A large stream: memory, and how long a restart takes.
+    JsBig,
 }
 
 impl Kind {
+    /// Whether it needs JetStream.
+    #[must_use]
+    pub fn is_jetstream(self) -> bool {
+        // The core scenarios come first.
+        self as u8 >= Self::JsPublish as u8
+    }
+
     /// The name on the command line.
     #[must_use]
     pub fn name(self) -> String {
@@ -113,6 +160,51 @@ pub struct Params {
     pub cpus: Vec<usize>,
     /// Seed of random choices.
     pub seed: u64,
+    /// The JetStream scenarios' own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub js: Option<Js>,
+}
+
+/// What shapes a JetStream scenario further.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Js {
+    /// Where the stream is kept.
+    pub storage: Storage,
+    /// When the server flushes, in words.
+    pub durability: String,
+    /// Messages, or batches, outstanding.
+    pub outstanding: usize,
+    /// Subjects or keys.
+    pub subjects: u64,
+    /// Messages of a batch or a pull.
+    pub batch: usize,
+    /// Clients that share a consumer.
+    pub workers: usize,
+    /// Consumers.
+    pub consumers: u64,
+}
+
+impl Js {
+    /// The defaults for a scenario.
+    #[must_use]
+    pub fn new(kind: Kind) -> Self {
+        Self {
+            storage: Storage::File,
+            durability: "as the server is configured".into(),
+            outstanding: match kind {
+                Kind::JsPublish => 256,
+                Kind::JsPublishOpen => 8000,
+                Kind::JsBatch => 2,
+                Kind::JsFast => 1000,
+                Kind::JsConsumers => 64,
+                _ => 1,
+            },
+            subjects: if kind == Kind::JsBig { 1_000_000 } else { 100_000 },
+            batch: if kind == Kind::JsPull { 500 } else { 100 },
+            workers: 4,
+            consumers: 100_000,
+        }
+    }
 }
 
 impl Params {
@@ -136,7 +228,28 @@ impl Params {
             wait: Wait::Block,
             cpus: Vec::new(),
             seed: 1,
+            js: kind.is_jetstream().then(|| Js::new(kind)),
         }
+    }
+}
+
+impl Params {
+    /// The JetStream part.
+    ///
+    /// # Errors
+    /// The scenario needs none.
+    pub fn js(&self) -> Result<&Js> {
+        self.js.as_ref().ok_or_else(|| HarnessError::Usage("no JetStream parameters".into()))
+    }
+
+    /// Messages of a scenario that works on a known number of them.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.msgs.unwrap_or(match self.kind {
+            Kind::JsOrdered | Kind::JsBig => 10_000_000,
+            Kind::JsPush | Kind::JsPull => 1_000_000,
+            _ => self.js.as_ref().map_or(0, |js| js.subjects),
+        })
     }
 }
 
@@ -152,6 +265,39 @@ pub struct Subject {
     pub target: Target,
     /// Its process, when CPU and memory are to be measured.
     pub pid: Option<u32>,
+    /// Set when the server is ours to restart.
+    pub host: Option<Arc<dyn Host>>,
+}
+
+/// A server that can be started again on its store.
+pub trait Host: Send + Sync {
+    /// Ends the server, with SIGTERM or at once, and starts it again.
+    ///
+    /// # Errors
+    /// It does not stop, start or listen in time.
+    fn restart(&self, how: End) -> Result<Restarted>;
+}
+
+/// How a server ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With SIGTERM, and the time it needs.
+    Asked,
+    /// With SIGKILL.
+    Killed,
+}
+
+/// A server that was started again.
+#[derive(Clone)]
+pub struct Restarted {
+    /// How to connect now.
+    pub target: Target,
+    /// Its process.
+    pub pid: u32,
+    /// When it was executed.
+    pub exec_at: Instant,
+    /// How long its predecessor took to end.
+    pub stop: Duration,
 }
 
 impl Subject {
@@ -187,6 +333,15 @@ pub fn run(subject: &Subject, params: &Params) -> Result<Outcome> {
         Kind::Idle => on_cpu(params, || idle::run(subject, params)),
         Kind::SubsMillion => on_cpu(params, || million::run(subject, params)),
         Kind::Churn => on_cpu(params, || churn::run(subject, params)),
+        Kind::JsPublish | Kind::JsPublishOpen | Kind::JsBatch | Kind::JsFast | Kind::KvPut => {
+            on_cpu(params, || js_publish::run(subject, params))
+        }
+        Kind::JsOrdered | Kind::JsPush => on_cpu(params, || js_consume::run(subject, params)),
+        Kind::JsPull => on_cpu(params, || js_pull::run(subject, params)),
+        Kind::JsDirect | Kind::KvGet => on_cpu(params, || js_reads::run(subject, params)),
+        Kind::KvWatch => on_cpu(params, || js_watch::run(subject, params)),
+        Kind::JsConsumers => on_cpu(params, || js_scale::run_consumers(subject, params)),
+        Kind::JsBig => on_cpu(params, || js_scale::run_big(subject, params)),
     }
 }
 
@@ -195,8 +350,6 @@ fn on_cpu<F>(params: &Params, work: F) -> Result<Outcome>
 where
     F: FnOnce() -> Result<Outcome> + Send,
 {
-    use crate::error::HarnessError;
-    use crate::measure::affinity;
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             if let Some(cpu) = params.cpus.first() {

@@ -8,10 +8,10 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use super::{Kind, Params, Subject, Wait, or};
-use crate::client::conn::{Conn, Recv};
+use crate::client::conn::Conn;
 use crate::client::exchange;
 use crate::client::op::{self, Op};
-use crate::client::outbuf::OutBuf;
+use crate::client::peer;
 use crate::client::poll::{Poll, Ready, Watch};
 use crate::error::{HarnessError, Result};
 use crate::measure::cpu;
@@ -23,11 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The open loop's rate when none is given, in requests a second.
 const RATE_DEFAULT: f64 = 20_000.0;
 
-/// A connection with its unread and unsent bytes.
+/// A connection of the loop.
 struct Peer {
-    conn: Conn,
-    out: OutBuf,
-    unread: Vec<u8>,
+    base: peer::Peer,
     /// The next sequence number that must come back, for requesters.
     next: u64,
     /// When the outstanding request was sent, for the closed loop.
@@ -36,8 +34,7 @@ struct Peer {
 
 impl Peer {
     fn new(conn: Conn) -> Self {
-        let (out, unread) = (OutBuf::default(), Vec::new());
-        Self { conn, out, unread, next: 0, sent_at: Instant::now() }
+        Self { base: peer::Peer::new(conn), next: 0, sent_at: Instant::now() }
     }
 }
 
@@ -154,7 +151,7 @@ impl Loop {
         let Some(client) = self.clients.get_mut(index) else {
             return Ok(());
         };
-        let out = client.out.tail();
+        let out = client.base.out.tail();
         // Writing into a Vec cannot fail.
         let _ = write!(out, "PUB bench.service _INBOX.bench.{index}.{made:012} {size}\r\n");
         out.extend_from_slice(&self.payload);
@@ -164,7 +161,7 @@ impl Loop {
             client.next = made;
         }
         self.made += 1;
-        client.out.flush(&mut client.conn)?;
+        client.base.flush()?;
         Ok(())
     }
 
@@ -228,7 +225,7 @@ impl Loop {
     /// Answers all requests that came in, with one write.
     fn respond(&mut self) -> Result<()> {
         let Self { responder, buffer, payload, .. } = self;
-        read_all(responder, buffer, |op, out| {
+        responder.base.read_ops(buffer, |op, out| {
             let Op::Msg { reply: Some(reply), .. } = op else {
                 return Err(HarnessError::Protocol("a request without reply subject".into()));
             };
@@ -239,7 +236,7 @@ impl Loop {
             out.extend_from_slice(b"\r\n");
             Ok(())
         })?;
-        responder.out.flush(&mut responder.conn)?;
+        responder.base.flush()?;
         Ok(())
     }
 
@@ -258,7 +255,7 @@ impl Loop {
         }
         let first = next;
         let mut answers = 0_u64;
-        read_all(client, &mut self.buffer, |op, _| {
+        client.base.read_ops(&mut self.buffer, |op, _| {
             let Op::Msg { subject, .. } = op else {
                 return Ok(());
             };
@@ -272,7 +269,7 @@ impl Loop {
             Ok(())
         })?;
         client.next = next;
-        client.out.flush(&mut client.conn)?;
+        client.base.flush()?;
         if step == 0 && answers > 1 {
             return Err(HarnessError::Count("one request was answered twice".into()));
         }
@@ -307,45 +304,5 @@ impl Loop {
             self.turn(now, deadline, wait, &mut ready)?;
         }
         Ok(())
-    }
-}
-
-/// Reads a peer until its socket is empty; messages go to `take`, which may append replies.
-fn read_all(
-    peer: &mut Peer,
-    buffer: &mut [u8],
-    mut take: impl FnMut(&Op<'_>, &mut Vec<u8>) -> Result<()>,
-) -> Result<()> {
-    loop {
-        let outcome = peer.conn.try_recv(buffer)?;
-        let n = match outcome {
-            Recv::Data(n) | Recv::Last(n) => n,
-            Recv::Empty => return Ok(()),
-            Recv::Closed => return Err(HarnessError::Closed("request/reply peer".into())),
-        };
-        let fresh = buffer.get(..n).unwrap_or_default();
-        let whole = peer.unread.is_empty();
-        if !whole {
-            peer.unread.extend_from_slice(fresh);
-        }
-        let data: &[u8] = if whole { fresh } else { &peer.unread };
-        let mut at = 0;
-        while let Some((op, used)) = op::parse(data.get(at..).unwrap_or_default())? {
-            match &op {
-                Op::Msg { .. } => take(&op, peer.out.tail())?,
-                Op::Ping => peer.out.tail().extend_from_slice(b"PONG\r\n"),
-                Op::Err(text) => return Err(HarnessError::Refused((*text).to_owned())),
-                _ => {}
-            }
-            at += used;
-        }
-        if whole {
-            peer.unread.extend_from_slice(fresh.get(at..).unwrap_or_default());
-        } else {
-            peer.unread.drain(..at);
-        }
-        if matches!(outcome, Recv::Last(_)) {
-            return Ok(());
-        }
     }
 }

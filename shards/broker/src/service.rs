@@ -2,6 +2,9 @@
 //! A service subscribes like a client, but its messages go into the inbox here instead of a
 //! socket. Lives on: every shard.
 
+use wire::api::advisory::ClientInfo;
+use wire::api::timestamp::Timestamp;
+
 use crate::broker::Broker;
 use crate::clock::Now;
 use crate::conn::Sub;
@@ -223,6 +226,31 @@ impl Broker {
     /// Ends a service's subscription.
     pub fn unsubscribe_service(&mut self, id: SubId) {
         self.remove_sub(id);
+    }
+
+    /// Appends what is known of the client behind a request, as JSON.
+    pub fn describe_client(&self, client: Origin, out: &mut Vec<u8>) {
+        let Some(conn) = self.conns.get(client.slot as usize) else { return };
+        if conn.generation != client.generation {
+            return;
+        }
+        let account = self.accounts.get(conn.account as usize);
+        let info = ClientInfo {
+            start: Some(Timestamp(conn.start_wall_ns)),
+            host: conn.ip.to_canonical().to_string(),
+            id: conn.cid,
+            acc: account.map(|account| account.name.clone()).unwrap_or_default(),
+            user: conn.described.user.clone(),
+            name: conn.described.name.clone(),
+            lang: conn.described.lang.clone(),
+            ver: conn.described.version.clone(),
+            rtt_ns: i64::try_from(conn.rtt_ns).unwrap_or(0),
+            server: self.settings.identity.server_name.clone(),
+            kind: "Client".to_owned(),
+            client_type: "nats".to_owned(),
+            ..ClientInfo::default()
+        };
+        wire::json::push(out, &info);
     }
 
     /// Whether anybody would get a message.

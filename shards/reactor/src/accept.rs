@@ -82,7 +82,7 @@ impl Reactor {
                 }
             }
             token if token & SOCK_BIT != 0 => self.handle_sock_event(event),
-            _ => {}
+            _ => self.handle_file_event(event),
         }
     }
 

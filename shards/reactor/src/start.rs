@@ -15,6 +15,7 @@ use crate::accept::Listeners;
 use crate::bus::{Bus, BusEnd};
 use crate::clock::Clock;
 use crate::control::{Control, ControlReceiver, Door, Shared};
+use crate::disk::{Disk, DiskSettings};
 use crate::entropy;
 use crate::gather::{FactsSource, Gathering};
 use crate::runtime::{ExecutorOptions, ShardThread, WakeCounter, spawn_shard};
@@ -49,12 +50,23 @@ pub struct Plan {
     pub facts: FactsSource,
     /// TLS of clients.
     pub tls: Option<TlsContext>,
+    /// Streams and consumers, when they are served.
+    pub jetstream: Option<JetStreamPlan>,
     /// The way to the helper threads.
     pub helper: HelperSubmit,
     /// Debug lines are wanted.
     pub debug: bool,
     /// Protocol trace lines are wanted.
     pub trace: bool,
+}
+
+/// What JetStream is started with.
+#[derive(Clone, Debug)]
+pub struct JetStreamPlan {
+    /// Limits, durability, accounts.
+    pub settings: Arc<jetstream::settings::Settings>,
+    /// The disk of each shard; number and count are filled in.
+    pub disk: DiskSettings,
 }
 
 /// The running shards.
@@ -95,6 +107,7 @@ struct Seed {
     shared: Arc<Shared>,
     listeners: Listeners,
     tls: Option<TlsContext>,
+    jetstream: Option<JetStreamPlan>,
     helper: HelperSubmit,
     facts: FactsSource,
     base_path: String,
@@ -108,6 +121,10 @@ struct Seed {
 impl Seed {
     fn grow(self) -> io::Result<Reactor> {
         let fx = Effects { debug: self.debug, trace: self.trace, ..Effects::default() };
+        let disk = match &self.jetstream {
+            Some(plan) => Some(Disk::open(plan.disk.clone(), self.wake.try_clone()?)?),
+            None => None,
+        };
         Ok(Reactor {
             id: self.id,
             shard: Shard::new(self.id as u16, self.shards, self.settings, self.random),
@@ -126,6 +143,11 @@ impl Seed {
             shared: self.shared,
             listeners: self.listeners,
             tls: self.tls,
+            jetstream: self.jetstream,
+            seed: self.random,
+            disk,
+            disk_done: Vec::new(),
+            has_more: false,
             helper: self.helper,
             gathering: Gathering::new(self.facts, self.base_path),
             spinner: Spinner::new(self.spin),
@@ -181,6 +203,10 @@ pub fn start(plan: Plan) -> io::Result<Running> {
                 retry_ns: 0,
             },
             tls: plan.tls.clone(),
+            jetstream: plan.jetstream.clone().map(|mut plan| {
+                (plan.disk.shard, plan.disk.shards) = (id, shards);
+                plan
+            }),
             helper: Arc::clone(&plan.helper),
             facts: Arc::clone(&plan.facts),
             base_path: plan.monitor_base_path.clone(),

@@ -15,16 +15,19 @@ use broker::mesh::Batch;
 use broker::monitor::TurnStats;
 use shard::{Effects, HelperJob, Level, Now, Progress, Shard};
 use slab::Slab;
+use store::disk::DiskDone;
 
 use crate::accept::Listeners;
 use crate::bus::{BusEnd, SendRefused};
 use crate::clock::Clock;
 use crate::conn::{Role, Sock};
 use crate::control::{Control, ControlReceiver, Shared};
+use crate::disk::Disk;
 use crate::gather::Gathering;
 use crate::runtime::{WakeCounter, yield_now};
 use crate::socket::{self, Read};
 use crate::spin::Spinner;
+use crate::start::JetStreamPlan;
 use crate::tls::TlsContext;
 use crate::uring::{Event, Ring};
 
@@ -60,6 +63,12 @@ pub(crate) struct Reactor {
     pub(crate) shared: Arc<Shared>,
     pub(crate) listeners: Listeners,
     pub(crate) tls: Option<TlsContext>,
+    pub(crate) jetstream: Option<JetStreamPlan>,
+    pub(crate) seed: u64,
+    pub(crate) disk: Option<Disk>,
+    pub(crate) disk_done: Vec<DiskDone>,
+    /// JetStream has more to deliver: the next turn comes without sleep.
+    pub(crate) has_more: bool,
     pub(crate) helper: HelperSubmit,
     pub(crate) gathering: Gathering,
     pub(crate) spinner: Spinner,
@@ -78,6 +87,12 @@ impl Reactor {
     pub(crate) async fn run(mut self) -> io::Result<()> {
         // The executor's first sleep is slow; it is taken before anybody waits.
         yield_now().await;
+        self.recover()?;
+        while !self.shard.is_recovered() {
+            if !self.turn()? {
+                self.sleep().await?;
+            }
+        }
         self.listen()?;
         self.shared.note_ready();
         let mut turns: u32 = 0;
@@ -91,7 +106,7 @@ impl Reactor {
                 continue;
             }
             if self.stopping && self.socks.iter().all(|(_, s)| !matches!(s.role, Role::Client(_))) {
-                return Ok(());
+                return self.finish_disk();
             }
             if self.spinner.may_spin(self.clock.mono_ns()) && !self.stopping {
                 std::hint::spin_loop();
@@ -108,8 +123,11 @@ impl Reactor {
         self.ring.drain(|event| events.push(event));
         let has_control = !self.control.is_empty();
         let mut batch = self.bus.try_recv();
-        let has_work =
-            !events.is_empty() || has_control || batch.is_some() || !self.ready.is_empty();
+        let has_work = !events.is_empty()
+            || has_control
+            || batch.is_some()
+            || !self.ready.is_empty()
+            || self.has_disk_work();
         // After a sleep there may be room for batches that a ring had refused.
         let woken = std::mem::take(&mut self.woken);
         if !has_work && !woken && !self.is_due() {
@@ -122,6 +140,7 @@ impl Reactor {
             self.handle_event(event);
         }
         self.events = events;
+        self.handle_disk()?;
         if has_control {
             self.handle_controls();
         }
@@ -146,19 +165,20 @@ impl Reactor {
             }
         }
         self.apply();
+        self.submit_disk()?;
         self.turns.times.record(self.clock.mono_ns().saturating_sub(start_ns));
         Ok(true)
     }
 
     fn is_due(&self) -> bool {
-        let deadline = self.shard.broker.next_deadline_ns();
+        let deadline = self.shard.next_deadline_ns();
         let deadline = deadline.unwrap_or(u64::MAX).min(self.sock_deadline_ns);
         deadline != u64::MAX && deadline <= self.clock.mono_ns()
     }
 
     fn handle_due(&mut self) {
-        if self.shard.broker.next_deadline_ns().is_some_and(|at| at <= self.now.mono_ns) {
-            self.shard.broker.handle_timers(self.now, &mut self.fx);
+        if self.shard.next_deadline_ns().is_some_and(|at| at <= self.now.mono_ns) {
+            self.shard.handle_timers(self.now, &mut self.fx);
         }
         if self.sock_deadline_ns <= self.now.mono_ns {
             self.handle_sock_deadlines();
@@ -241,8 +261,9 @@ impl Reactor {
     }
 
     /// Carries out the effects of the turn.
-    fn apply(&mut self) {
+    pub(crate) fn apply(&mut self) {
         loop {
+            self.has_more = self.shard.handle_services(self.now, &mut self.fx);
             self.flush();
             self.close_all();
             self.shard.broker.mesh().seal();
@@ -351,9 +372,10 @@ impl Reactor {
         let idle = self.bus.prepare_sleep()
             && !self.ring.has_events()
             && self.control.is_empty()
+            && !self.has_disk_work()
             && self.ready.is_empty();
         if idle {
-            let deadline = self.shard.broker.next_deadline_ns().unwrap_or(u64::MAX);
+            let deadline = self.shard.next_deadline_ns().unwrap_or(u64::MAX);
             self.arm_timer(deadline.min(self.sock_deadline_ns))?;
             self.turns.sleeps += 1;
             self.wake.wait().await?;

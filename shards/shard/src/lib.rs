@@ -34,6 +34,8 @@ pub struct Shard {
 pub enum Command {
     /// New settings.
     Reload(Arc<Settings>),
+    /// New settings of JetStream.
+    ReloadJetStream(Arc<jetstream::settings::Settings>),
     /// Close the youngest clients until so many are left on this shard.
     CloseExcess {
         /// Connections that stay.
@@ -96,6 +98,20 @@ impl Shard {
         self.carrier().is_some_and(|mut carrier| carrier.run(now, fx))
     }
 
+    /// The end: clients of consumers are told, and what is kept in memory is written. To be
+    /// called again after each completion of the disk until it is true.
+    pub fn stop_jetstream(&mut self, now: Now) -> bool {
+        self.carrier().is_none_or(|mut carrier| {
+            carrier.work(now, |jetstream, ctx, fx| jetstream.handle_stop(ctx, fx))
+        })
+    }
+
+    /// Everything that the disk holds has been found and can take messages.
+    #[must_use]
+    pub fn is_recovered(&self) -> bool {
+        self.jetstream.as_ref().is_none_or(|jetstream| jetstream.is_ready())
+    }
+
     /// Disk operations to be carried out, in order.
     pub fn take_disk_ops(&mut self) -> Vec<(Ticket, DiskOp)> {
         std::mem::take(&mut self.js_fx.disk.ops)
@@ -132,6 +148,11 @@ impl Shard {
     pub fn handle_command(&mut self, command: Command, now: Now, fx: &mut Effects) {
         match command {
             Command::Reload(settings) => self.broker.handle_reload(settings, now, fx),
+            Command::ReloadJetStream(settings) => {
+                if let Some(jetstream) = &mut self.jetstream {
+                    jetstream.handle_reload(settings);
+                }
+            }
             Command::CloseExcess { keep } => self.broker.close_excess(keep, fx),
             Command::LameDuck => self.broker.handle_lame_duck(fx),
             Command::LameDuckClose { duration_ns } => {

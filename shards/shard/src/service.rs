@@ -16,8 +16,8 @@ use broker::index::SubId;
 use broker::service::{SERVICE_SLOT, ServiceInput, ServicePublish};
 use hashbrown::HashMap;
 use jetstream::context::{Context, Interest as Listeners};
-use jetstream::domain::parcel::Request;
 use jetstream::domain::JetStream;
+use jetstream::domain::parcel::Request;
 use jetstream::effect::{Endpoint, Interest, Level as JsLevel};
 use rustc_hash::FxBuildHasher;
 

@@ -89,6 +89,9 @@ pub enum AppendError {
     /// The device is full. Later appends may succeed.
     #[error("no space left on device")]
     NoSpace,
+    /// Too many bytes wait for the disk. Later appends may succeed.
+    #[error("too many bytes wait for the disk")]
+    Busy,
     /// A write or flush failed before: nothing is stored any more.
     #[error("store fenced after a failed write")]
     Fenced,

@@ -9,22 +9,32 @@
 //! files does at once too, as far as anybody can ask; but an append, removal or note is safe only
 //! when [`Store::is_durable`] says so of the [`Position`] after it.
 
-use crate::cache::Cache;
 use crate::disk::{DiskDone, DiskError, DiskQueue};
+use crate::file::{self, FileLog};
 use crate::index::chunk::{HAS_EXPIRY, HAS_HEADERS, HAS_MSG_ID};
 use crate::index::filters::FilterId;
 use crate::index::subjects::{NAME_BYTES_MAX, SubjectState};
 use crate::index::{Index, NewEntry, Overhead};
+use crate::log::{self, Cache, Log, Record};
 use crate::memory::MemoryLog;
 use crate::message::{AppendError, Message, NewMessage, Read, Removed, State};
 use crate::notes::{Note, Notes};
+use crate::recover::{FILE_OVERHEAD, MARK_MSG_ID, encode};
 
 /// Subject, headers and payload of a message have at most this many bytes together.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
+/// Most that a record of a message takes beside subject, headers and payload.
+const RECORD_OVERHEAD_BYTES: usize = log::OVERHEAD_BYTES + 32;
+
 /// A place in the log: everything done before it was taken is safe once it is durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
+
+impl Position {
+    /// What could not be written never is durable.
+    pub const NEVER: Self = Self(u64::MAX);
+}
 
 /// What became of operations of the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,7 +43,9 @@ pub struct Progress {
     pub is_more_durable: bool,
     /// Reads that were [`Read::Pending`] may be tried again.
     pub are_reads_ready: bool,
-    /// Something failed.
+    /// Appends that were refused with [`AppendError::NoSpace`] may succeed again.
+    pub has_space_again: bool,
+    /// The store has been fenced just now, because of this: nothing is stored any more.
     pub failed: Option<DiskError>,
 }
 
@@ -47,17 +59,16 @@ pub struct MemoryOptions {
 }
 
 #[derive(Debug)]
-struct Memory {
-    log: MemoryLog,
-    notes: Notes,
+enum Backing {
+    Memory(MemoryLog, Notes),
+    File(Box<FileLog>),
 }
 
 /// The messages of a stream.
 #[derive(Debug)]
 pub struct Store {
     index: Index,
-    memory: Memory,
-    last_position: u64,
+    backing: Backing,
 }
 
 impl Store {
@@ -67,9 +78,26 @@ impl Store {
         let overhead = Overhead { message: 16, headers: 0 };
         Self {
             index: Index::new(options.seed, overhead, options.first_seq),
-            memory: Memory { log: MemoryLog::new(), notes: Notes::default() },
-            last_position: 0,
+            backing: Backing::Memory(MemoryLog::new(), Notes::default()),
         }
+    }
+
+    /// A new stream in files. Its directory must not hold another one. The first message gets
+    /// the number `first_seq`; 0 is as good as 1.
+    #[must_use]
+    pub fn file(options: log::Options, first_seq: u64, disk: &mut DiskQueue) -> Self {
+        let index = Index::new(options.uid, FILE_OVERHEAD, first_seq);
+        let mut file = FileLog::new(Log::create(options, disk), index.last_seq());
+        if index.last_seq() > 0 {
+            // An empty log takes it: there is room, and nothing failed yet.
+            let taken = file.append_skip(1, index.last_seq());
+            debug_assert!(taken.is_ok());
+        }
+        Self { index, backing: Backing::File(Box::new(file)) }
+    }
+
+    pub(crate) fn from_file(index: Index, file: FileLog) -> Self {
+        Self { index, backing: Backing::File(Box::new(file)) }
     }
 
     /// Stores a message behind all others; its sequence number.
@@ -87,7 +115,40 @@ impl Store {
     /// # Errors
     /// See [`AppendError`]; nothing was stored then.
     pub fn append_at(&mut self, seq: u64, message: &NewMessage<'_>) -> Result<(), AppendError> {
-        if seq <= self.index.last_seq() || seq == u64::MAX {
+        self.append_part(seq, message, false)
+    }
+
+    /// Makes sure that a group of messages can be stored as a whole: to be called before the
+    /// first of them, with the sum of their subjects, headers and payloads, and how many.
+    pub fn reserve_group(&mut self, bytes: usize, count: usize) {
+        if let Backing::File(file) = &mut self.backing {
+            file.reserve(bytes + count * RECORD_OVERHEAD_BYTES);
+        }
+    }
+
+    /// Stores a message of a group that is kept or lost as a whole by a crash. With `more`, the
+    /// next append is the next of the group. Its sequence number.
+    ///
+    /// # Errors
+    /// See [`AppendError`]; nothing was stored then.
+    pub fn append_grouped(
+        &mut self,
+        message: &NewMessage<'_>,
+        more: bool,
+    ) -> Result<u64, AppendError> {
+        let seq = self.index.last_seq().checked_add(1).ok_or(AppendError::Sequence)?;
+        self.append_part(seq, message, more)?;
+        Ok(seq)
+    }
+
+    fn append_part(
+        &mut self,
+        seq: u64,
+        message: &NewMessage<'_>,
+        more: bool,
+    ) -> Result<(), AppendError> {
+        let last = self.index.last_seq();
+        if seq <= last || seq == u64::MAX {
             return Err(AppendError::Sequence);
         }
         if message.subject.len() > NAME_BYTES_MAX {
@@ -97,51 +158,104 @@ impl Store {
         if size > MESSAGE_BYTES_MAX {
             return Err(AppendError::TooLarge);
         }
-        let location = self.memory.log.append(seq, message.headers, message.payload);
+        let NewMessage { subject, headers, payload, ts_ns, expires_ns, has_msg_id } = *message;
+        let location = match &mut self.backing {
+            Backing::Memory(log, _) => log.append(seq, headers, payload),
+            Backing::File(file) => {
+                if seq > last + 1 {
+                    file.append_skip(last + 1, seq - 1)?;
+                    self.index.skip_to(seq - 1);
+                }
+                let marks = if has_msg_id { MARK_MSG_ID } else { 0 };
+                file.append_message(log::Message {
+                    seq,
+                    ts_ns,
+                    expires_ns,
+                    subject,
+                    headers,
+                    payload,
+                    marks,
+                    more,
+                })?
+            }
+        };
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
-        self.last_position += 1;
         self.index.add(&NewEntry {
             seq,
-            subject: message.subject,
+            subject,
             location,
-            ts_ns: message.ts_ns,
+            ts_ns,
             size: size as u32,
-            flags: flag(!message.headers.is_empty(), HAS_HEADERS)
-                | flag(message.has_msg_id, HAS_MSG_ID)
-                | flag(message.expires_ns.is_some(), HAS_EXPIRY),
-            expires_ns: message.expires_ns,
+            flags: flag(!headers.is_empty(), HAS_HEADERS)
+                | flag(has_msg_id, HAS_MSG_ID)
+                | flag(expires_ns.is_some(), HAS_EXPIRY),
+            expires_ns,
         });
         Ok(())
     }
 
     /// Numbers up to `seq` will have no messages.
-    pub fn skip_to(&mut self, seq: u64) {
+    ///
+    /// # Errors
+    /// See [`AppendError`]; nothing has changed then.
+    pub fn skip_to(&mut self, seq: u64) -> Result<(), AppendError> {
+        let last = self.index.last_seq();
+        if seq <= last {
+            return Ok(());
+        }
+        if let Backing::File(file) = &mut self.backing {
+            file.append_skip(last + 1, seq)?;
+        }
         self.index.skip_to(seq);
+        Ok(())
     }
 
-    /// Removes a message. With `erase` its bytes are overwritten.
+    /// Removes a message. With `erase` that is written at once and its bytes are not to be found
+    /// in memory any more.
     pub fn remove(&mut self, seq: u64, erase: bool) -> Option<Removed> {
-        let _ = erase;
-        self.take_out(seq)
+        let mut is_written = false;
+        if let (true, Backing::File(file)) = (erase, &mut self.backing) {
+            let entry = self.index.seqs().entry(seq)?;
+            is_written = file.append_erased(seq, entry.location).is_ok();
+        }
+        self.take_out(seq, is_written)
     }
 
-    fn take_out(&mut self, seq: u64) -> Option<Removed> {
+    fn take_out(&mut self, seq: u64, is_written: bool) -> Option<Removed> {
         let (entry, bytes) = self.index.remove(seq)?;
-        self.memory.log.free(entry.location, self.index.seqs_mut());
+        match &mut self.backing {
+            Backing::Memory(log, _) => log.free(entry.location, self.index.seqs_mut()),
+            Backing::File(file) => file.handle_removed(seq, entry.location, is_written),
+        }
         Some(Removed { bytes })
     }
 
     /// Removes all messages up to `seq`; how many. The next message comes after `seq`.
     pub fn remove_up_to(&mut self, seq: u64) -> u64 {
-        let mut count = 0;
-        if seq >= self.index.last_seq() {
-            count = self.index.seqs().len();
-            self.memory.log.clear();
+        let _ = self.skip_to(seq);
+        let is_all = seq >= self.index.last_seq();
+        let mut is_written = false;
+        match &mut self.backing {
+            Backing::Memory(log, _) if is_all => {
+                let count = self.index.seqs().len();
+                log.clear();
+                self.index.clear(seq);
+                return count;
+            }
+            Backing::Memory(..) => {}
+            Backing::File(file) => is_written = file.append_purge(seq.saturating_add(1)).is_ok(),
+        }
+        if is_all && is_written {
+            let count = self.index.seqs().len();
             self.index.clear(seq);
+            if let Backing::File(file) = &mut self.backing {
+                file.handle_cleared();
+            }
             return count;
         }
+        let mut count = 0;
         while let Some(first) = self.index.seqs().next(0).filter(|&first| first <= seq) {
-            self.take_out(first);
+            self.take_out(first, is_written);
             count += 1;
         }
         count
@@ -156,8 +270,10 @@ impl Store {
             let to = match below_seq {
                 Some(below) => below.checked_sub(1),
                 None if keep == 0 => Some(self.index.last_seq()),
-                None if keep >= seqs.len() => None,
-                None => self.index.last_seq().checked_sub(keep),
+                None => {
+                    let first_kept = seqs.len().checked_sub(keep).filter(|&gone| gone > 0);
+                    first_kept.and_then(|gone| seqs.select(gone)).map(|first| first - 1)
+                }
             };
             return to.map_or(0, |to| self.remove_up_to(to));
         };
@@ -166,20 +282,44 @@ impl Store {
         doomed.truncate(doomed.len().saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX)));
         let mut count = 0;
         for seq in doomed {
-            count += u64::from(self.take_out(seq).is_some());
+            count += u64::from(self.take_out(seq, false).is_some());
         }
         count
     }
 
     /// A message. Pending reads are queued on `disk`.
     pub fn get<'a>(&'a mut self, seq: u64, cache: &'a mut Cache, disk: &mut DiskQueue) -> Read<'a> {
-        let _ = (cache, disk);
-        let Some(entry) = self.index.seqs().entry(seq) else { return Read::Missing };
-        let Some((headers, payload)) = self.memory.log.get(entry.location) else {
-            return Read::Damaged;
+        let file = match &mut self.backing {
+            Backing::Memory(log, _) => {
+                let Some(entry) = self.index.seqs().entry(seq) else { return Read::Missing };
+                let Some((headers, payload)) = log.get(entry.location) else {
+                    return Read::Damaged;
+                };
+                let subject = self.index.subjects().name(entry.subject);
+                return Read::Message(Message {
+                    seq,
+                    ts_ns: entry.ts_ns,
+                    subject,
+                    headers,
+                    payload,
+                });
+            }
+            Backing::File(file) => file,
         };
-        let subject = self.index.subjects().name(entry.subject);
-        Read::Message(Message { seq, ts_ns: entry.ts_ns, subject, headers, payload })
+        let Some(entry) = self.index.seqs().entry(seq) else {
+            return if file.is_lost(seq) { Read::Damaged } else { Read::Missing };
+        };
+        match file.log.read(file::location(entry.location), cache, disk) {
+            log::Read::Record(Record::Message(m)) if m.seq == seq => Read::Message(Message {
+                seq,
+                ts_ns: m.ts_ns,
+                subject: m.subject,
+                headers: m.headers,
+                payload: m.payload,
+            }),
+            log::Read::Pending => Read::Pending,
+            _ => Read::Damaged,
+        }
     }
 
     /// Figures.
@@ -325,74 +465,194 @@ impl Store {
         self.index.take_expired(now_unix_ns, due);
     }
 
-    /// Keeps a small fact under a key, instead of what was there.
-    pub fn put_note(&mut self, key: &[u8], bytes: &[u8]) -> Position {
-        self.memory.notes.put(key, bytes);
-        self.position()
+    /// The first message at or after `from` that was stored with [`NewMessage::has_msg_id`].
+    #[must_use]
+    pub fn next_with_msg_id(&self, from: u64) -> Option<u64> {
+        self.index.next_flagged(HAS_MSG_ID, from)
     }
 
-    /// Adds a change to a fact.
+    /// Keeps a small fact under a key, instead of what was there. The position says when it is
+    /// safe; what was removed before may be safe later.
+    pub fn put_note(&mut self, key: &[u8], bytes: &[u8]) -> Position {
+        match &mut self.backing {
+            Backing::Memory(_, notes) => {
+                notes.put(key, bytes);
+                Position::default()
+            }
+            Backing::File(file) => file.append_note(&Record::NotePut { key, value: bytes }),
+        }
+    }
+
+    /// Adds a change to a fact. Many changes make starts slow: see [`Self::deltas_of`].
     pub fn add_delta(&mut self, key: &[u8], bytes: &[u8]) -> Position {
-        self.memory.notes.add_delta(key, bytes);
-        self.position()
+        match &mut self.backing {
+            Backing::Memory(_, notes) => {
+                notes.add_delta(key, bytes);
+                Position::default()
+            }
+            Backing::File(file) => file.append_note(&Record::NoteDelta { key, delta: bytes }),
+        }
     }
 
     /// Forgets a fact.
     pub fn remove_note(&mut self, key: &[u8]) -> Position {
-        self.memory.notes.remove(key);
-        self.position()
+        match &mut self.backing {
+            Backing::Memory(_, notes) => {
+                notes.remove(key);
+                Position::default()
+            }
+            Backing::File(file) => file.append_note(&Record::NoteRemove { key }),
+        }
     }
 
-    /// A fact, of a stream in memory.
+    /// A fact of a stream in memory. Those of a stream in files are given once, at start.
     #[must_use]
     pub fn note(&self, key: &[u8]) -> Option<&Note> {
-        self.memory.notes.get(key)
+        match &self.backing {
+            Backing::Memory(_, notes) => notes.get(key),
+            Backing::File(_) => None,
+        }
+    }
+
+    /// How many changes a fact has since its value was put.
+    #[must_use]
+    pub fn deltas_of(&self, key: &[u8]) -> usize {
+        match &self.backing {
+            Backing::Memory(_, notes) => notes.get(key).map_or(0, |note| note.deltas.len()),
+            Backing::File(file) => file.log.deltas_of(key),
+        }
     }
 
     /// The place behind everything done so far.
-    #[must_use]
-    pub const fn position(&self) -> Position {
-        Position(self.last_position)
+    pub fn position(&mut self) -> Position {
+        match &mut self.backing {
+            Backing::Memory(..) => Position::default(),
+            Backing::File(file) => file.position(),
+        }
     }
 
     /// Whether everything done before `position` was taken is safe.
     #[must_use]
-    pub const fn is_durable(&self, position: Position) -> bool {
-        position.0 <= self.last_position
+    pub fn is_durable(&self, position: Position) -> bool {
+        match &self.backing {
+            Backing::Memory(..) => position != Position::NEVER,
+            Backing::File(file) => file.is_durable(position),
+        }
     }
 
     /// Messages up to this number are safe.
     #[must_use]
-    pub const fn durable_seq(&self) -> u64 {
-        self.index.last_seq()
+    pub fn durable_seq(&self) -> u64 {
+        match &self.backing {
+            Backing::Memory(..) => self.index.last_seq(),
+            Backing::File(file) => file.durable_seq(),
+        }
     }
 
-    /// Begins to make safe what was done since; whether anything was begun.
-    pub fn commit(&mut self, disk: &mut DiskQueue) -> bool {
-        let _ = disk;
-        false
+    /// Why nothing is stored any more.
+    #[must_use]
+    pub fn fenced(&self) -> Option<DiskError> {
+        match &self.backing {
+            Backing::Memory(..) => None,
+            Backing::File(file) => file.fenced(),
+        }
+    }
+
+    /// True while messages may be refused because the device is full.
+    #[must_use]
+    pub fn lacks_space(&self) -> bool {
+        match &self.backing {
+            Backing::Memory(..) => false,
+            Backing::File(file) => file.log.lacks_space(),
+        }
+    }
+
+    /// Begins to make safe what was done since; whether anything was begun. To be called at the
+    /// end of every turn in which something was done or the disk had done something.
+    pub fn commit(&mut self, mono_ns: u64, disk: &mut DiskQueue) -> bool {
+        match &mut self.backing {
+            Backing::Memory(..) => false,
+            Backing::File(file) => {
+                let began = file.commit(mono_ns, disk);
+                if file.needs_checkpoint(false) {
+                    self.write_checkpoint(disk);
+                }
+                began
+            }
+        }
+    }
+
+    /// A start is to read no more than about this many bytes of records, or four times the size of
+    /// the index if that is more. 128 MiB unless set.
+    pub fn set_checkpoint_bytes(&mut self, bytes: u64) {
+        if let Backing::File(file) = &mut self.backing {
+            file.set_checkpoint_bytes_min(bytes);
+        }
+    }
+
+    fn write_checkpoint(&mut self, disk: &mut DiskQueue) {
+        if let Backing::File(file) = &mut self.backing
+            && file.write_removed()
+        {
+            let image = encode(&mut self.index, file);
+            file.write_checkpoint(&image, disk);
+        }
     }
 
     /// An operation of this store has ended.
     pub fn handle_disk_done(
         &mut self,
         done: DiskDone,
+        mono_ns: u64,
         disk: &mut DiskQueue,
         cache: &mut Cache,
     ) -> Progress {
-        let _ = (done, disk, cache);
-        Progress::default()
+        match &mut self.backing {
+            Backing::Memory(..) => Progress::default(),
+            Backing::File(file) => {
+                let progress = file.handle_disk_done(done, mono_ns, cache, disk);
+                file.drop_useless(&self.index, cache, disk);
+                progress
+            }
+        }
     }
 
     /// When to call [`Self::handle_timers`], monotonic ns.
     #[must_use]
-    pub const fn next_deadline_ns(&self) -> Option<u64> {
-        None
+    pub fn next_deadline_ns(&self) -> Option<u64> {
+        match &self.backing {
+            Backing::Memory(..) => None,
+            Backing::File(file) => file.log.next_deadline(),
+        }
     }
 
     /// Does what is due.
-    pub fn handle_timers(&mut self, mono_ns: u64, disk: &mut DiskQueue) {
-        let _ = (mono_ns, disk);
+    pub fn handle_timers(&mut self, mono_ns: u64, disk: &mut DiskQueue, cache: &mut Cache) {
+        if let Backing::File(file) = &mut self.backing {
+            file.log.handle_timers(mono_ns, cache, disk);
+        }
+    }
+
+    /// Before a clean stop: writes what makes the next start fast, and makes all safe. To be
+    /// called again after each completion until it is true; then the queue is carried out once
+    /// more, and nothing is done with the store after it.
+    pub fn stop(&mut self, mono_ns: u64, disk: &mut DiskQueue) -> bool {
+        let Backing::File(file) = &mut self.backing else { return true };
+        file.write_removed();
+        let is_due = file.needs_checkpoint(true);
+        if is_due {
+            self.write_checkpoint(disk);
+        }
+        let Backing::File(file) = &mut self.backing else { return true };
+        file.log.settle(mono_ns, disk);
+        file.log.is_settled() || file.fenced().is_some()
+    }
+
+    /// Removes the stream with all its files.
+    pub fn delete(self, disk: &mut DiskQueue, cache: &mut Cache) {
+        if let Backing::File(file) = self.backing {
+            file.log.remove_all(cache, disk);
+        }
     }
 
     /// Bytes of memory that the index takes.
@@ -404,6 +664,10 @@ impl Store {
     /// Bytes of memory that the store takes, messages of streams in memory included.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        self.index.heap_bytes() + self.memory.log.heap_bytes()
+        let log = match &self.backing {
+            Backing::Memory(log, _) => log.heap_bytes(),
+            Backing::File(file) => file.log.memory_bytes(),
+        };
+        self.index.heap_bytes() + log
     }
 }

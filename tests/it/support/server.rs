@@ -84,6 +84,7 @@ impl Log {
 }
 
 /// What to start.
+#[derive(Clone)]
 pub(crate) struct Options {
     config: Option<String>,
     flags: Vec<OsString>,
@@ -160,11 +161,12 @@ impl Options {
     }
 
     fn spawn(self, dir: TempDir) -> Result<Server, String> {
+        let options = self.clone();
         let mut child = self.command(dir.path()).stdout(Stdio::null()).spawn().unwrap();
         let log = Arc::new(Log::default());
         log.follow(child.stderr.take().unwrap());
         let mut server =
-            Server { child, log, dir, port: 0, monitor_port: None, shards: self.shards };
+            Server { child, log, dir, port: 0, monitor_port: None, shards: self.shards, options };
         let ready = if self.log_to_stderr {
             server.read_ports_from_log()
         } else {
@@ -189,6 +191,7 @@ pub(crate) struct Server {
     log: Arc<Log>,
     dir: TempDir,
     shards: usize,
+    options: Options,
     /// The client port.
     pub(crate) port: u16,
     /// The port of the monitoring pages, if they are on.
@@ -302,6 +305,24 @@ impl Server {
     /// Whether the process still runs.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Ends the process by SIGTERM and starts it again in the same folder, with the configuration
+    /// it was started with and, unless one was fixed, on another port.
+    pub(crate) fn restart(&mut self) {
+        self.signal(Signal::TERM);
+        self.wait_exit();
+        let mut child =
+            self.options.command(self.dir.path()).stdout(Stdio::null()).spawn().unwrap();
+        self.log = Arc::new(Log::default());
+        self.log.follow(child.stderr.take().unwrap());
+        self.child = child;
+        let ready = if self.options.log_to_stderr {
+            self.read_ports_from_log()
+        } else {
+            self.read_ports_file()
+        };
+        assert!(ready, "the server did not come back:\n{}", self.log.text());
     }
 
     /// Ends the process the hard way and gives its port, on which the next one can start.

@@ -3,6 +3,8 @@
 //! The same files play against nats-server with `SHEARWATER_ORACLE` set, and must pass there
 //! alike. `TRANSCRIPT=name` plays only the files whose names contain `name`.
 
+pub(crate) mod json;
+pub(crate) mod messages;
 mod play;
 mod script;
 mod text;
@@ -14,22 +16,29 @@ use std::sync::{Arc, Mutex};
 /// How many transcripts play at the same time.
 const PLAYERS: usize = 6;
 
-fn files() -> Vec<PathBuf> {
+/// What the names of transcripts about JetStream begin with.
+const JETSTREAM: &str = "js_";
+
+fn files(jetstream: bool) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
     let only = std::env::var("TRANSCRIPT").unwrap_or_default();
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
-        .filter(|path| path.to_string_lossy().contains(&only))
+        .filter(|path| {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            name.contains(&only) && name.starts_with(JETSTREAM) == jetstream
+        })
         .collect();
     files.sort();
     files
 }
 
-fn play_all(shards: usize) {
-    let files = Arc::new(files());
-    assert!(!files.is_empty(), "no transcripts");
+fn play_all(shards: usize, jetstream: bool) {
+    let files = Arc::new(files(jetstream));
+    let chosen = std::env::var_os("TRANSCRIPT").is_some();
+    assert!(chosen || !files.is_empty(), "no transcripts");
     let next = Arc::new(AtomicUsize::new(0));
     let failures = Arc::new(Mutex::new(Vec::new()));
     let players: Vec<_> = (0..PLAYERS)
@@ -54,15 +63,30 @@ fn play_all(shards: usize) {
 
 #[test]
 fn one_shard() {
-    play_all(1);
+    play_all(1, false);
 }
 
 #[test]
 fn two_shards() {
-    play_all(2);
+    play_all(2, false);
 }
 
 #[test]
 fn three_shards() {
-    play_all(3);
+    play_all(3, false);
+}
+
+#[test]
+fn jetstream_on_one_shard() {
+    play_all(1, true);
+}
+
+#[test]
+fn jetstream_on_two_shards() {
+    play_all(2, true);
+}
+
+#[test]
+fn jetstream_on_three_shards() {
+    play_all(3, true);
 }

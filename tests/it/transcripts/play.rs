@@ -6,24 +6,36 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use super::messages::{ANSWERS, Mail, Message, greeting};
 use super::script::{Action, InfoCheck, Script, Step};
 use super::text::{self, Known};
+use crate::jetstream::shapes;
 use crate::support::raw::Missing;
-use crate::support::server::Options;
+use crate::support::server::{Options, oracle};
 use crate::support::{Conn, DEADLINE, Server, http, poll};
 
 /// Plays the file; an error says where it differs and what came instead.
 pub(crate) fn play(path: &Path, shards: usize) -> Result<(), String> {
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let script = Script::read(path).map_err(|error| format!("{file}: {error}"))?;
-    let config = text::config(&script.config).map_err(|error| format!("{file}: {error}"))?;
+    let mut config = text::config(&script.config).map_err(|error| format!("{file}: {error}"))?;
+    if file.starts_with("js_") && !config.contains("jetstream") {
+        config.push_str(JETSTREAM);
+    }
     let started = std::panic::catch_unwind(|| {
         let flags = ["-m", "-1"].into_iter().map(String::from).chain(script.flags.clone());
         Options::new().config(config).flags(flags).shards(shards).start()
     });
     let server = started.map_err(|_| format!("{file}: the server did not start"))?;
-    let mut stage =
-        Stage { server, answers_pings: script.answers_pings, conns: HashMap::new(), chosen: None };
+    let mut stage = Stage {
+        server,
+        answers_pings: script.answers_pings,
+        conns: HashMap::new(),
+        kept: HashMap::new(),
+        chosen: None,
+        record: file.starts_with("js_") && records(),
+        rewrites: Vec::new(),
+    };
     for step in &script.steps {
         if let Err(error) = stage.act(step) {
             return Err(format!("{}.txt:{} on {shards} shard(s): {error}", script.name, step.line));
@@ -33,21 +45,57 @@ pub(crate) fn play(path: &Path, shards: usize) -> Result<(), String> {
             return Err(format!("{file}:{}: the server ended:\n{log}", step.line));
         }
     }
-    Ok(())
+    if !stage.rewrites.is_empty() {
+        rewrite(path, &stage.rewrites).map_err(|error| format!("{file}: {error}"))?;
+    }
+    stage.finish().map_err(|error| format!("{file} on {shards} shard(s): {error}"))
+}
+
+/// The part of the configuration that most transcripts about JetStream need.
+const JETSTREAM: &str = "\njetstream { store_dir: \"{dir}/js\" }\n";
+
+/// Whether lines that differ are rewritten, which only the oracle may cause.
+fn records() -> bool {
+    oracle().is_some() && std::env::var_os("TRANSCRIPT_RECORD").is_some()
+}
+
+fn rewrite(path: &Path, lines: &[(usize, String)]) -> std::io::Result<()> {
+    let text = std::fs::read_to_string(path)?;
+    let mut all: Vec<String> = text.lines().map(String::from).collect();
+    for (number, line) in lines {
+        if let Some(old) = all.get_mut(number - 1) {
+            let head = old.find('=').unwrap_or_default();
+            let marks = old[head..].bytes().take_while(|byte| *byte == b'=').count();
+            *old = format!("{} {line}", &old[..head + marks]).trim_end().to_owned();
+        }
+    }
+    std::fs::write(path, all.join("\n") + "\n")
 }
 
 /// A connection and what its placeholders stand for.
 struct Actor {
     conn: Conn,
     known: Known,
+    mail: Mail,
+}
+
+impl Actor {
+    fn new(conn: Conn) -> Self {
+        Self { conn, known: Known::default(), mail: Mail::default() }
+    }
 }
 
 struct Stage {
     server: Server,
     answers_pings: bool,
     conns: HashMap<String, Actor>,
+    /// What placeholders took on any connection.
+    kept: HashMap<String, String>,
     /// Who of several got the message that is being compared.
     chosen: Option<(Vec<String>, String)>,
+    /// Whether lines that differ are rewritten, and which.
+    record: bool,
+    rewrites: Vec<(usize, String)>,
 }
 
 impl Stage {
@@ -85,7 +133,133 @@ impl Stage {
                 self.server.wait_log(text);
                 Ok(())
             }
+            _ => self.act_on_messages(step),
         }
+    }
+
+    fn act_on_messages(&mut self, step: &Step) -> Result<(), String> {
+        match &step.action {
+            Action::Login { conn, fields } => {
+                self.open(conn)?;
+                self.take_info(conn)?;
+                self.raw(conn, &greeting(conn, fields))
+            }
+            Action::Publish { conn, text, asks } => self.publish(conn, text, *asks),
+            Action::Got { conn, from, text, exact } => {
+                self.got(step.line, conn, from, text, *exact)
+            }
+            Action::Listen { conn, name, subject } => {
+                self.raw(conn, &format!("SUB {subject} {name}\r\n"))
+            }
+            Action::Drop { conn, name } => self.raw(conn, &format!("UNSUB {name}\r\n")),
+            Action::Fill { conn, count, text } => self.fill(conn, *count, text),
+            Action::Until { conn, wanted, text } => self.until(conn, wanted, text),
+            Action::Restart => {
+                self.conns.clear();
+                self.server.restart();
+                Ok(())
+            }
+            other => Err(format!("not a step of messages: {other:?}")),
+        }
+    }
+
+    fn raw(&mut self, name: &str, bytes: &str) -> Result<(), String> {
+        self.actor(name)?.conn.try_send(bytes).map_err(|error| error.to_string())
+    }
+
+    fn publish(&mut self, name: &str, text: &str, asks: bool) -> Result<(), String> {
+        let actor = self.actor(name)?;
+        let bytes = actor.mail.publish(name, text, &actor.known, asks)?;
+        actor.conn.try_send(bytes).map_err(|error| error.to_string())
+    }
+
+    fn receive(&mut self, name: &str, from: &str) -> Result<Message, String> {
+        let limit = if self.record { Duration::from_secs(3) } else { DEADLINE };
+        let sid = if from.is_empty() { ANSWERS } else { from };
+        let actor = self.actor(name)?;
+        let message = actor.mail.next(&mut actor.conn, sid, limit)?;
+        shapes::check(&message.body)?;
+        Ok(message)
+    }
+
+    fn got(
+        &mut self,
+        line: usize,
+        name: &str,
+        from: &str,
+        wanted: &str,
+        exact: bool,
+    ) -> Result<(), String> {
+        let message = match self.receive(name, from) {
+            Ok(message) => message,
+            Err(error) if self.record => {
+                self.rewrites.push((line, format!("!!! {error}")));
+                return Ok(());
+            }
+            Err(error) => return Err(format!("wanted {wanted:?}, but {error}")),
+        };
+        if !message.reply.is_empty() {
+            self.keep("reply", &message.reply);
+        }
+        let fits = message.matches(wanted, &self.actor(name)?.known, exact);
+        match fits {
+            Ok(Some(captures)) => {
+                captures.iter().for_each(|(name, text)| self.keep(name, text));
+                Ok(())
+            }
+            _ if self.record => {
+                self.rewrites.push((line, message.text(!exact)));
+                Ok(())
+            }
+            Ok(None) => Err(format!("wanted {wanted}\n   came {}", message.text(false))),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn keep(&mut self, name: &str, text: &str) {
+        self.kept.insert(String::from(name), String::from(text));
+        for actor in self.conns.values_mut() {
+            actor.known.kept.insert(String::from(name), String::from(text));
+        }
+    }
+
+    fn fill(&mut self, name: &str, count: u64, text: &str) -> Result<(), String> {
+        for i in 1..=count {
+            self.publish(name, &text.replace("${i}", &i.to_string()), true)?;
+            let answer = self.receive(name, "")?.text(false);
+            if answer.contains("\"error\"") || answer.starts_with('[') {
+                return Err(format!("number {i}: {answer}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn until(&mut self, name: &str, wanted: &str, text: &str) -> Result<(), String> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            self.publish(name, text, true)?;
+            let answer = self.receive(name, "")?.text(false);
+            if answer.contains(wanted) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(format!("never {wanted}, at last {answer}"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Nothing may be left that the transcript did not mention.
+    fn finish(&mut self) -> Result<(), String> {
+        for (name, actor) in &mut self.conns {
+            if actor.mail.is_used() {
+                let left = actor.mail.leftovers(&mut actor.conn)?;
+                if !left.is_empty() {
+                    return Err(format!("{name} got at the end: {left:#?}"));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn actor(&mut self, name: &str) -> Result<&mut Actor, String> {
@@ -95,7 +269,9 @@ impl Stage {
     fn open(&mut self, name: &str) -> Result<(), String> {
         let mut conn = Conn::try_open(self.server.port).map_err(|error| error.to_string())?;
         conn.answers_pings = self.answers_pings;
-        self.conns.insert(String::from(name), Actor { conn, known: Known::default() });
+        let mut actor = Actor::new(conn);
+        actor.known.kept.clone_from(&self.kept);
+        self.conns.insert(String::from(name), actor);
         Ok(())
     }
 
@@ -198,7 +374,7 @@ impl Stage {
         match Conn::try_open(self.server.port) {
             Err(_) => Ok(()),
             Ok(conn) => {
-                self.conns.insert(String::from(name), Actor { conn, known: Known::default() });
+                self.conns.insert(String::from(name), Actor::new(conn));
                 self.closed(name)
             }
         }

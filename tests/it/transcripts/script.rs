@@ -25,7 +25,32 @@
 //!     max_payload: 200          a new configuration, reloaded
 //! signal USR2
 //! log Entering lame duck mode   a line with this text is logged
+//! restart                       the server ends by SIGTERM and starts again on what it stored
 //! ```
+//!
+//! Transcripts about JetStream speak of whole messages. One is written as
+//! `<SUBJECT REPLY> [STATUS | NAME: VALUE | ...] BODY`: the first part is left out for an answer
+//! on the connection's own inbox, the second for a message without headers.
+//!
+//! ```text
+//! C1 login {"user":"u"}         open, log in with these fields, take messages from now on
+//! C1 ask foo [Nats-Msg-Id: a] x publish to foo with an inbox to answer to
+//! C1 put foo <reply> x          publish without one
+//! C1= {"stream":"S","seq":1}    the next answer; JSON token by token
+//! C1== {"stream":"S","seq":1}   the next answer, byte by byte
+//! C1 listen D foo.> [queue]     a subscription named D
+//! C1.D= <foo.a r> hello         its next message
+//! C1 drop D                     UNSUB
+//! C1 do foo x                   ask; the answer must come and be no error
+//! C1 fill 10 foo.${i} x         ask ten times; every answer must come and be no error
+//! C1 until "messages":0 ask $JS.API.STREAM.INFO.S     ask again until the answer has this text
+//! ```
+//!
+//! At the end no message may be left that was not compared. `${num}`, `${id}` and `${time}` are
+//! runs of digits, of letters and digits, and a time; `${any=NAME}` and so on keep what they took
+//! under a name for `${NAME}`; `${reply}` is the reply subject of the last message compared. With
+//! `TRANSCRIPT_RECORD` set and nats-server named as the oracle, `=` lines that differ are
+//! rewritten to what came, in files whose names begin with `js_`.
 //!
 //! In lines to send and to expect, `\r \n \t \0 \\ \xHH` are bytes, `${any}` is a run of other
 //! bytes, `${cid}` this connection's number, `${server_id}` the server's, `${TEXT*N}` the text N
@@ -39,18 +64,74 @@ use std::path::Path;
 pub(crate) enum Action {
     Connect(String),
     Open(String),
-    Send { conn: String, text: String, ends_line: bool },
-    Expect { conns: Vec<String>, text: String },
-    Info { conn: String, checks: Vec<InfoCheck> },
-    InfoKeys { conn: String, keys: Vec<String> },
+    Send {
+        conn: String,
+        text: String,
+        ends_line: bool,
+    },
+    Expect {
+        conns: Vec<String>,
+        text: String,
+    },
+    Info {
+        conn: String,
+        checks: Vec<InfoCheck>,
+    },
+    InfoKeys {
+        conn: String,
+        keys: Vec<String>,
+    },
     Sync(String),
     Closed(String),
     Refused(String),
     Close(String),
-    Reason { conn: String, text: String },
+    Reason {
+        conn: String,
+        text: String,
+    },
     Reload(String),
     Signal(String),
     Log(String),
+    /// Opens, reads the greeting and logs in with these fields, for whole messages from then on.
+    Login {
+        conn: String,
+        fields: String,
+    },
+    /// Publishes with an inbox to answer to, or without.
+    Publish {
+        conn: String,
+        text: String,
+        asks: bool,
+    },
+    /// The next message of a subscription must be this one; an empty name is the inbox.
+    Got {
+        conn: String,
+        from: String,
+        text: String,
+        exact: bool,
+    },
+    Listen {
+        conn: String,
+        name: String,
+        subject: String,
+    },
+    Drop {
+        conn: String,
+        name: String,
+    },
+    /// Asks with `${i}` from 1 to `count`; every answer must come, none an error.
+    Fill {
+        conn: String,
+        count: u64,
+        text: String,
+    },
+    /// Asks again and again until the answer has this text.
+    Until {
+        conn: String,
+        wanted: String,
+        text: String,
+    },
+    Restart,
 }
 
 /// One demand on the fields of an INFO.
@@ -159,7 +240,10 @@ fn read_action(line: &str) -> Option<Action> {
     if let Some(text) = line.strip_prefix("log ") {
         return Some(Action::Log(String::from(text)));
     }
-    let end = line.find([' ', '>', '<'])?;
+    if line == "restart" {
+        return Some(Action::Restart);
+    }
+    let end = line.find([' ', '>', '<', '='])?;
     let (names, rest) = line.split_at(end);
     let conn = String::from(names);
     if let Some(text) = rest.strip_prefix(">|") {
@@ -175,7 +259,39 @@ fn read_action(line: &str) -> Option<Action> {
         let conns = names.split('|').map(String::from).collect();
         return Some(Action::Expect { conns, text });
     }
-    read_verb(conn, rest.trim())
+    if let Some(text) = rest.strip_prefix('=') {
+        let (conn, from) = names.split_once('.').unwrap_or((names, ""));
+        let (conn, from) = (String::from(conn), String::from(from));
+        let exact = text.starts_with('=');
+        let text = String::from(text.trim_start_matches('=').trim_start());
+        return Some(Action::Got { conn, from, text, exact });
+    }
+    let rest = rest.trim_start();
+    read_verb(conn.clone(), rest.trim_end()).or_else(|| read_message_verb(conn, rest))
+}
+
+fn read_message_verb(conn: String, rest: &str) -> Option<Action> {
+    let (verb, text) = rest.split_once(' ').unwrap_or((rest, ""));
+    let own = |text: &str| String::from(text);
+    Some(match verb {
+        "login" => Action::Login { conn, fields: own(text) },
+        "ask" | "put" => Action::Publish { conn, text: own(text), asks: verb == "ask" },
+        "listen" => {
+            let (name, subject) = text.split_once(' ')?;
+            Action::Listen { conn, name: own(name), subject: own(subject) }
+        }
+        "drop" => Action::Drop { conn, name: own(text) },
+        "do" => Action::Fill { conn, count: 1, text: own(text) },
+        "fill" => {
+            let (count, text) = text.split_once(' ')?;
+            Action::Fill { conn, count: count.parse().ok()?, text: own(text) }
+        }
+        "until" => {
+            let (wanted, text) = text.split_once(" ask ")?;
+            Action::Until { conn, wanted: own(wanted), text: own(text) }
+        }
+        _ => return None,
+    })
 }
 
 fn read_verb(conn: String, rest: &str) -> Option<Action> {

@@ -130,6 +130,7 @@ impl Broker {
             host: identity.host.clone(),
             port: identity.port,
             headers: self.settings.headers,
+            jetstream: self.settings.accounts.iter().any(|account| account.jetstream),
             auth_required: if connect_info {
                 !self.auth.is_open()
             } else {

@@ -66,6 +66,13 @@ impl Journal {
         }
     }
 
+    /// What waits is written at the next occasion.
+    pub fn hurry(&mut self) {
+        if self.due_ns != 0 {
+            self.due_ns = 1;
+        }
+    }
+
     /// When something is to be written, monotonic ns.
     #[must_use]
     pub fn due_ns(&self) -> u64 {

@@ -208,6 +208,11 @@ impl Consumer {
         self.journal = Journal::new(true);
     }
 
+    /// What is to be kept is written at the next occasion.
+    pub(crate) fn write_at_once(&mut self) {
+        self.journal.hurry();
+    }
+
     /// Configuration and state are kept over restarts.
     #[must_use]
     pub fn is_kept(&self) -> bool {

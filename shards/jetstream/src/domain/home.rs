@@ -13,6 +13,7 @@ use wire::subject;
 use super::parcel::Request;
 use super::{Shop, api_stream};
 use crate::consumer::journal::Entry;
+use crate::consumer::pull::Ending;
 use crate::consumer::{self, Budget, Consumer, Progress, Verdict};
 use crate::context::Context;
 use crate::effect::Endpoint;
@@ -93,6 +94,10 @@ pub struct Home {
     answers: VecDeque<(Position, Answer)>,
     /// Consumers that push.
     pub(crate) pushing: usize,
+    /// Messages whose ids have to be learned after a start.
+    pub(crate) flagged: Vec<u64>,
+    /// Messages that damage took, ranges of sequences.
+    pub(crate) lost: Vec<(u64, u64)>,
     /// Bytes that the account's use has from this stream.
     pub(crate) counted_bytes: i64,
     pub(crate) touched: bool,
@@ -124,6 +129,8 @@ impl Home {
             reading: Vec::new(),
             answers: VecDeque::new(),
             pushing: 0,
+            flagged: Vec::new(),
+            lost: Vec::new(),
             counted_bytes: 0,
             touched: false,
             armed_ns: u64::MAX,
@@ -275,7 +282,12 @@ impl Home {
 
     /// A disk operation of the stream's store has ended.
     pub(crate) fn handle_disk_done(&mut self, done: DiskDone, shop: &mut Shop<'_, '_>) {
-        let progress = self.stream.store.handle_disk_done(done, &mut shop.fx.disk, shop.cache);
+        let progress = self.stream.store.handle_disk_done(
+            done,
+            shop.ctx.mono_ns,
+            &mut shop.fx.disk,
+            shop.cache,
+        );
         if progress.is_more_durable {
             self.stream.handle_durable(shop.fx);
             self.confirm(shop);
@@ -284,6 +296,7 @@ impl Home {
             self.handle_store_failed(error, shop);
         }
         if progress.are_reads_ready {
+            self.learn_ids(shop);
             for slot in std::mem::take(&mut self.reading) {
                 if let Some(consumer) = self.consumers.get_mut(slot as usize) {
                     consumer.handle_read_ready();
@@ -308,7 +321,9 @@ impl Home {
     /// What is due.
     pub(crate) fn handle_timers(&mut self, shop: &mut Shop<'_, '_>) {
         let now_ns = shop.ctx.mono_ns;
-        self.stream.store.handle_timers(now_ns, &mut shop.fx.disk);
+        self.stream.store.handle_timers(now_ns, &mut shop.fx.disk, shop.cache);
+        let room = api_stream::room_of(&self.stream, shop);
+        self.stream.handle_timers(&mut shop.stream_cx(room));
         while let Some((slot, at_ns)) = self.deadlines.take_due(now_ns) {
             if self.armed.get(slot as usize) != Some(&at_ns) {
                 continue;
@@ -341,9 +356,8 @@ impl Home {
 
     /// When [`Self::handle_timers`] has something to do, monotonic ns.
     pub(crate) fn next_deadline_ns(&self, ctx: &Context<'_>) -> u64 {
-        let _ = ctx;
         let store = self.stream.store.next_deadline_ns().unwrap_or(u64::MAX);
-        store.min(self.deadlines.next_ns())
+        store.min(self.stream.next_deadline_ns(ctx)).min(self.deadlines.next_ns())
     }
 
     /// The end of a turn. True when there is more to deliver.
@@ -359,7 +373,7 @@ impl Home {
             more |= self.stream.handle_reads(&mut shop.stream_cx(room));
         }
         self.note_usage(shop.settings);
-        self.stream.store.commit(&mut shop.fx.disk);
+        self.stream.store.commit(shop.ctx.mono_ns, &mut shop.fx.disk);
         // A store in memory is durable at once.
         self.stream.handle_durable(shop.fx);
         self.confirm(shop);
@@ -390,6 +404,18 @@ impl Home {
             }
         }
         false
+    }
+
+    /// The server stops. True when the store has nothing more to write.
+    pub(crate) fn handle_stop(&mut self, shop: &mut Shop<'_, '_>) -> bool {
+        let slots: Vec<u32> = self.consumers.iter().map(|(slot, _)| slot as u32).collect();
+        for slot in slots {
+            self.with(slot, shop, |consumer, cx| {
+                consumer.end_all_requests(cx, Ending::Shutdown);
+                consumer.write_at_once();
+            });
+        }
+        self.stream.store.stop(shop.ctx.mono_ns, &mut shop.fx.disk)
     }
 
     /// Forgets a consumer in the lists.

@@ -177,6 +177,21 @@ impl JetStream {
         &self.tools.settings
     }
 
+    /// The server stops: what is not written yet is written. To be called again after each
+    /// completion of the disk until it is true.
+    pub fn handle_stop(&mut self, ctx: &Context<'_>, fx: &mut Effects) -> bool {
+        let mut done = true;
+        let slots: Vec<u32> = self.homes.iter().map(|(slot, _)| slot as u32).collect();
+        for slot in slots {
+            let mut shop = self.tools.open(ctx, fx);
+            if let Some(home) = self.homes.get_mut(slot as usize) {
+                done &= home.handle_stop(&mut shop);
+                self.note_ops(slot, fx);
+            }
+        }
+        done
+    }
+
     /// Parcels for other shards, in order.
     pub fn take_parcels(&mut self) -> Vec<(u16, Vec<u8>)> {
         std::mem::take(&mut self.tools.parcels)

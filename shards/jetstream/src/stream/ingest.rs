@@ -358,6 +358,7 @@ pub(super) fn mixed(seq: u64, mono_ns: u64) -> u64 {
 pub(super) fn append_error(error: AppendError) -> ApiError {
     match error {
         AppendError::NoSpace | AppendError::Fenced => errors::INSUFFICIENT_RESOURCES,
+        AppendError::Busy => errors::STREAM_TOO_MANY_REQUESTS,
         AppendError::TooLarge | AppendError::SubjectTooLong => {
             errors::STREAM_STORE_FAILED.with("message too large")
         }

@@ -3,6 +3,7 @@
 //! packed, each number in just as many bits as the chunk needs.
 
 use super::bits;
+use super::image::{Reader, put_u64};
 
 /// Sequence numbers in a chunk.
 pub(crate) const CHUNK_SEQS: u64 = 256;
@@ -417,6 +418,57 @@ impl Chunk {
                 self.holes = None;
             }
         }
+    }
+
+    /// Writes a packed chunk down; one that is not packed has nothing to say.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let Rows::Packed(packed) = &self.rows else { return };
+        let holes = self.holes.as_deref().copied().unwrap_or_default();
+        for word in self.present.0.iter().chain(&self.live.0).chain(&holes.0) {
+            put_u64(out, *word);
+        }
+        out.extend_from_slice(&[packed.flags_width, packed.link_width]);
+        for column in [&packed.location, &packed.time, &packed.subject, &packed.size] {
+            put_u64(out, column.base);
+            put_u64(out, column.slope);
+            out.push(column.width);
+        }
+        let bytes = packed.data.len() - bits::SLACK_BYTES;
+        out.extend_from_slice(packed.data.get(..bytes).unwrap_or_default());
+    }
+
+    /// Reads a chunk.
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Option<Self> {
+        let mut masks = [Mask::default(); 3];
+        for mask in &mut masks {
+            for word in &mut mask.0 {
+                *word = reader.u64()?;
+            }
+        }
+        let (flags_width, link_width) = (reader.u8()?, reader.u8()?);
+        let mut columns = [Column::default(); 4];
+        for column in &mut columns {
+            *column = Column { base: reader.u64()?, slope: reader.u64()?, width: reader.u8()? };
+        }
+        let widths = columns.map(|c| c.width);
+        if widths.iter().any(|&w| w > 64) || flags_width > 8 || !(1..=63).contains(&link_width) {
+            return None;
+        }
+        let row_bits =
+            widths.iter().chain([&flags_width, &link_width]).map(|&w| u16::from(w)).sum::<u16>();
+        let bits = usize::from(row_bits) * masks[0].len() as usize;
+        let mut data = bits::buffer(bits);
+        let bytes = bits.div_ceil(8);
+        data.get_mut(..bytes)?.copy_from_slice(reader.bytes(bytes)?);
+        let [location, time, subject, size] = columns;
+        let packed =
+            Packed { location, time, subject, size, flags_width, link_width, row_bits, data };
+        Some(Self {
+            present: masks[0],
+            live: masks[1],
+            holes: (!masks[2].is_empty()).then(|| Box::new(masks[2])),
+            rows: Rows::Packed(packed),
+        })
     }
 
     /// Bytes of memory beside the chunk itself.

@@ -1,5 +1,6 @@
 //! Messages that end by themselves, by the moment at which they do.
 
+use super::image::{Reader, put_u64};
 use std::collections::BTreeMap;
 
 /// Moments are kept to this many bits of a nanosecond: about an eighth of a second. A message
@@ -59,6 +60,34 @@ impl Expiry {
     pub(crate) fn clear(&mut self) {
         self.buckets.clear();
         self.len = 0;
+    }
+
+    /// Writes the queue down.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        put_u64(out, self.buckets.len() as u64);
+        for (&bucket, seqs) in &self.buckets {
+            put_u64(out, bucket as u64);
+            put_u64(out, seqs.len() as u64);
+            for &seq in seqs {
+                put_u64(out, seq);
+            }
+        }
+    }
+
+    /// Reads a queue.
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Option<Self> {
+        let mut queue = Self::default();
+        for _ in 0..reader.count(16)? {
+            let bucket = reader.u64()? as i64;
+            let count = reader.count(8)?;
+            let mut seqs = Vec::with_capacity(count);
+            for _ in 0..count {
+                seqs.push(reader.u64()?);
+            }
+            queue.len += count;
+            queue.buckets.insert(bucket, seqs);
+        }
+        Some(queue)
     }
 
     /// Bytes of memory.

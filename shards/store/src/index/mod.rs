@@ -11,6 +11,7 @@ mod bits;
 pub(crate) mod chunk;
 mod expiry;
 pub(crate) mod filters;
+pub(crate) mod image;
 mod queries;
 pub(crate) mod sequences;
 pub(crate) mod subjects;
@@ -134,6 +135,24 @@ impl Index {
         self.last_seq = seq;
         if self.seqs.len() == 0 {
             self.first_seq = seq.saturating_add(1);
+        }
+    }
+
+    /// When the last message was stored, which is gone.
+    pub(crate) const fn set_last_ts(&mut self, ts_ns: i64) {
+        self.last_ts_ns = Some(ts_ns);
+    }
+
+    /// A message lies elsewhere from now on.
+    pub(crate) fn set_location(&mut self, seq: u64, location: u64) {
+        self.seqs.relocate(seq, seq, |_, _| location);
+    }
+
+    /// Everything up to `seq` was purged: an empty stream says so.
+    pub(crate) fn purged_to(&mut self, seq: u64) {
+        self.skip_to(seq);
+        if self.seqs.len() == 0 {
+            self.first_seq = self.last_seq.saturating_add(1);
         }
     }
 

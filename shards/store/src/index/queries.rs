@@ -244,6 +244,15 @@ impl Index {
         lasts
     }
 
+    /// The first message at or after `from` with a flag.
+    pub(crate) fn next_flagged(&self, flag: u8, from: u64) -> Option<u64> {
+        let mut at = self.seqs.next(from)?;
+        while self.seqs.entry(at)?.flags & flag == 0 {
+            at = self.seqs.next(at.checked_add(1)?)?;
+        }
+        Some(at)
+    }
+
     /// Ranges of sequence numbers between the first and the last that have no message.
     pub(crate) fn gaps(&self) -> impl Iterator<Item = (u64, u64)> {
         let end = self.last_seq.saturating_add(1);

@@ -6,6 +6,7 @@
 //! ```
 
 use super::chunk::{CHUNK_SEQS, Chunk, Entry, NO_LINK};
+use super::image::{Reader, put_u64};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -270,6 +271,30 @@ impl Sequences {
         count
     }
 
+    /// The message that has `rank` others before it.
+    pub(crate) fn select(&self, mut rank: u64) -> Option<u64> {
+        for group in &self.groups {
+            if rank >= u64::from(group.live) {
+                rank -= u64::from(group.live);
+                continue;
+            }
+            for (at, chunk) in group.chunks.iter().enumerate() {
+                let Some(chunk) = chunk else { continue };
+                let live = u64::from(chunk.live().len());
+                if rank >= live {
+                    rank -= live;
+                    continue;
+                }
+                return chunk
+                    .live()
+                    .iter()
+                    .nth(rank as usize)
+                    .map(|here| join(group.key, at, here));
+            }
+        }
+        None
+    }
+
     /// Calls `f` with every message from `from` on, and its subject, until it says to stop.
     pub(crate) fn scan(&self, from: u64, mut f: impl FnMut(u64, u32) -> ControlFlow<()>) {
         let mut next = self.next(from);
@@ -325,6 +350,55 @@ impl Sequences {
             let Some(after) = base.checked_add(CHUNK_SEQS) else { return };
             base = after;
         }
+    }
+
+    /// Packs the newest chunk too.
+    pub(crate) fn seal_newest(&mut self, subjects: u64) {
+        if let Some(newest) = self.newest {
+            self.seal(newest, subjects);
+        }
+    }
+
+    /// Writes everything down, after [`Self::seal_newest`].
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        put_u64(out, self.newest.map_or(0, |newest| newest + 1));
+        put_u64(out, self.far.len() as u64);
+        for (seq, next) in &self.far {
+            put_u64(out, *seq);
+            put_u64(out, *next);
+        }
+        put_u64(out, self.groups.iter().map(|g| u64::from(g.used)).sum());
+        for group in &self.groups {
+            for (at, chunk) in group.chunks.iter().enumerate() {
+                if let Some(chunk) = chunk {
+                    put_u64(out, join(group.key, at, 0) / CHUNK_SEQS);
+                    chunk.encode(out);
+                }
+            }
+        }
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Option<Self> {
+        let mut all = Self { newest: reader.u64()?.checked_sub(1), ..Self::default() };
+        for _ in 0..reader.count(16)? {
+            all.far.insert(reader.u64()?, reader.u64()?);
+        }
+        for _ in 0..reader.count(8)? {
+            let (key, at, _) = split(reader.u64()?.checked_mul(CHUNK_SEQS)?);
+            if all.groups.back().is_none_or(|g| g.key < key) {
+                all.groups.push_back(Group::new(key));
+            }
+            let chunk = Chunk::decode(reader)?;
+            let group = all.groups.back_mut().filter(|g| g.key == key)?;
+            let live = chunk.live().len();
+            group.live += live;
+            group.chunk_live[at] = live as u16;
+            group.chunks[at] = Some(Box::new(chunk));
+            group.used += 1;
+            all.live += u64::from(live);
+        }
+        Some(all)
     }
 
     /// Bytes of memory.

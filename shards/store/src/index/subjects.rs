@@ -1,5 +1,6 @@
 //! Every subject that a stream has messages of: its name, how many, the first and the last.
 
+use super::image::{Reader, put_u32, put_u64};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
@@ -196,6 +197,49 @@ impl Subjects {
         if let Some(row) = self.rows.get_mut(id as usize) {
             row.last = seq;
         }
+    }
+
+    /// Writes the table down.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        put_u64(out, self.rows.len() as u64);
+        for row in &self.rows {
+            put_u32(out, row.count);
+            if row.count > 0 {
+                put_u64(out, row.first);
+                put_u64(out, row.last);
+                let name = name_at(&self.pages, row.name);
+                put_u32(out, name.len() as u32);
+                out.extend_from_slice(name);
+            }
+        }
+    }
+
+    /// Reads a table.
+    pub(crate) fn decode(reader: &mut Reader<'_>, seed: u64) -> Option<Self> {
+        let count = reader.count(4)?;
+        let mut table = Self::new(seed);
+        table.rows.reserve_exact(count);
+        let mut hashes = Vec::with_capacity(count);
+        for id in 0..count as u32 {
+            let count = reader.u32()?;
+            if count == 0 {
+                table.rows.push(Row { name: 0, count: 0, first: 0, last: 0 });
+                table.free.push(id);
+                continue;
+            }
+            let (first, last) = (reader.u64()?, reader.u64()?);
+            let len = reader.u32()? as usize;
+            let name = reader.bytes(len).filter(|_| len <= NAME_BYTES_MAX)?;
+            hashes.push((table.hasher.hash_one(name), id));
+            let name = table.keep(name);
+            table.rows.push(Row { name, count, first, last });
+        }
+        // Names are different and room is there: nothing is hashed or compared again.
+        table.by_name.reserve(hashes.len(), |_| 0);
+        for (hash, id) in hashes {
+            table.by_name.insert_unique(hash, id, |_| 0);
+        }
+        Some(table)
     }
 
     /// Bytes of memory.

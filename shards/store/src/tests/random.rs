@@ -1,8 +1,8 @@
 //! Random operations on a stream in memory and on the model: both must say the same.
 
 use super::model::Model;
-use crate::cache::Cache;
 use crate::disk::DiskQueue;
+use crate::log::Cache;
 use crate::{ALL, FilterId, MemoryOptions, Message, NewMessage, Read, Store};
 use proptest::prelude::*;
 
@@ -76,7 +76,7 @@ impl Pair {
         }
     }
 
-    fn place(&self, at: f64) -> u64 {
+    pub(super) fn place(&self, at: f64) -> u64 {
         let first = self.model.messages.keys().next().copied().unwrap_or(0);
         let gaps = self.model.messages.len() as f64 * at;
         let found = self.model.messages.keys().nth(gaps as usize).copied();
@@ -137,7 +137,7 @@ impl Pair {
             }
             Op::SkipTo { gap } => {
                 let seq = self.model.last_seq + gap;
-                self.store.skip_to(seq);
+                self.store.skip_to(seq).unwrap();
                 self.model.skip_to(seq);
             }
             Op::Remove { at } => self.remove(self.place(at)),

@@ -73,3 +73,22 @@ fn numbers_only_rise() {
     assert_eq!(store.append(&message), Err(AppendError::SubjectTooLong));
     assert_eq!(store.state().last_seq, 5);
 }
+
+/// Recorded from nats-server: a purge that keeps three counts messages, not numbers; a purge of
+/// an empty stream makes it begin with 1.
+#[test]
+fn what_a_purge_keeps_is_counted() {
+    let mut store = Store::memory(MemoryOptions::default());
+    assert_eq!(store.purge(None, None, 0), 0);
+    assert_eq!(figures(&store.state()), (0, 0, 1, 0, None, None));
+    for ts in 1..=10 {
+        publish(&mut store, b"M.a", b"", ts);
+    }
+    for seq in [9, 7, 6] {
+        store.remove(seq, false);
+    }
+    assert_eq!(store.purge(None, None, 3), 4);
+    assert_eq!(figures(&store.state()), (3, 72, 5, 10, Some(5), Some(10)));
+    assert_eq!(store.purge(None, None, 3), 0);
+    assert_eq!(store.purge(None, None, 4), 0);
+}

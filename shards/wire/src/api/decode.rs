@@ -51,6 +51,19 @@ pub fn decode_request<T: Value>(body: &[u8], mode: Mode) -> Result<T, DecodeErro
 ///
 /// The first mistake, in Go's words.
 pub fn decode_document<T: Value>(body: &[u8]) -> Result<T, DecodeError> {
+    decode_single(body, T::GO_NAME)
+}
+
+/// As [`decode_document`], for places where nats-server's errors do not name the type.
+///
+/// # Errors
+///
+/// As [`decode_document`].
+pub fn decode_unnamed<T: Value>(body: &[u8]) -> Result<T, DecodeError> {
+    decode_single(body, "")
+}
+
+fn decode_single<T: Value>(body: &[u8], root: &'static str) -> Result<T, DecodeError> {
     let text_of = |error: SyntaxError| DecodeError(error.to_string());
     let end = scan_value(body, 0).map_err(text_of)?;
     let behind = skip_blanks(body, end);
@@ -59,7 +72,7 @@ pub fn decode_document<T: Value>(body: &[u8]) -> Result<T, DecodeError> {
         return Err(DecodeError(format!("invalid character {shown} after top-level value")));
     }
     let mut value = T::default();
-    read_into(&mut value, body, false)?;
+    read_into(&mut value, body, false, root)?;
     Ok(value)
 }
 
@@ -91,14 +104,19 @@ fn decode_all<T: Value>(body: &[u8]) -> Result<T, DecodeError> {
             SyntaxError::End => DecodeError("unexpected EOF".to_owned()),
             SyntaxError::At { text, offset } => DecodeError(format!("{text} at offset {offset}")),
         })?;
-        read_into(&mut value, body.get(at..end).unwrap_or_default(), true)?;
+        read_into(&mut value, body.get(at..end).unwrap_or_default(), true, T::GO_NAME)?;
         at = skip_blanks(body, end);
     }
     Ok(value)
 }
 
-fn read_into<T: Value>(value: &mut T, text: &[u8], strict: bool) -> Result<(), DecodeError> {
-    let mut reader = Reader::new(text, strict, T::GO_NAME);
+fn read_into<T: Value>(
+    value: &mut T,
+    text: &[u8],
+    strict: bool,
+    root: &'static str,
+) -> Result<(), DecodeError> {
+    let mut reader = Reader::new(text, strict, root);
     value.read(&mut reader, T::GO_NAME);
     reader.into_error().map_or(Ok(()), |text| Err(DecodeError(text)))
 }

@@ -19,6 +19,7 @@ pub mod decode;
 mod error_table;
 pub mod errors;
 pub mod info;
+pub mod ingest;
 pub mod policy;
 pub mod publish;
 pub mod pull;

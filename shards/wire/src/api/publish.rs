@@ -7,6 +7,38 @@ use crate::json;
 
 use super::errors::ApiError;
 
+/// What stands behind `Nats-`, or for the operation behind `KV-`, in the keys that streams
+/// understand.
+const KEYS: &[&[u8]] = &[
+    b"Msg-Id",
+    b"Expected-Stream",
+    b"Expected-Last-Sequence",
+    b"Expected-Last-Subject-Sequence",
+    b"Expected-Last-Subject-Sequence-Subject",
+    b"Expected-Last-Msg-Id",
+    b"Rollup",
+    b"TTL",
+    b"Incr",
+    b"Counter-Sources",
+    b"Batch-Id",
+    b"Batch-Sequence",
+    b"Batch-Commit",
+    b"Schedule",
+    b"Schedule-Target",
+    b"Schedule-TTL",
+    b"Schedule-Source",
+    b"Schedule-Rollup",
+    b"Schedule-Time-Zone",
+    b"Scheduler",
+    b"Schedule-Next",
+    b"Required-Api-Level",
+    b"Stream-Source",
+    b"Marker-Reason",
+    b"Operation",
+    b"Trace-Dest",
+    b"Trace-Only",
+];
+
 /// The headers of a publish that a stream understands. Of several lines with one key the first
 /// counts; an empty value counts as absent, as it does for nats-server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,29 +106,47 @@ impl<'a> PublishHeaders<'a> {
     pub fn parse(block: &'a [u8]) -> Self {
         let mut found = Self::default();
         let mut rest = block;
+        let mut empty = false;
         // The first line is the version.
         while let Some(end) = memchr::memchr(b'\n', rest) {
             rest = rest.get(end.saturating_add(1)..).unwrap_or_default();
-            found.read_line(rest);
+            empty |= found.read_line(rest);
+        }
+        if empty {
+            found.drop_empty();
         }
         found
     }
 
-    /// Reads the line at the start of `rest` if its key is one of ours.
-    fn read_line(&mut self, rest: &'a [u8]) {
+    /// Reads the line at the start of `rest` if its key is one of ours. Answers whether the value
+    /// is empty: it still keeps later lines with its key from counting.
+    fn read_line(&mut self, rest: &'a [u8]) -> bool {
         let key_tail = match rest.first() {
             Some(b'N') => rest.strip_prefix(b"Nats-"),
             Some(b'K') => rest.strip_prefix(b"KV-"),
             _ => None,
         };
-        let Some(tail) = key_tail else { return };
-        let Some(colon) = memchr::memchr(b':', tail) else { return };
-        let Some((key, value)) = tail.split_at_checked(colon) else { return };
-        let Some(place) = self.place(key) else { return };
+        let Some(tail) = key_tail else { return false };
+        let Some(colon) = memchr::memchr(b':', tail) else { return false };
+        let Some((key, value)) = tail.split_at_checked(colon) else { return false };
+        let Some(place) = self.place(key) else { return false };
+        if place.is_some() {
+            return false;
+        }
         let value = value_of(value);
-        if place.is_none() && !value.is_empty() {
-            *place = Some(value);
-            self.any = true;
+        *place = Some(value);
+        self.any |= !value.is_empty();
+        value.is_empty()
+    }
+
+    /// Makes empty values absent.
+    fn drop_empty(&mut self) {
+        for key in KEYS {
+            if let Some(place) = self.place(key)
+                && place.is_some_and(<[u8]>::is_empty)
+            {
+                *place = None;
+            }
         }
     }
 
@@ -176,7 +226,8 @@ pub enum Ttl {
 }
 
 /// The value of `Nats-TTL`: `never`, whole seconds, or a Go duration of at least a second, whose
-/// fraction of a second is dropped. `None` if it is none of them.
+/// fraction of a second is dropped. `None` if it is none of them; numbers beyond an `i64` are
+/// none, while nats-server lets them overflow.
 pub fn parse_ttl(value: &[u8]) -> Option<Ttl> {
     let text = std::str::from_utf8(value).ok()?;
     if text.eq_ignore_ascii_case("never") {
@@ -251,7 +302,7 @@ mod tests {
     fn headers_are_found_in_one_pass() {
         let block = b"NATS/1.0\r\nNats-Msg-Id: a b \r\nX: Nats-TTL: 5\r\nNats-TTL:5s\r\n\
             Nats-Msg-Id: second\r\nnats-rollup: sub\r\nNats-Rollup:   all\r\nKV-Operation: DEL\r\n\
-            Nats-Expected-Stream: \r\nNats-Expected-Last-Subject-Sequence: 4\r\n\
+            Nats-Expected-Stream: \r\nNats-Expected-Stream: S\r\nNats-Expected-Last-Subject-Sequence: 4\r\n\
             Nats-Expected-Last-Subject-Sequence-Subject: a.*\r\nNats-Unknown: x\r\n\r\n";
         let expected = PublishHeaders {
             msg_id: Some(b"a b "),
@@ -307,6 +358,8 @@ mod tests {
             assert!(found.any, "{key}");
             let shown = format!("{found:?}");
             assert!(!seen.contains(&shown), "{key}");
+            let empty = format!("NATS/1.0\r\n{key}:\r\n\r\n");
+            assert_eq!(PublishHeaders::parse(empty.as_bytes()), PublishHeaders::default());
             seen.push(shown);
         }
     }
@@ -347,8 +400,9 @@ mod tests {
         push_pub_error(&mut out, "S", &super::super::errors::STREAM_WRONG_LAST_SEQUENCE.with(4));
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "{\"error\":{\"code\":400,\"err_code\":10071,\"description\":\"wrong last sequence: 4\"},\
-             \"stream\":\"S\",\"seq\":0}"
+            r#"{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 4"},"#
+                .to_owned()
+                + r#""stream":"S","seq":0}"#
         );
     }
 }

@@ -2,7 +2,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use super::decode::decode_document;
+use super::decode::{decode_document, decode_unnamed};
 use super::value::object;
 use crate::time::parse_go_duration;
 
@@ -62,7 +62,7 @@ impl PullRequest {
             let number = std::str::from_utf8(body).ok().and_then(|text| text.parse().ok());
             return Ok(Self::of_batch(number.unwrap_or(1)));
         }
-        let request: Self = decode_document(body).map_err(|error| error.0)?;
+        let request: Self = decode_unnamed(body).map_err(|error| error.0)?;
         let heartbeat = request.idle_heartbeat_ns;
         if heartbeat > 0 && heartbeat.saturating_mul(2) > request.expires_ns {
             return Err("heartbeat value too large".to_owned());
@@ -171,8 +171,7 @@ mod tests {
         assert_eq!(parse(r#"{"idle_heartbeat":1}"#), too_large);
         assert!(parse(r#"{"idle_heartbeat":2,"expires":4}"#).is_ok());
         assert_eq!(parse("{"), Err("unexpected end of JSON input".to_owned()));
-        let typed = "json: cannot unmarshal string into Go struct field \
-            JSApiConsumerGetNextRequest.batch of type int";
+        let typed = "json: cannot unmarshal string into Go struct field .batch of type int";
         assert_eq!(parse(r#"{"batch":"x"}"#), Err(typed.to_owned()));
     }
 

@@ -36,6 +36,20 @@ pub(super) fn quote_bytes(bytes: &[u8]) -> String {
     out
 }
 
+/// An escape sequence in backquotes, or in double quotes if it holds what cannot be shown.
+pub(super) fn quote_escape(bytes: &[u8]) -> String {
+    let is_plain = |found: char| {
+        !matches!(found, '`' | char::REPLACEMENT_CHARACTER)
+            && !found.is_whitespace()
+            && !found.is_control()
+            && (found.is_ascii() || is_printable(found))
+    };
+    match std::str::from_utf8(bytes) {
+        Ok(text) if text.chars().all(is_plain) => format!("`{text}`"),
+        _ => quote_bytes(bytes),
+    }
+}
+
 /// `text` in double quotes as errors about times show it: everything outside of printable ASCII
 /// as the hex of its bytes.
 pub(super) fn quote_time(text: &str) -> String {
@@ -107,6 +121,9 @@ mod tests {
         assert_eq!(quote_char("ïx".as_bytes()), ("'ï'".to_owned(), 2));
         assert_eq!(quote_char(b"\xffx"), ("'\\xff'".to_owned(), 1));
         assert_eq!(quote_char(b"\""), ("'\"'".to_owned(), 1));
+        assert_eq!(quote_escape(b"\\x"), "`\\x`");
+        assert_eq!(quote_escape("\\u0\u{2028}".as_bytes()), "\"\\\\u0\\u2028\"");
+        assert_eq!(quote_escape(b"\\\xff"), "\"\\\\\\xff\"");
         assert_eq!(quote_time("a\"\n"), "\"a\\\"\\x0a\"");
     }
 }

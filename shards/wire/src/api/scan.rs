@@ -6,7 +6,7 @@
 
 use thiserror::Error;
 
-use super::quote::quote_char;
+use super::quote::{quote_char, quote_escape};
 
 /// Objects and lists that may stand inside each other, as in Go's decoder.
 pub(super) const DEPTH_MAX: usize = 10_000;
@@ -245,9 +245,8 @@ impl Scanner<'_> {
 
     fn bad_escape(&self, rest: &[u8], len: usize) -> SyntaxError {
         let sequence = rest.get(..len).unwrap_or(rest);
-        let shown = String::from_utf8_lossy(sequence);
         SyntaxError::At {
-            text: format!("invalid escape sequence `{shown}` in string"),
+            text: format!("invalid escape sequence {} in string", quote_escape(sequence)),
             offset: self.at.saturating_add(sequence.len()),
         }
     }

@@ -94,6 +94,70 @@ pub enum Call<'a> {
     StreamMoveCancel { account: &'a str, stream: &'a str },
 }
 
+impl<'a> Call<'a> {
+    /// The stream that is named.
+    pub const fn stream(&self) -> Option<&'a str> {
+        Some(match *self {
+            Call::StreamCreate { stream }
+            | Call::StreamUpdate { stream }
+            | Call::StreamInfo { stream }
+            | Call::StreamDelete { stream }
+            | Call::StreamPurge { stream }
+            | Call::StreamSnapshot { stream }
+            | Call::StreamRestore { stream }
+            | Call::MsgGet { stream }
+            | Call::MsgDelete { stream }
+            | Call::StreamLeaderStepdown { stream }
+            | Call::StreamPeerRemove { stream }
+            | Call::StreamPeerEvacuate { stream }
+            | Call::StreamCancelMove { stream }
+            | Call::DirectGet { stream }
+            | Call::DirectGetLast { stream, .. }
+            | Call::ConsumerCreate { stream, .. }
+            | Call::ConsumerDurableCreate { stream, .. }
+            | Call::ConsumerNames { stream }
+            | Call::ConsumerList { stream }
+            | Call::ConsumerInfo { stream, .. }
+            | Call::ConsumerDelete { stream, .. }
+            | Call::ConsumerPause { stream, .. }
+            | Call::ConsumerUnpin { stream, .. }
+            | Call::ConsumerReset { stream, .. }
+            | Call::ConsumerLeaderStepdown { stream, .. }
+            | Call::ConsumerPeerRemove { stream, .. }
+            | Call::ConsumerPeerEvacuate { stream, .. }
+            | Call::ConsumerNext { stream, .. }
+            | Call::StreamMove { stream, .. }
+            | Call::StreamMoveCancel { stream, .. } => stream,
+            Call::AccountInfo
+            | Call::StreamNames
+            | Call::StreamList
+            | Call::MetaLeaderStepdown
+            | Call::MetaRescue
+            | Call::ServerRemove
+            | Call::ServerEvacuate
+            | Call::AccountPurge { .. } => return None,
+        })
+    }
+
+    /// The consumer that is named.
+    pub const fn consumer(&self) -> Option<&'a str> {
+        match *self {
+            Call::ConsumerCreate { consumer, .. } => consumer,
+            Call::ConsumerDurableCreate { consumer, .. }
+            | Call::ConsumerInfo { consumer, .. }
+            | Call::ConsumerDelete { consumer, .. }
+            | Call::ConsumerPause { consumer, .. }
+            | Call::ConsumerUnpin { consumer, .. }
+            | Call::ConsumerReset { consumer, .. }
+            | Call::ConsumerLeaderStepdown { consumer, .. }
+            | Call::ConsumerPeerRemove { consumer, .. }
+            | Call::ConsumerPeerEvacuate { consumer, .. }
+            | Call::ConsumerNext { consumer, .. } => Some(consumer),
+            _ => None,
+        }
+    }
+}
+
 /// Splits an API subject into the domain, if one is named, and what stands behind `API.`:
 /// `$JS.API.INFO` is `(None, "INFO")`, `$JS.hub.API.INFO` is `(Some("hub"), "INFO")`.
 pub fn split_prefix(subject: &[u8]) -> Option<(Option<&str>, &[u8])> {
@@ -353,6 +417,9 @@ mod tests {
             assert_eq!(call(&format!("$JS.API.{text}")), Some(expected), "{text}");
             let with_domain = format!("$JS.hub.API.{text}");
             assert_eq!(parse(with_domain.as_bytes()), Some((Some("hub"), expected)), "{text}");
+            let names = |name: &str| text.split('.').any(|token| token == name);
+            assert_eq!(expected.stream().is_some(), names("S"), "{text}");
+            assert_eq!(expected.consumer().is_some(), names("C"), "{text}");
         }
     }
 

@@ -7,6 +7,8 @@ use super::hash::HashKey;
 use super::*;
 use crate::s2::{StreamDecoder, StreamEncoder};
 
+mod hostile;
+
 type Bytes<'a> = &'a [u8];
 
 const TIME: i64 = 1_795_521_600_123_456_789;
@@ -348,141 +350,6 @@ fn an_archive_cut_off_anywhere_is_truncated() {
 }
 
 #[test]
-fn hostile_entries_of_the_second_format_are_refused() {
-    use ArchiveError::{BadName, BadSubject, Malformed, OutOfOrder, TooLarge, UnexpectedEntry};
-    let (first, end) = (state_entry(1, 0), vec![0; 5]);
-    let with_consumer =
-        |name: &str, value: &Value| vec![state_entry(1, 1), json_entry(name, value)];
-    let good = json!({"config": {}, "state": {}});
-    let text = |text: &str| UnexpectedEntry(text.to_owned());
-    let cases = [
-        (vec![message_entry(1, "a")], text("a")),
-        (vec![json_entry("state.json", &json!([]))], Malformed("state")),
-        (vec![json_entry("meta.inf", &json!({}))], text("meta.inf")),
-        (vec![first.clone(), first.clone()], text("state.json")),
-        (vec![first.clone(), message_entry(5, "a"), message_entry(5, "a")], OutOfOrder(5)),
-        (vec![first.clone(), message_entry(5, "a"), message_entry(4, "a")], OutOfOrder(4)),
-        (vec![state_entry(9, 0), message_entry(8, "a")], OutOfOrder(8)),
-        (vec![first.clone(), message_entry(5, "")], BadSubject(5)),
-        (vec![first.clone(), message_entry(5, "a\r\nb")], BadSubject(5)),
-        (vec![first.clone(), entry("a", 0, 5, (1 << 40, 0), b"")], TooLarge("message")),
-        (vec![first.clone(), entry("a", 0, 5, (u64::MAX, 2), b"")], TooLarge("message")),
-        (vec![first.clone(), entry("a", 0, 5, (1 << 63, 1 << 63), b"")], TooLarge("message")),
-        (vec![entry("state.json", 0, 0, (0, 1 << 40), b"")], TooLarge("state")),
-        (vec![first.clone(), vec![0xff; 12]], Malformed("entry")),
-        (vec![first.clone(), vec![0xff, 0xff, 0xff, 0xff, 1, 0, 1, 0, 0]], TooLarge("name")),
-        (vec![first.clone(), end.clone(), vec![1]], text("behind the end")),
-        (with_consumer("consumers/../x", &good), BadName("../x".to_owned())),
-        (with_consumer("consumers/", &good), BadName(String::new())),
-        (with_consumer("consumers/a b", &good), BadName("a b".to_owned())),
-        (with_consumer("consumers/a", &json!({"config": {}})), Malformed("consumer")),
-        (with_consumer("consumers/a", &json!({"state": {}})), Malformed("consumer")),
-        (with_consumer("a", &good), text("a")),
-        (
-            vec![
-                state_entry(1, 2),
-                json_entry("consumers/a", &good),
-                json_entry("consumers/a", &good),
-            ],
-            text("a"),
-        ),
-        (vec![state_entry(1, 1), message_entry(1, "a")], text("a")),
-        (vec![first, json_entry("consumers/a", &good), end], text("consumers/a")),
-    ];
-    for (parts, error) in cases {
-        assert_eq!(refusal(&entries(&parts)), error, "{parts:?}");
-    }
-}
-
-#[test]
-fn hostile_files_of_the_first_format_are_refused() {
-    use ArchiveError::{BadName, Checksum, Malformed, NotAnArchive, Reported, UnexpectedEntry};
-    const SHORTEST: [u8; 30] = {
-        let mut bytes = [0; 30];
-        bytes[0] = 30;
-        bytes
-    };
-    let meta = ("meta.inf", META);
-    let text = |name: &str| UnexpectedEntry(name.to_owned());
-    let name = |name: &str| BadName(name.to_owned());
-    let cases: Vec<(Vec<(&str, Bytes<'_>)>, ArchiveError)> = vec![
-        (vec![("msgs/1.blk", b"")], text("msgs/1.blk")),
-        (vec![], NotAnArchive),
-        (vec![meta, meta], text("meta.inf")),
-        (vec![("meta.inf", b"[]")], Malformed("configuration")),
-        (vec![("meta.inf", b"{\"name\":\"../x\"}")], name("../x")),
-        (vec![("meta.inf", b"{}")], name("")),
-        (vec![meta, ("meta.sum", b"0123456789abcdef")], Checksum("configuration")),
-        (vec![meta, ("../../etc/passwd", b"x")], name("../../etc/passwd")),
-        (vec![meta, ("/etc/passwd", b"x")], name("/etc/passwd")),
-        (vec![meta, ("msgs/../../x", b"x")], name("msgs/../../x")),
-        (vec![meta, ("msgs\\1.blk", b"x")], name("msgs\\1.blk")),
-        (vec![meta, ("obs/../meta.inf", b"{}")], name("obs/../meta.inf")),
-        (vec![meta, ("obs/a.b/meta.inf", b"{}")], name("obs/a.b/meta.inf")),
-        (vec![meta, ("msgs/2.blk", b""), ("msgs/1.blk", b"")], text("msgs/1.blk")),
-        (vec![meta, ("msgs/2.blk", b""), ("msgs/2.blk", b"")], text("msgs/2.blk")),
-        (vec![meta, ("msgs/1.blk", &[0; 29])], Malformed("record")),
-        (vec![meta, ("msgs/1.blk", &[30, 0, 0, 0, 1, 0, 0, 0])], Malformed("record")),
-        (vec![meta, ("msgs/1.blk", &[0xff; 64])], ArchiveError::TooLarge("record")),
-        (vec![meta, ("msgs/1.blk", &SHORTEST)], Checksum("record")),
-        (vec![meta, ("msgs/index.db", &[0; 40])], Checksum("index")),
-        (vec![meta, ("obs/C/o.dat", b"\x16\x02\0\0\0\0\0\0")], text("obs/C/o.dat")),
-        (vec![meta, ("obs/C/meta.inf", b"1")], Malformed("consumer")),
-        (
-            vec![meta, ("obs/C/meta.inf", b"{}"), ("obs/C/o.dat", b"\x16\x02\0")],
-            Malformed("consumer state"),
-        ),
-        (vec![meta, ("obs/C/meta.inf", b"{}"), ("obs/C/meta.inf", b"{}")], text("C")),
-        (vec![meta, ("errors.txt", b"disk on fire")], Reported("disk on fire".to_owned())),
-    ];
-    for (list, error) in cases {
-        assert_eq!(refusal(&files(&list)), error, "{list:?}");
-    }
-    assert_eq!(refusal(&compressed(&[b'x'; 2000])), NotAnArchive);
-    assert_eq!(refusal(&compressed(b"short")), ArchiveError::Truncated);
-    assert_eq!(refusal(b"neither"), ArchiveError::S2(S2Error::NotS2));
-}
-
-#[test]
-fn links_and_a_second_archive_behind_the_first_are_refused() {
-    let mut tar = Vec::new();
-    tar::push_file(&mut tar, "meta.inf", TIME, META);
-    let at = tar.len();
-    tar::push_file(&mut tar, "msgs/1.blk", TIME, b"");
-    tar[at + 156] = b'2';
-    // The checksum of the header counts the type.
-    let sum: u32 = tar[at..at + 512]
-        .iter()
-        .enumerate()
-        .map(|(n, &b)| u32::from(if (148..156).contains(&n) { b' ' } else { b }))
-        .sum();
-    tar[at + 148..at + 156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    let error = ArchiveError::UnexpectedEntry("msgs/1.blk".to_owned());
-    assert_eq!(refusal(&compressed(&tar)), error);
-    let twice = decompressed(&files(&[("meta.inf", META)])).repeat(2);
-    let error = ArchiveError::UnexpectedEntry("behind the end".to_owned());
-    assert_eq!(refusal(&compressed(&twice)), error);
-}
-
-#[test]
-fn bombs_are_refused_at_the_limits() {
-    let limits = Limits { message_bytes_max: 1000, total_bytes_max: 100_000 };
-    let large = [Stored::new(3, "ORD.a", "", &[0; 1001])];
-    for archive in [second_format(&large, &[]), first_format(&large, &[])] {
-        let (seen, error) = read_with(&archive, 64, limits);
-        assert_eq!(error, Some(ArchiveError::TooLarge("message")));
-        assert!(seen.messages.is_empty());
-    }
-    let many: Vec<Stored> =
-        (3..1000).map(|sequence| Stored::new(sequence, "ORD.a", "", &[0; 1000])).collect();
-    for archive in [second_format(&many, &[]), first_format(&many, &[])] {
-        assert!(archive.len() < 50_000, "zeros compress well");
-        let (_, error) = read_with(&archive, 64, limits);
-        assert_eq!(error, Some(ArchiveError::TooLarge("archive")));
-    }
-}
-
-#[test]
 fn the_files_of_nats_server_are_understood() {
     let meta: &[u8] = br#"{"name":"PURGED"}"#;
     let archive = files(&[
@@ -501,15 +368,12 @@ fn the_files_of_nats_server_are_understood() {
 
 #[test]
 fn deletions_come_late_in_the_first_format() {
-    let writer_block = |messages: &[Stored]| {
-        let archive = first_format(messages, &[]);
-        let tar = decompressed(&archive);
-        let at = memchr::memmem::find(&tar, b"msgs/1.blk").unwrap();
-        let len = usize::from_str_radix(std::str::from_utf8(&tar[at + 124..at + 135]).unwrap(), 8);
-        tar[at + 512..at + 512 + len.unwrap()].to_vec()
-    };
-    let block =
-        writer_block(&[Stored::new(1, "ORD.a", "", b"1"), Stored::new(3, "ORD.a", "", b"3")]);
+    let key = HashKey::of_block("ORD", 1);
+    let mut block = Vec::new();
+    for sequence in [1, 3] {
+        let stored = Stored::new(sequence, "ORD.a", "", b"x");
+        assert!(v1::push_record(&mut block, &key, &stored.message()));
+    }
     // An index of version 1: no messages, first 3, last 12, no subjects, one block with 3..=12.
     let mut index = vec![0x0b, 1, 0, 0, 3, 0, 12, 0, 0, 1];
     index.extend_from_slice(&[1, 0, 3, 0, 12, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -523,6 +387,38 @@ fn deletions_come_late_in_the_first_format() {
     assert_eq!(seen.end, Some(summary));
     let twice = files(&[("meta.inf", META), ("msgs/1.blk", &block.repeat(2))]);
     assert_eq!(refusal(&twice), ArchiveError::OutOfOrder(1));
+}
+
+#[test]
+fn blocks_of_old_archives_bring_their_deletions() {
+    let records = |number: u32, sequences: &[u64]| {
+        let key = HashKey::of_block("ORD", number);
+        let mut out = Vec::new();
+        for sequence in sequences {
+            let stored = Stored::new(*sequence, "ORD.a", "", b"x");
+            assert!(v1::push_record(&mut out, &key, &stored.message()));
+        }
+        out
+    };
+    // Block 1: of 1 to 6, those from 3 are left but 5. Block 2: of 7 to 9, none is left.
+    let first = [0x16, 1, 3, 99, 3, 0, 6, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2];
+    let second = [0x16, 1, 0, 99, 10, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let archive = files(&[
+        ("meta.inf", META),
+        ("msgs/1.idx", &first),
+        ("msgs/1.fss", b"not needed"),
+        ("msgs/1.blk", &records(1, &[1, 2, 3, 4, 5, 6])),
+        ("msgs/2.idx", &second),
+        ("msgs/2.blk", &records(2, &[7, 8, 9])),
+    ]);
+    for piece in [1, 4096] {
+        let (seen, error) = read_with(&archive, piece, Limits::default());
+        assert_eq!(error, None);
+        assert_eq!(seen.messages.len(), 9);
+        assert_eq!(seen.deleted, [(1, 2), (5, 5), (7, 9)]);
+        let summary = Summary { messages: 9, consumers: 0, first_sequence: 3, last_sequence: 9 };
+        assert_eq!(seen.end, Some(summary));
+    }
 }
 
 proptest! {
@@ -565,10 +461,12 @@ proptest! {
         bits in 1_u8..=255,
         piece in 1_usize..500,
     ) {
-        let short = [Stored::new(3, "ORD.a", "NATS/1.0\r\n\r\n", b"x"), Stored::new(5, "ORD.b", "", b"")];
+        let header = "NATS/1.0\r\n\r\n";
+        let short =
+            [Stored::new(3, "ORD.a", header, b"x"), Stored::new(5, "ORD.b", "", b"")];
         let consumers = [consumer("C")];
-        let archive =
-            if is_first { first_format(&short, &consumers) } else { second_format(&short, &consumers) };
+        let write = if is_first { first_format } else { second_format };
+        let archive = write(&short, &consumers);
         let mut data = decompressed(&archive);
         let at = at.index(data.len());
         data[at] ^= bits;

@@ -1,4 +1,5 @@
-//! `index.db`: which sequences of which block are there at all.
+//! Which sequences are there at all: `index.db` for all blocks since 2.10, `<n>.idx` for each
+//! block before.
 //!
 //! ```text
 //!   0b hex, version 1..4, varints: messages, bytes, first sequence, first time, last sequence,
@@ -6,6 +7,10 @@
 //!   4 on always, before for totals above one); blocks: for each its number, bytes, first
 //!   sequence, time, last sequence, time, deletions, ttls (from 2), schedules (from 3), and a set
 //!   of deleted sequences if there are any; then what ties it to the last block; checksum u64
+//!
+//!   <n>.idx = 16 hex, version 1 or 2, varints: messages, bytes, first sequence, first time, last
+//!   sequence, last time, deletions; checksum of the last record u64; then the set of deleted
+//!   sequences, in version 1 as varints above the first sequence
 //!
 //!   set = 16 hex, version 1 or 2, nodes u32, size u32, for each node: base u64, 64 or 32 words of
 //!   bits, height u16
@@ -21,6 +26,7 @@ use crate::backup::{ArchiveError, varint};
 const MAGIC: u8 = 0x0b;
 const VERSION_MAX: u8 = 4;
 const SET_MAGIC: u8 = 0x16;
+const BLOCK_MAGIC: u8 = 0x16;
 const CHECKSUM_LEN: usize = 8;
 /// Sequences from here on are used by nobody; higher bits are flags in records.
 const SEQUENCE_END: u64 = 1 << 62;
@@ -79,6 +85,52 @@ impl Index {
             words: 0,
             ranges,
         })
+    }
+
+    /// Reads the index of one block. `None` for one that contradicts itself, which nats-server
+    /// passes over too.
+    pub(super) fn parse_block(bytes: Vec<u8>) -> Result<Option<Self>, ArchiveError> {
+        let [BLOCK_MAGIC, version @ (1 | 2), rest @ ..] = bytes.as_slice() else {
+            return Err(MALFORMED);
+        };
+        let (version, mut rest) = (*version, rest);
+        let head = parse_block_head(&mut rest).ok_or(MALFORMED)?;
+        let (messages, first, last, deleted) = head;
+        let spanned = last.checked_add(1).and_then(|end| end.checked_sub(first));
+        if first >= SEQUENCE_END
+            || last >= SEQUENCE_END
+            || spanned.and_then(|count| count.checked_sub(deleted)) != Some(messages)
+        {
+            return Ok(None);
+        }
+        let mut ranges = VecDeque::new();
+        let set = match version {
+            _ if deleted == 0 => (0, 0),
+            1 => {
+                for _ in 0..deleted {
+                    let offset = varint::take(&mut rest).ok_or(MALFORMED)?;
+                    let at = first.checked_add(offset & !(1 << 63)).ok_or(MALFORMED)?;
+                    if offset > 0 && at <= last {
+                        ranges.push_back((at, at));
+                    }
+                }
+                (0, 0)
+            }
+            _ => read_set_head(&mut rest).ok_or(MALFORMED)?,
+        };
+        let at = bytes.len().saturating_sub(rest.len());
+        Ok(Some(Self {
+            at,
+            version,
+            first_sequence: first,
+            last_sequence: last,
+            blocks_left: 0,
+            block: (first, last),
+            nodes_left: set.0,
+            words: set.1,
+            ranges,
+            bytes,
+        }))
     }
 
     /// The next range of sequences, both ends included, that are not there. Ranges come in no
@@ -150,18 +202,36 @@ fn read_block(rest: &mut &[u8], version: u8) -> Option<((u64, u64), (u32, u32))>
     if deleted == 0 {
         return Some(((first, last), (0, 0)));
     }
-    let (&[SET_MAGIC, set_version, n0, n1, n2, n3, _, _, _, _], tail) =
+    Some(((first, last), read_set_head(rest)?))
+}
+
+/// The head of a set: its nodes, and the words in each.
+fn read_set_head(rest: &mut &[u8]) -> Option<(u32, u32)> {
+    let (&[SET_MAGIC, version, n0, n1, n2, n3, _, _, _, _], tail) =
         rest.split_first_chunk::<10>()?
     else {
         return None;
     };
-    let words = match set_version {
+    let words = match version {
         1 => 64,
         2 => 32,
         _ => return None,
     };
     *rest = tail;
-    Some(((first, last), (u32::from_le_bytes([n0, n1, n2, n3]), words)))
+    Some((u32::from_le_bytes([n0, n1, n2, n3]), words))
+}
+
+/// Of the index of one block: messages, first and last sequence, deletions.
+fn parse_block_head(rest: &mut &[u8]) -> Option<(u64, u64, u64, u64)> {
+    let messages = varint::take(rest)?;
+    let _bytes = varint::take(rest)?;
+    let first = varint::take(rest)?;
+    let _first_time = varint::take_signed(rest)?;
+    let last = varint::take(rest)?;
+    let _last_time = varint::take_signed(rest)?;
+    let deleted = varint::take(rest)?;
+    *rest = rest.get(CHECKSUM_LEN..)?;
+    Some((messages, first, last, deleted))
 }
 
 /// One node of a set: the runs of its bits, as far as they are within the block.
@@ -261,6 +331,34 @@ mod tests {
     }
 
     #[test]
+    fn blocks_have_indexes_of_their_own_in_old_archives() {
+        // 7 messages from 5 to 14, of which 6, 7 and 12 are deleted.
+        let head = [BLOCK_MAGIC, 1, 7, 99, 5, 0, 14, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0];
+        let parse = |bytes: &[u8]| Index::parse_block(bytes.to_vec());
+        let mut found = parse(&[&head[..], &[1, 2, 7]].concat()).unwrap().unwrap();
+        assert_eq!((found.first_sequence, found.last_sequence), (5, 14));
+        for wanted in [Some((6, 6)), Some((7, 7)), Some((12, 12)), None] {
+            assert_eq!(found.next_deleted().unwrap(), wanted);
+        }
+        let mut set = vec![SET_MAGIC, 2, 1, 0, 0, 0, 3, 0, 0, 0];
+        set.extend_from_slice(&0_u64.to_le_bytes());
+        set.extend_from_slice(&(1_u64 << 6 | 1 << 7 | 1 << 12 | 1 << 20).to_le_bytes());
+        set.extend_from_slice(&[0; 31 * 8 + 2]);
+        let second = [&[BLOCK_MAGIC, 2], &head[2..], &set].concat();
+        let mut found = parse(&second).unwrap().unwrap();
+        for wanted in [Some((6, 7)), Some((12, 12)), None] {
+            assert_eq!(found.next_deleted().unwrap(), wanted);
+        }
+        let mut contradicting = head;
+        contradicting[2] = 8;
+        assert_eq!(parse(&contradicting), Ok(None));
+        for len in 0..head.len() {
+            assert_eq!(parse(&head[..len]), Err(MALFORMED), "{len} bytes");
+        }
+        assert_eq!(parse(&[&head[..], &[1, 2]].concat()), Err(MALFORMED));
+    }
+
+    #[test]
     fn damage_is_refused() {
         let good = index(5, 70, &[(5, 70, &[6])]);
         let mut bad = good.clone();
@@ -280,9 +378,12 @@ mod tests {
             version in 1_u8..5,
             body in proptest::collection::vec(any::<u8>(), 0..400),
         ) {
+            let block = [vec![BLOCK_MAGIC, version, 2, 1, 1, 0, 5, 0, 3], body.clone()].concat();
             let body = [vec![MAGIC, version, 1, 1, 1, 0, 5, 0, 0], body].concat();
             let bytes = [&body[..], &key().sum(&[&body])[..]].concat();
-            if let Ok(mut index) = Index::parse(bytes, &key()) {
+            let of_block = Index::parse_block(block).ok().flatten();
+            let found = [Index::parse(bytes, &key()).ok(), of_block];
+            for mut index in found.into_iter().flatten() {
                 for _ in 0..10_000 {
                     match index.next_deleted() {
                         Ok(Some((first, last))) => prop_assert!(first <= last),

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A tombstone says that the message of its sequence is deleted. What limits removed has none;
-//! that is known from `index.db` alone, behind all blocks.
+//! that is known from `index.db` alone, behind all blocks. Before 2.10 there were no tombstones;
+//! each block has an index ahead of it, `msgs/<n>.idx`.
 
 mod index;
 mod reader;
@@ -16,4 +17,6 @@ mod record;
 mod writer;
 
 pub(super) use reader::Reader;
+#[cfg(test)]
+pub(super) use record::push_message as push_record;
 pub use writer::Writer;

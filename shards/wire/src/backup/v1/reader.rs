@@ -15,6 +15,9 @@ use crate::backup::{
 };
 use crate::schedule::parse_rfc3339;
 
+/// The index of one block, in bytes. A block has room for some hundred thousand records.
+const BLOCK_INDEX_BYTES_MAX: usize = 2 << 20;
+
 /// What a file is, by its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum File {
@@ -22,6 +25,9 @@ enum File {
     StreamConfig,
     StreamSum,
     Block(u32),
+    /// What is deleted of a block, ahead of it, before 2.10.
+    BlockIndex(u32),
+    /// What is deleted of all blocks, since 2.10.
     Index,
     ConsumerConfig(String),
     ConsumerSum(String),
@@ -61,7 +67,15 @@ pub(in crate::backup) struct Reader {
     stream: Option<(String, Vec<u8>)>,
     /// The block that is read, or was read last, and its key.
     block: Option<(u32, HashKey)>,
+    /// The first message that was yielded from that block.
+    block_first: Option<u64>,
+    /// The index of the block that follows, or is read.
+    block_index: Option<(u32, Box<Index>)>,
+    /// The first sequence of the stream, as the indexes of blocks say it.
+    first_sequence: Option<u64>,
     has_index: bool,
+    /// What stands behind the block whose index is yielded.
+    index_padding: usize,
     /// A consumer whose state is not read yet, and the text of its configuration.
     consumer: Option<(ConsumerBackup, Vec<u8>)>,
 }
@@ -78,8 +92,7 @@ impl Reader {
             Stage::Body { file: File::Block(_), left, padding } => {
                 let (left, padding) = (*left, *padding);
                 if left == 0 {
-                    self.stage = Stage::Padding(padding);
-                    return Ok(Step::Progress);
+                    return self.end_block(padding, progress);
                 }
                 self.read_record(inflow, limits, progress, left)
             }
@@ -99,7 +112,7 @@ impl Reader {
             Stage::Body { .. } => self.read_whole(inflow, progress),
             Stage::Index(index) => {
                 let Some((first, last)) = index.next_deleted()? else {
-                    self.stage = Stage::Header;
+                    self.stage = Stage::Padding(std::mem::take(&mut self.index_padding));
                     return Ok(Step::Progress);
                 };
                 Ok(deleted(first, last, progress))
@@ -177,6 +190,7 @@ impl Reader {
             (_, None) => false,
             (File::Block(number), Some(stream)) => {
                 let is_next = self.block.as_ref().is_none_or(|(last, _)| number > last);
+                self.block_first = None;
                 self.block = Some((*number, HashKey::of_block(stream, *number)));
                 is_next && !self.has_index
             }
@@ -184,6 +198,7 @@ impl Reader {
             (File::ConsumerSum(name) | File::ConsumerState(name), _) => {
                 self.consumer.as_ref().is_some_and(|(consumer, _)| consumer.name == *name)
             }
+            (File::BlockIndex(_), _) => !self.has_index,
             (File::StreamSum | File::ConsumerConfig(_) | File::Ignored, _) => true,
         };
         if is_in_place { Ok(file) } else { Err(unexpected()) }
@@ -201,6 +216,7 @@ impl Reader {
             File::Extended => ("extended header", tar::EXTENDED_BYTES_MAX),
             File::ConsumerState(_) | File::ConsumerConfig(_) => ("consumer", CONSUMER_BYTES_MAX),
             File::Index => ("index", INDEX_BYTES_MAX),
+            File::BlockIndex(_) => ("index", BLOCK_INDEX_BYTES_MAX),
             _ => ("configuration", CONFIG_BYTES_MAX),
         };
         let len = usize::try_from(*left).ok().filter(|&len| len <= len_max);
@@ -235,6 +251,11 @@ impl Reader {
             File::StreamSum => {
                 let (name, text) = self.stream()?;
                 verify(&HashKey::of_stream(name), text, bytes)?;
+                Ok(Step::Progress)
+            }
+            File::BlockIndex(number) => {
+                let index = Index::parse_block(bytes.to_owned())?;
+                self.block_index = index.map(|index| (number, Box::new(index)));
                 Ok(Step::Progress)
             }
             File::Index => {
@@ -318,6 +339,7 @@ impl Reader {
                 if progress.summary.messages == 1 {
                     progress.summary.first_sequence = record.sequence;
                 }
+                self.block_first.get_or_insert(record.sequence);
                 Ok(Step::Message(Place {
                     sequence: record.sequence,
                     time_ns: record.time_ns,
@@ -336,6 +358,25 @@ impl Reader {
                 Ok(deleted(record.sequence, record.sequence, progress))
             }
         }
+    }
+
+    /// Goes on behind a block, first to what its own index says is deleted.
+    fn end_block(&mut self, padding: usize, progress: &mut Progress) -> Result<Step, ArchiveError> {
+        self.stage = Stage::Padding(padding);
+        let number = self.block.as_ref().map(|(number, _)| *number);
+        let index = self.block_index.take().filter(|(of, _)| Some(*of) == number);
+        let Some((_, index)) = index else { return Ok(Step::Progress) };
+        let (first, last) = (index.first_sequence, index.last_sequence);
+        progress.summary.last_sequence = progress.summary.last_sequence.max(last);
+        if first <= last {
+            self.first_sequence.get_or_insert(first);
+        }
+        self.stage = Stage::Index(index);
+        self.index_padding = padding;
+        Ok(match (self.block_first, first.checked_sub(1)) {
+            (Some(from), Some(to)) => deleted(from, to, progress),
+            _ => Step::Progress,
+        })
     }
 
     fn read_trailer(
@@ -361,7 +402,9 @@ impl Reader {
             Some(false) => Ok(Step::Progress),
             Some(true) => {
                 let summary = &mut progress.summary;
-                if summary.messages == 0 && !self.has_index {
+                if let Some(first) = self.first_sequence.filter(|_| !self.has_index) {
+                    summary.first_sequence = first;
+                } else if summary.messages == 0 && summary.last_sequence > 0 && !self.has_index {
                     summary.first_sequence = summary.last_sequence.saturating_add(1);
                 }
                 Ok(Step::Event(Event::End(*summary)))
@@ -394,8 +437,9 @@ fn file_of(name: &str) -> Result<File, ArchiveError> {
         ["meta.sum"] => File::StreamSum,
         ["errors.txt"] => File::Errors,
         ["msgs", "index.db"] => File::Index,
-        ["msgs", file] => match file.strip_suffix(".blk").map(str::parse) {
-            Some(Ok(number)) => File::Block(number),
+        ["msgs", file] => match file.split_once('.').map(|(n, kind)| (n.parse(), kind)) {
+            Some((Ok(number), "blk")) => File::Block(number),
+            Some((Ok(number), "idx")) => File::BlockIndex(number),
             _ => File::Ignored,
         },
         ["obs", consumer, _] if !is_asset_name(consumer) => {

@@ -100,7 +100,11 @@ pub(super) fn parse(bytes: &[u8], key: &HashKey) -> Result<Record, ArchiveError>
 }
 
 /// Appends the record of a message. False, and nothing appended, if it would be too long.
-pub(super) fn push_message(out: &mut Vec<u8>, key: &HashKey, message: &Message<'_>) -> bool {
+pub(in crate::backup) fn push_message(
+    out: &mut Vec<u8>,
+    key: &HashKey,
+    message: &Message<'_>,
+) -> bool {
     push(out, key, message, message.sequence)
 }
 

@@ -1,0 +1,386 @@
+//! Group commit: what was appended goes to its blocks and to a tail slot with one flush.
+
+use super::files::{Job, push};
+use super::header::{DATA_START, SLOT_OFFSETS, SlotHead};
+use super::record::claimed_len;
+use super::{COMMIT_BYTES_MAX, Durability, Log, Position, Progress};
+use crate::disk::{AlignedBuffer, BLOCK_BYTES, DiskData, DiskError, DiskOp, DiskQueue, Extent};
+
+const BLOCK: u32 = BLOCK_BYTES as u32;
+
+/// How far commits are.
+#[derive(Debug)]
+pub(super) struct CommitState {
+    /// Everything before is durable.
+    pub(super) done: Position,
+    /// End of the last whole record at or before `done`, in its segment.
+    pub(super) boundary: u32,
+    /// The newest slot says that everything up to `done` was flushed.
+    pub(super) settled: bool,
+    /// When the tail is to be written again.
+    pub(super) settle_at_ns: Option<u64>,
+    /// In lazy mode: when to flush.
+    pub(super) sync_at_ns: Option<u64>,
+    /// In lazy mode: a flush is under way.
+    pub(super) syncing: bool,
+    /// In lazy mode: was flushed, and a slot is to say so.
+    flushed: Option<SyncJob>,
+}
+
+impl CommitState {
+    pub(super) const fn new(done: Position) -> Self {
+        Self {
+            done,
+            boundary: done.offset,
+            settled: true,
+            settle_at_ns: None,
+            sync_at_ns: None,
+            syncing: false,
+            flushed: None,
+        }
+    }
+}
+
+/// Whether a commit is under way. There is one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    Idle,
+    Busy,
+}
+
+/// A commit under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CommitJob {
+    segment: u32,
+    to: u32,
+    boundary: u32,
+    /// A slot was written: this is its generation.
+    generation: Option<u64>,
+    /// The slot says that everything is flushed.
+    settles: bool,
+}
+
+/// A flush in lazy mode.
+#[derive(Debug)]
+pub(super) struct SyncJob {
+    segment: u32,
+    to: u32,
+    boundary: u32,
+    /// The bytes of the unfinished block.
+    partial: Vec<u8>,
+}
+
+const fn block_of(offset: u32) -> u32 {
+    offset - offset % BLOCK
+}
+
+impl Log {
+    /// Starts a commit of what was appended, unless one is under way. True when it did.
+    pub fn commit(&mut self, now_ns: u64, queue: &mut DiskQueue) -> bool {
+        self.drive_files(now_ns, queue);
+        self.drive_checkpoints(queue);
+        let waits = self.commit_refused && now_ns < self.retry_at_ns;
+        if self.lane == Lane::Busy || self.fenced.is_some() || waits {
+            return false;
+        }
+        self.enter_next_segment();
+        if let Some(sync) = self.commit.flushed.take() {
+            let to = Position { segment: sync.segment, offset: sync.to };
+            if self.write_slot(to, sync.boundary, &sync.partial, queue) {
+                return true;
+            }
+        }
+        let done = self.commit.done;
+        let Some(segment) = self.segment(done.segment) else { return false };
+        let Some(file) = segment.open_file() else { return false };
+        if segment.end == done.offset {
+            return false;
+        }
+        let Some((op, job)) = self.build_commit(file, done) else { return false };
+        self.lane = Lane::Busy;
+        push(self, queue, op, Job::Commit(job));
+        true
+    }
+
+    /// Leaves a segment that is written to its end.
+    fn enter_next_segment(&mut self) {
+        let done = self.commit.done;
+        let is_full = self
+            .segment(done.segment)
+            .is_some_and(|segment| segment.sealed && segment.end == done.offset);
+        if !is_full {
+            return;
+        }
+        if let Some(next) = self.segment_at(done.segment).and_then(|at| self.segments.get(at + 1)) {
+            self.commit = CommitState {
+                sync_at_ns: self.commit.sync_at_ns,
+                ..CommitState::new(Position { segment: next.number(), offset: DATA_START })
+            };
+        }
+    }
+
+    fn build_commit(
+        &self,
+        file: crate::disk::FileId,
+        done: Position,
+    ) -> Option<(DiskOp, CommitJob)> {
+        let segment = self.segment(done.segment)?;
+        let from = block_of(done.offset);
+        let to = segment.end.min(from.saturating_add(COMMIT_BYTES_MAX));
+        let ends_segment = segment.sealed && to == segment.end;
+        let is_lazy = self.options.durability != Durability::Flushed;
+        let in_place_to = if ends_segment || is_lazy { to } else { block_of(to) };
+        let mut extents = Vec::with_capacity(2);
+        if in_place_to > from {
+            let len = (in_place_to - from) as usize;
+            let mut bytes = AlignedBuffer::new(len.next_multiple_of(BLOCK_BYTES));
+            let place = bytes.as_mut_slice().get_mut(..len)?;
+            if !self.tail.copy(done.segment, from, place) {
+                return None;
+            }
+            extents.push(Extent { offset: u64::from(from), bytes });
+        }
+        let boundary = self.boundary_before(to);
+        let generation = (!ends_segment && !is_lazy).then_some(segment.generation + 1);
+        if let Some(generation) = generation {
+            let len = (to - in_place_to) as usize;
+            let mut bytes = AlignedBuffer::new(SlotHead::encoded_len(len));
+            let place = SlotHead::body_mut(bytes.as_mut_slice()).get_mut(..len)?;
+            if !self.tail.copy(done.segment, in_place_to, place) {
+                return None;
+            }
+            let durable_to = self.commit.boundary;
+            extents.push(self.slot(
+                done.segment,
+                generation,
+                (in_place_to, len),
+                (durable_to, boundary),
+                bytes,
+            )?);
+        }
+        let sync = !is_lazy || ends_segment;
+        let segment = done.segment;
+        let job = CommitJob { segment, to, boundary, generation, settles: false };
+        Some((DiskOp::Commit { file, extents, sync }, job))
+    }
+
+    /// Completes a slot whose bytes are in the buffer already.
+    fn slot(
+        &self,
+        segment: u32,
+        generation: u64,
+        (block, len): (u32, usize),
+        (durable_to, boundary): (u32, u32),
+        mut bytes: AlignedBuffer,
+    ) -> Option<Extent> {
+        let segment = self.segment(segment)?;
+        let head = SlotHead {
+            identity: segment.identity,
+            generation,
+            block,
+            durable_to,
+            boundary,
+            epoch: segment.epoch,
+            lazy: self.options.durability != Durability::Flushed,
+        };
+        head.encode(bytes.as_mut_slice(), len);
+        let offset = SLOT_OFFSETS[(generation & 1) as usize];
+        Some(Extent { offset: u64::from(offset), bytes })
+    }
+
+    /// The end of the last whole record that ends at or before `to`, in the segment of commits.
+    fn boundary_before(&self, to: u32) -> u32 {
+        let number = self.commit.done.segment;
+        if self.segment(number).is_some_and(|segment| segment.end == to) {
+            return to;
+        }
+        let mut boundary = self.commit.boundary;
+        while let Some(len) = self.tail.find(number, boundary).and_then(claimed_len) {
+            match boundary.checked_add(len as u32) {
+                Some(next) if next <= to && len > 0 => boundary = next,
+                _ => break,
+            }
+        }
+        boundary
+    }
+
+    pub(super) fn handle_commit(
+        &mut self,
+        job: CommitJob,
+        result: &Result<DiskData, DiskError>,
+        now_ns: u64,
+        progress: &mut Progress,
+    ) {
+        self.lane = Lane::Idle;
+        match result {
+            Ok(_) => {}
+            Err(DiskError::NoSpace) => {
+                self.commit_refused = true;
+                self.retry_at_ns = now_ns + self.options.retry_ns;
+                return;
+            }
+            Err(error) => return self.fence(*error, progress),
+        }
+        if self.commit_refused {
+            self.commit_refused = false;
+            progress.space = true;
+        }
+        let to = Position { segment: job.segment, offset: job.to };
+        if to > self.commit.done {
+            self.commit.done = to;
+            self.commit.boundary = job.boundary;
+            self.commit.settled = false;
+            progress.durable = true;
+        }
+        if let (Some(generation), Some(segment)) = (job.generation, self.segment_mut(job.segment)) {
+            segment.generation = generation;
+        }
+        if job.settles && to == self.commit.done {
+            self.commit.settled = true;
+            self.tail.rest();
+        }
+        self.plan_flushes(now_ns);
+        self.enter_next_segment();
+        let done = self.commit.done;
+        self.tail.trim(done.segment, block_of(done.offset), self.options.tail_bytes_max);
+    }
+
+    /// Decides when the tail is written again, or flushed.
+    fn plan_flushes(&mut self, now_ns: u64) {
+        self.commit.settle_at_ns = None;
+        if self.commit.settled {
+            return;
+        }
+        match self.options.durability {
+            Durability::Flushed => {
+                self.commit.settle_at_ns = Some(now_ns + self.options.settle_ns);
+            }
+            Durability::Lazy { interval_ns } => {
+                if self.commit.sync_at_ns.is_none() && !self.commit.syncing {
+                    self.commit.sync_at_ns = Some(now_ns + interval_ns);
+                }
+            }
+        }
+    }
+
+    pub(super) fn commit_deadline(&self) -> Option<u64> {
+        if self.fenced.is_some() {
+            return None;
+        }
+        // While a commit is under way its completion plans anew.
+        let settle = self.commit.settle_at_ns.filter(|_| self.lane == Lane::Idle);
+        let sync = self.commit.sync_at_ns.filter(|_| !self.commit.syncing);
+        settle.into_iter().chain(sync).min()
+    }
+
+    /// Does what is due: flushes, another try when the disk was full.
+    pub fn handle_timers(&mut self, now_ns: u64, cache: &mut super::Cache, queue: &mut DiskQueue) {
+        if self.lacks_space() && now_ns >= self.retry_at_ns {
+            self.commit(now_ns, queue);
+        }
+        if self.commit.settle_at_ns.is_some_and(|at| at <= now_ns) {
+            self.settle(now_ns, queue);
+        }
+        if self.commit.sync_at_ns.is_some_and(|at| at <= now_ns) {
+            self.sync(queue);
+        }
+        self.drive_drops(cache, queue);
+    }
+
+    /// Makes everything as safe as it can be: for the timers and for a clean stop. To be called
+    /// again after completions until [`Self::is_settled`] says so.
+    pub fn settle(&mut self, now_ns: u64, queue: &mut DiskQueue) {
+        if self.commit(now_ns, queue) || self.lane == Lane::Busy || self.fenced.is_some() {
+            return;
+        }
+        self.commit.settle_at_ns = None;
+        if self.commit.settled || self.commit.done != self.end() {
+            return;
+        }
+        if self.options.durability != Durability::Flushed {
+            return self.sync(queue);
+        }
+        let (done, boundary) = (self.commit.done, self.commit.boundary);
+        let block = block_of(done.offset);
+        let mut partial = vec![0; (done.offset - block) as usize];
+        if self.tail.copy(done.segment, block, &mut partial) {
+            self.write_slot(done, boundary, &partial, queue);
+        }
+    }
+
+    /// True when everything that was appended is flushed and the disk says so.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.lane == Lane::Idle && self.commit.settled && self.commit.done == self.end()
+    }
+
+    /// Writes a slot that says that everything up to `to` is flushed.
+    fn write_slot(
+        &mut self,
+        to: Position,
+        boundary: u32,
+        partial: &[u8],
+        queue: &mut DiskQueue,
+    ) -> bool {
+        let Some(segment) = self.segment(to.segment) else { return false };
+        let Some(file) = segment.open_file() else { return false };
+        let generation = segment.generation + 1;
+        let mut bytes = AlignedBuffer::new(SlotHead::encoded_len(partial.len()));
+        if let Some(place) = SlotHead::body_mut(bytes.as_mut_slice()).get_mut(..partial.len()) {
+            place.copy_from_slice(partial);
+        }
+        let block = block_of(to.offset);
+        let part = (block, partial.len());
+        let slot = self.slot(to.segment, generation, part, (boundary, boundary), bytes);
+        let Some(slot) = slot else { return false };
+        let job = CommitJob {
+            segment: to.segment,
+            to: to.offset,
+            boundary,
+            generation: Some(generation),
+            settles: true,
+        };
+        self.lane = Lane::Busy;
+        let op = DiskOp::Commit { file, extents: vec![slot], sync: true };
+        push(self, queue, op, Job::Commit(job));
+        true
+    }
+
+    /// In lazy mode: flushes what was committed.
+    fn sync(&mut self, queue: &mut DiskQueue) {
+        if self.commit.syncing || self.fenced.is_some() {
+            return;
+        }
+        self.commit.sync_at_ns = None;
+        let (done, boundary) = (self.commit.done, self.commit.boundary);
+        let block = block_of(done.offset);
+        let mut partial = vec![0; (done.offset - block) as usize];
+        let file = self.segment(done.segment).and_then(super::Segment::open_file);
+        let (Some(file), true) = (file, self.tail.copy(done.segment, block, &mut partial)) else {
+            return;
+        };
+        self.commit.syncing = true;
+        let sync = SyncJob { segment: done.segment, to: done.offset, boundary, partial };
+        push(self, queue, DiskOp::Sync { file }, Job::Sync(sync));
+    }
+
+    pub(super) fn handle_sync(
+        &mut self,
+        sync: SyncJob,
+        result: &Result<DiskData, DiskError>,
+        now_ns: u64,
+        progress: &mut Progress,
+        queue: &mut DiskQueue,
+    ) {
+        self.commit.syncing = false;
+        if let Err(error) = result {
+            // What was lost between cache and device is not known, whatever the reason was.
+            return self.fence(*error, progress);
+        }
+        if sync.segment == self.commit.done.segment {
+            self.commit.flushed = Some(sync);
+        }
+        self.plan_flushes(now_ns);
+        self.commit(now_ns, queue);
+    }
+}

@@ -1,0 +1,188 @@
+//! What recovery gathers from the records on its way: notes, sequences, what is damaged and what
+//! is missing.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::notes::Notes;
+use super::record::{Record, u32_at};
+use super::report::Damage;
+use super::scan::Found;
+use super::segment::Segment;
+use super::{Location, Recovery};
+use crate::disk::BLOCK_BYTES;
+
+/// Bytes of the shortest message: how many sequences damage may hide.
+const MESSAGE_BYTES_MIN: u32 = 34;
+
+/// Follows the records of all segments.
+pub(super) struct Follower<'a> {
+    pub(super) owner: &'a mut dyn Recovery,
+    pub(super) notes: Notes,
+    pub(super) next_seq: u64,
+    pub(super) damage: Vec<Damage>,
+    /// Damage whose last sequence is not known yet.
+    open: Vec<usize>,
+    /// The segments that should be there, as far as known.
+    pub(super) expected: Option<BTreeSet<u32>>,
+    pub(super) dropped: BTreeSet<u32>,
+    /// Segment numbers that were jumped over: from, to, and the sequence before.
+    jumps: Vec<Jump>,
+    last_number: u32,
+}
+
+/// Numbers of segments that do not exist.
+#[derive(Clone, Copy, Debug)]
+struct Jump {
+    first: u32,
+    last: u32,
+    first_seq: u64,
+    /// Known when the next segment says.
+    last_seq: Option<u64>,
+}
+
+/// The numbers in a Manifest.
+pub(super) fn numbers_of(ranges: &[u8]) -> BTreeSet<u32> {
+    let pairs = ranges.chunks_exact(8);
+    pairs
+        .filter_map(|pair| Some(u32_at(pair, 0)?..=u32_at(pair, 4)?))
+        // A segment has 64 KiB at least; more numbers than that are damage.
+        .filter(|range| range.end().saturating_sub(*range.start()) < 1 << 26)
+        .flatten()
+        .collect()
+}
+
+impl<'a> Follower<'a> {
+    pub(super) fn new(owner: &'a mut dyn Recovery) -> Self {
+        Self {
+            owner,
+            notes: Notes::default(),
+            next_seq: 1,
+            damage: Vec::new(),
+            open: Vec::new(),
+            expected: None,
+            dropped: BTreeSet::new(),
+            jumps: Vec::new(),
+            last_number: 0,
+        }
+    }
+
+    /// The records of this segment follow.
+    pub(super) fn enter(&mut self, number: u32) {
+        if number > self.last_number + 1 {
+            self.jumps.push(Jump {
+                first: self.last_number + 1,
+                last: number - 1,
+                first_seq: self.next_seq,
+                last_seq: None,
+            });
+        }
+        self.last_number = number;
+    }
+
+    pub(super) fn handle(&mut self, segment: u32, is_covered: bool, item: &Found<'_>) {
+        match item {
+            Found::Damage(from, to, named) => self.handle_damage(segment, *from, *to, *named),
+            Found::Record(offset, raw) => {
+                let Ok(record) = raw.decode() else { return };
+                let len = raw.bytes.len() as u32;
+                let location = Location { segment, offset: *offset, len };
+                self.handle_record(location, &record, is_covered);
+            }
+        }
+    }
+
+    fn handle_damage(&mut self, segment: u32, offset: u32, to: u32, named: Option<u64>) {
+        let len = to - offset;
+        let (first_seq, last_seq) = match named {
+            Some(seq) => {
+                self.close(seq.saturating_sub(1));
+                self.next_seq = self.next_seq.max(seq.saturating_add(1));
+                (seq, seq)
+            }
+            None => {
+                self.open.push(self.damage.len());
+                (self.next_seq, self.next_seq.saturating_add(u64::from(len / MESSAGE_BYTES_MIN)))
+            }
+        };
+        self.damage.push(Damage { segment, offset, len, first_seq, last_seq });
+    }
+
+    fn handle_record(&mut self, location: Location, record: &Record<'_>, is_covered: bool) {
+        match record {
+            Record::Message(message) => {
+                self.close(message.seq.saturating_sub(1));
+                self.next_seq = message.seq.saturating_add(1);
+            }
+            Record::Skip { first_seq, last_seq } => {
+                self.close(first_seq.saturating_sub(1));
+                self.next_seq = last_seq.saturating_add(1);
+            }
+            Record::End { last_seq } => {
+                self.close(*last_seq);
+                self.next_seq = self.next_seq.max(last_seq.saturating_add(1));
+            }
+            Record::Manifest { next_seq, ranges } => {
+                self.close(next_seq.saturating_sub(1));
+                self.next_seq = self.next_seq.max(*next_seq);
+                self.expected = Some(numbers_of(ranges));
+            }
+            Record::Drop { segment } => {
+                self.dropped.insert(*segment);
+            }
+            other if !is_covered => self.notes.apply(other, location),
+            _ => {}
+        }
+        self.owner.handle_record(location, record, is_covered);
+    }
+
+    /// The sequence up to which messages may have been in damage that was met is known now.
+    fn close(&mut self, last_seq: u64) {
+        for at in self.open.drain(..) {
+            if let Some(damage) = self.damage.get_mut(at) {
+                damage.last_seq = last_seq;
+            }
+        }
+        for jump in self.jumps.iter_mut().filter(|jump| jump.last_seq.is_none()) {
+            jump.last_seq = Some(last_seq);
+        }
+    }
+
+    /// Up to a block at the end of the log may be gone, with what it held.
+    pub(super) fn lose_tail(&mut self, segment: u32, end: u32) {
+        let len = (BLOCK_BYTES - 1) as u32;
+        self.handle_damage(segment, end, end.saturating_add(len), None);
+    }
+
+    /// There are no more records. Sequences that may have been given out are not given again.
+    pub(super) fn finish(&mut self) {
+        for at in self.open.drain(..) {
+            if let Some(damage) = self.damage.get(at) {
+                self.next_seq = self.next_seq.max(damage.last_seq.saturating_add(1));
+            }
+        }
+    }
+
+    /// Segments that should be there and are not; what they held becomes damage.
+    pub(super) fn missing(&mut self, present: &VecDeque<Segment>) -> Vec<u32> {
+        let jumped = || self.jumps.iter().flat_map(|jump| jump.first..=jump.last);
+        let expected: Vec<u32> = match &self.expected {
+            Some(expected) => expected.iter().copied().collect(),
+            // Segments before the first may have been dropped long ago.
+            None => jumped()
+                .filter(|number| present.front().is_some_and(|first| first.number() < *number))
+                .collect(),
+        };
+        let is_there = |number: u32| present.binary_search_by_key(&number, Segment::number).is_ok();
+        let missing: Vec<u32> = expected
+            .into_iter()
+            .filter(|number| !self.dropped.contains(number) && !is_there(*number))
+            .collect();
+        for number in &missing {
+            let jump = self.jumps.iter().find(|jump| (jump.first..=jump.last).contains(number));
+            let Some(jump) = jump else { continue };
+            let (first_seq, last_seq) = (jump.first_seq, jump.last_seq.unwrap_or(jump.first_seq));
+            self.damage.push(Damage { segment: *number, offset: 0, len: 0, first_seq, last_seq });
+        }
+        missing
+    }
+}

@@ -1,0 +1,144 @@
+//! Where the notes of a log lie: the latest value of each and the changes after it.
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use super::record::{add_part, parts_of};
+use super::{AppendError, Location, Log, Record};
+
+/// One note.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Note {
+    /// Its value, or a copy with changes in it; none when only changes were found.
+    pub(super) put: Option<Location>,
+    /// What came after, in order.
+    pub(super) deltas: Vec<Location>,
+}
+
+impl Note {
+    pub(super) fn locations(&self) -> impl Iterator<Item = &Location> {
+        self.put.iter().chain(&self.deltas)
+    }
+}
+
+/// The bytes of a note, gathered from its records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct NoteParts {
+    pub(super) value: Option<Vec<u8>>,
+    pub(super) deltas: Vec<Vec<u8>>,
+}
+
+impl NoteParts {
+    /// What a note is after a further record of it; false when the record is no note's.
+    pub(super) fn apply(&mut self, record: &Record<'_>) -> bool {
+        match record {
+            Record::NotePut { value, .. } => {
+                *self = Self { value: Some(value.to_vec()), deltas: Vec::new() };
+            }
+            Record::NoteDelta { delta, .. } => self.deltas.push(delta.to_vec()),
+            Record::NoteCopy { has_value, parts, .. } => {
+                let mut parts = parts_of(parts).map(<[u8]>::to_vec);
+                let value = if *has_value { parts.next() } else { None };
+                *self = Self { value, deltas: parts.collect() };
+            }
+            Record::NoteRemove { .. } => *self = Self::default(),
+            _ => return false,
+        }
+        true
+    }
+
+    /// The parts of a `NoteCopy`.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut parts = Vec::new();
+        for part in self.value.iter().chain(&self.deltas) {
+            add_part(&mut parts, part);
+        }
+        parts
+    }
+}
+
+/// All notes of a log.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    map: HashMap<Box<[u8]>, Note, RandomState>,
+}
+
+impl Notes {
+    /// Follows a record that was appended or found.
+    pub(super) fn apply(&mut self, record: &Record<'_>, location: Location) {
+        match record {
+            Record::NotePut { key, .. } | Record::NoteCopy { key, .. } => self.put(key, location),
+            Record::NoteDelta { key, .. } => self.add(key, location),
+            Record::NoteRemove { key } => drop(self.map.remove(*key)),
+            _ => {}
+        }
+    }
+
+    fn put(&mut self, key: &[u8], location: Location) {
+        let note = Note { put: Some(location), deltas: Vec::new() };
+        match self.map.get_mut(key) {
+            Some(old) => *old = note,
+            None => drop(self.map.insert(key.into(), note)),
+        }
+    }
+
+    fn add(&mut self, key: &[u8], location: Location) {
+        match self.map.get_mut(key) {
+            Some(note) => note.deltas.push(location),
+            None => {
+                let note = Note { put: None, deltas: vec![location] };
+                self.map.insert(key.into(), note);
+            }
+        }
+    }
+
+    pub(super) fn insert(&mut self, key: &[u8], note: Note) {
+        self.map.insert(key.into(), note);
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Option<&Note> {
+        self.map.get(key)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &Note)> {
+        self.map.iter().map(|(key, note)| (&**key, note))
+    }
+
+    /// Keys of the notes of which something lies in a segment.
+    pub(super) fn keys_in(&self, segment: u32) -> Vec<Box<[u8]>> {
+        let lies_there = |note: &Note| note.locations().any(|location| location.segment == segment);
+        self.map.iter().filter(|(_, note)| lies_there(note)).map(|(key, _)| key.clone()).collect()
+    }
+}
+
+impl Log {
+    /// Gives a note a value, in place of what it had.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub fn put_note(&mut self, key: &[u8], value: &[u8]) -> Result<Location, AppendError> {
+        self.append(&Record::NotePut { key, value })
+    }
+
+    /// Adds a change to a note. Many changes make restarts slow: put the value again then.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub fn add_delta(&mut self, key: &[u8], delta: &[u8]) -> Result<Location, AppendError> {
+        self.append(&Record::NoteDelta { key, delta })
+    }
+
+    /// Ends a note.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub fn remove_note(&mut self, key: &[u8]) -> Result<Location, AppendError> {
+        self.append(&Record::NoteRemove { key })
+    }
+
+    /// How many changes a note has since its value was put.
+    #[must_use]
+    pub fn deltas_of(&self, key: &[u8]) -> usize {
+        self.notes.get(key).map_or(0, |note| note.deltas.len())
+    }
+}

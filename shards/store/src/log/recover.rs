@@ -1,0 +1,576 @@
+//! The log at start: what is there, what of it is whole, and where it goes on.
+//! The rules are in `docs/STORAGE.md`, section Recovery.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::checkpoint::{Checkpoint, index_path};
+use super::follow::{Follower, numbers_of};
+use super::header::{
+    DATA_START, Header, Identity, SLOT_BYTES, SLOT_OFFSETS, Slot, SlotHead, SlotState,
+};
+use super::notes::NoteParts;
+use super::record::{Record, u64_at};
+use super::report::{CheckpointUse, Report};
+use super::scan::{Extent, Found, ScanEnd, Scanner};
+use super::segment::{FileState, Segment, number_of, segment_checkpoint_path, segment_path};
+use super::{COMMIT_BYTES_MAX, Location, Log, Options};
+use crate::disk::{BLOCK_BYTES, BootDisk, DiskError};
+
+const BLOCK: u32 = BLOCK_BYTES as u32;
+/// Most bytes of one damaged place that are copied.
+const COPY_BYTES_MAX: usize = 64 << 20;
+/// Read, and if need be written, at once behind the end.
+const CLEAR_BYTES: u32 = 256 << 10;
+
+/// Why there is no log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecoverError {
+    /// The directory holds nothing of a log.
+    #[error("no log there")]
+    Empty,
+    /// The disk does not answer as it must.
+    #[error("{0}")]
+    Disk(#[from] DiskError),
+}
+
+/// The owner of the log while it is recovered. Calls come in this order: the checkpoint of the
+/// whole, then segments from the oldest on, each with its checkpoint or its records, then notes.
+pub trait Recovery {
+    /// What the owner gave to [`Log::write_checkpoint`]. False when it is of no use: then
+    /// everything is replayed.
+    fn handle_checkpoint(&mut self, payload: &[u8]) -> bool;
+
+    /// What the owner gave to [`Log::write_segment_checkpoint`], after `handle_checkpoint` was
+    /// true. False when it is of no use: then the records of the segment follow.
+    fn handle_segment_checkpoint(&mut self, segment: u32, payload: &[u8]) -> bool;
+
+    /// A record of the log. `is_covered` for records that the checkpoint of the whole knows: the
+    /// place of a message is new, but what deletes did is not.
+    fn handle_record(&mut self, location: Location, record: &Record<'_>, is_covered: bool);
+
+    /// A note and the changes after it. Without a value when that could not be read.
+    fn handle_note(&mut self, key: &[u8], value: Option<&[u8]>, deltas: &[Vec<u8>]);
+}
+
+/// What the checkpoint of the whole covers.
+#[derive(Clone, Copy)]
+struct Covered {
+    segment: u32,
+    offset: u32,
+    anchor: u32,
+}
+
+/// A file of a segment, as found.
+struct FoundSegment {
+    number: u32,
+    header: Header,
+    file_len: u32,
+    slots: [SlotState; 2],
+    header_is_whole: bool,
+}
+
+/// Recovery under way.
+struct Recoverer<'a> {
+    options: Options,
+    boot: &'a mut dyn BootDisk,
+    report: Report,
+    follower: Follower<'a>,
+    names: Vec<String>,
+}
+
+impl Log {
+    /// What the headers in `dir` say about the stream there: uid, account, name.
+    ///
+    /// # Errors
+    /// `Empty` when no header is readable, or what the disk says.
+    pub fn identify(
+        dir: &str,
+        boot: &mut dyn BootDisk,
+    ) -> Result<(u64, Vec<u8>, Vec<u8>), RecoverError> {
+        for name in boot.list(dir)? {
+            if number_of(&name, ".seg").is_none() {
+                continue;
+            }
+            let block = boot.read(&format!("{dir}/{name}"), 0, BLOCK_BYTES);
+            if let Some(header) = block.ok().and_then(|block| Header::decode(&block)) {
+                return Ok((header.identity.uid, header.account, header.stream));
+            }
+        }
+        Err(RecoverError::Empty)
+    }
+
+    /// Opens the log in the directory of `options`, whose `uid` must be that of the stream.
+    /// Damage is no error: it is in the report.
+    ///
+    /// # Errors
+    /// `Empty` when there is nothing that was ever used, or what the disk says.
+    pub fn recover(
+        options: Options,
+        boot: &mut dyn BootDisk,
+        owner: &mut dyn Recovery,
+    ) -> Result<(Self, Report), RecoverError> {
+        let names = boot.list(&options.dir)?;
+        let recoverer = Recoverer {
+            options,
+            boot,
+            report: Report::default(),
+            follower: Follower::new(owner),
+            names,
+        };
+        recoverer.run()
+    }
+}
+
+impl Recoverer<'_> {
+    fn run(mut self) -> Result<(Log, Report), RecoverError> {
+        let found = self.find_segments()?;
+        let last_number = found.last().map(|last| last.number).ok_or(RecoverError::Empty)?;
+        let index = self.read_index(&found);
+        let mut segments = VecDeque::new();
+        let (mut tail_at, mut tail) = (0, Vec::new());
+        for segment in &found {
+            self.follower.enter(segment.number);
+            let recovered = if segment.number == last_number {
+                let (recovered, start, bytes) = self.recover_last(segment, index)?;
+                (tail_at, tail) = (start, bytes);
+                recovered
+            } else {
+                self.recover_sealed(segment, index)
+            };
+            segments.push_back(recovered);
+        }
+        self.follower.finish();
+        segments.retain(|segment| !self.follower.dropped.contains(&segment.number()));
+        self.finish_drops();
+        self.report.missing_segments = self.follower.missing(&segments);
+        self.hand_out_notes(&segments, (last_number, tail_at, &tail));
+        self.report.damage = std::mem::take(&mut self.follower.damage);
+        let ends_sealed = segments.back().is_none_or(|segment| segment.sealed);
+        let is_bare = segments.back().is_some_and(|segment| segment.end == DATA_START);
+        let mut log =
+            Log::assemble(self.options, segments, self.follower.next_seq, self.follower.notes);
+        if ends_sealed {
+            log.begin_after(last_number);
+        } else {
+            log.tail.load(last_number, tail_at, &tail);
+        }
+        if is_bare {
+            log.append_manifest();
+        }
+        Ok((log, self.report))
+    }
+
+    /// Reads header and slots of every segment that was used.
+    fn find_segments(&mut self) -> Result<Vec<FoundSegment>, RecoverError> {
+        let mut numbers: Vec<u32> =
+            self.names.iter().filter_map(|name| number_of(name, ".seg")).collect();
+        numbers.sort_unstable();
+        let mut found = Vec::new();
+        let mut unused = Vec::new();
+        for number in numbers {
+            let path = segment_path(&self.options.dir, number);
+            let file_len = u32::try_from(self.boot.len(&path)?).unwrap_or(u32::MAX);
+            let file_len = file_len - file_len % BLOCK;
+            let start = self.read_start(&path, file_len.min(DATA_START + BLOCK))?;
+            match self.look_at(number, file_len, &start) {
+                Some(segment) if segment.is_used(&start) => found.push(segment),
+                Some(segment) => unused.push((number, Some(segment))),
+                None if start.iter().all(|byte| *byte == 0) => unused.push((number, None)),
+                None => self.quarantine_file(&path)?,
+            }
+        }
+        let last = found.last().map_or(0, |last| last.number);
+        for (number, segment) in unused {
+            match segment {
+                // Nothing of the log was committed before the crash.
+                Some(segment) if last == 0 && found.is_empty() => found.push(segment),
+                // A blank file among used ones was not blank.
+                _ if number < last => {
+                    self.quarantine_file(&segment_path(&self.options.dir, number))?;
+                }
+                _ => self.boot.remove(&segment_path(&self.options.dir, number))?,
+            }
+        }
+        Ok(found)
+    }
+
+    fn read_start(&mut self, path: &str, len: u32) -> Result<Vec<u8>, RecoverError> {
+        let mut scanner = Scanner::new(self.boot, path, len, Vec::new());
+        let start = scanner.bytes(0, len as usize).to_vec();
+        self.report.unreadable_blocks += scanner.unreadable;
+        self.report.read_error = self.report.read_error.or(scanner.read_error);
+        Ok(start)
+    }
+
+    /// Whose file it is, from its header, a slot, or the first record.
+    fn look_at(&mut self, number: u32, file_len: u32, start: &[u8]) -> Option<FoundSegment> {
+        let slots = SLOT_OFFSETS.map(|offset| {
+            let at = offset as usize;
+            SlotState::parse(start.get(at..at + SLOT_BYTES).unwrap_or_default())
+        });
+        let block = start.get(..BLOCK_BYTES).unwrap_or_default();
+        let header = Header::decode(block);
+        let header_is_whole = Header::is_whole(block);
+        let uid = self.options.uid;
+        let is_ours = |identity: &Identity| identity.uid == uid && identity.segment == number;
+        let from_slots = || {
+            slots.iter().find_map(|slot| match slot {
+                SlotState::Valid(slot) => Some(slot.head.identity),
+                _ => None,
+            })
+        };
+        let from_record = || {
+            let first = start.get(DATA_START as usize..)?;
+            (1..=64).map(|incarnation| Identity { uid, segment: number, incarnation }).find(
+                |identity| super::Head::parse(first, identity.binding(), DATA_START).is_some(),
+            )
+        };
+        let identity = header.as_ref().map(|header| header.identity);
+        let identity = identity.or_else(from_slots).or_else(from_record).filter(is_ours)?;
+        let header = header.unwrap_or_else(|| Header {
+            identity,
+            file_len: u64::from(file_len),
+            cipher: 0,
+            key_mark: 0,
+            salt: [0; 32],
+            account: self.options.account.clone(),
+            stream: self.options.stream.clone(),
+        });
+        if !header_is_whole {
+            self.report.damaged_headers.push(number);
+        }
+        Some(FoundSegment { number, header, file_len, slots, header_is_whole })
+    }
+
+    /// Moves a file out of the way, never away.
+    fn quarantine_file(&mut self, path: &str) -> Result<(), RecoverError> {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let target = format!("{}/quarantine/{name}", self.options.dir);
+        self.boot.rename(path, &target)?;
+        self.report.quarantined.push(target);
+        Ok(())
+    }
+
+    /// The position that the checkpoint of the whole covers and its anchor, if it is of use.
+    fn read_index(&mut self, found: &[FoundSegment]) -> Option<Covered> {
+        let path = index_path(&self.options.dir);
+        if !self.names.iter().any(|name| name == "index.chk") {
+            return None;
+        }
+        let len = self.boot.len(&path).ok().and_then(|len| usize::try_from(len).ok());
+        let bytes = len.and_then(|len| self.boot.read(&path, 0, len).ok()).unwrap_or_default();
+        self.report.checkpoint = CheckpointUse::Damaged;
+        let taken = self.take_index(&bytes, found);
+        if taken.is_some() {
+            self.report.checkpoint = CheckpointUse::Used;
+        } else {
+            // Later records could make it look right again.
+            let _ = self.boot.remove(&path);
+        }
+        taken
+    }
+
+    fn take_index(&mut self, bytes: &[u8], found: &[FoundSegment]) -> Option<Covered> {
+        let checkpoint = Checkpoint::decode(bytes, self.options.uid)?;
+        let notes = checkpoint.notes()?;
+        self.report.checkpoint = CheckpointUse::Stale;
+        let segment = found.iter().find(|segment| segment.number == checkpoint.segment)?;
+        let (offset, anchor) = (checkpoint.extra, checkpoint.anchor);
+        if offset > segment.file_len || offset < DATA_START + 8 || anchor > offset {
+            return None;
+        }
+        let path = segment_path(&self.options.dir, segment.number);
+        let overlays = segment.overlays();
+        let mut scanner = Scanner::new(self.boot, &path, segment.file_len, overlays);
+        if u64_at(scanner.bytes(offset - 8, 8), 0)? != checkpoint.last_sum {
+            return None;
+        }
+        if !self.follower.owner.handle_checkpoint(checkpoint.payload) {
+            return None;
+        }
+        self.follower.notes = notes;
+        self.follower.next_seq = checkpoint.next_seq;
+        self.follower.expected = Some(numbers_of(checkpoint.present));
+        Some(Covered { segment: segment.number, offset, anchor })
+    }
+
+    fn recover_sealed(&mut self, found: &FoundSegment, index: Option<Covered>) -> Segment {
+        let is_covered = index.is_some_and(|index| found.number < index.segment);
+        let mut segment =
+            Segment::found(found.header.clone(), found.file_len, found.file_len, FileState::Closed);
+        segment.sealed = true;
+        if is_covered && self.take_segment_checkpoint(found) {
+            self.report.segments_skipped += 1;
+            return segment;
+        }
+        let from = match index {
+            Some(index) if index.segment == found.number => index.offset,
+            _ => DATA_START,
+        };
+        let end = self.scan(found, (from, from), Extent::Sealed, is_covered);
+        segment.end = end.end;
+        segment
+    }
+
+    fn take_segment_checkpoint(&mut self, found: &FoundSegment) -> bool {
+        let path = segment_checkpoint_path(&self.options.dir, found.number);
+        let len = self.boot.len(&path).ok().and_then(|len| usize::try_from(len).ok());
+        let Some(bytes) = len.and_then(|len| self.boot.read(&path, 0, len).ok()) else {
+            return false;
+        };
+        let Some(checkpoint) = Checkpoint::decode(&bytes, self.options.uid) else { return false };
+        checkpoint.segment == found.number
+            && checkpoint.extra == found.header.identity.incarnation
+            && self.follower.owner.handle_segment_checkpoint(found.number, checkpoint.payload)
+    }
+
+    /// Goes through the records of one segment.
+    fn scan(
+        &mut self,
+        found: &FoundSegment,
+        from: (u32, u32),
+        extent: Extent,
+        is_covered: bool,
+    ) -> ScanEnd {
+        let path = segment_path(&self.options.dir, found.number);
+        let overlays = if extent == Extent::Sealed { Vec::new() } else { found.overlays() };
+        let binding = found.header.identity.binding();
+        let damage_before = self.follower.damage.len();
+        let mut scanner = Scanner::new(self.boot, &path, found.file_len, overlays);
+        let follower = &mut self.follower;
+        let mut sink = |item: Found<'_>| follower.handle(found.number, is_covered, &item);
+        let end = scanner.scan(binding, from, extent, &mut sink);
+        self.report.unreadable_blocks += scanner.unreadable;
+        self.report.read_error = self.report.read_error.or(scanner.read_error);
+        self.report.records += end.records;
+        self.report.bytes += end.bytes;
+        for at in damage_before..self.follower.damage.len() {
+            self.keep_copy(&path, at);
+        }
+        end
+    }
+
+    /// Copies damaged bytes to where nothing changes them.
+    fn keep_copy(&mut self, path: &str, at: usize) {
+        let Some(damage) = self.follower.damage.get(at).copied() else { return };
+        let dir = format!("{}/quarantine", self.options.dir);
+        let name = format!("{}-{}.bin", damage.segment, damage.offset);
+        let target = format!("{dir}/{name}");
+        let is_kept = self.boot.list(&dir).is_ok_and(|names| names.contains(&name));
+        let len = (damage.len as usize).min(COPY_BYTES_MAX);
+        let bytes = self.boot.read(path, u64::from(damage.offset), len).unwrap_or_default();
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let bytes = bytes.get(..end).unwrap_or_default();
+        if is_kept || bytes.is_empty() || self.boot.replace(&target, bytes).is_err() {
+            return;
+        }
+        self.report.quarantined.push(target);
+    }
+
+    /// Finds the end of the log and makes it a place where it can go on.
+    fn recover_last(
+        &mut self,
+        found: &FoundSegment,
+        index: Option<Covered>,
+    ) -> Result<(Segment, u32, Vec<u8>), RecoverError> {
+        let identity = found.header.identity;
+        let (extent, window_end) = self.extent_of_last(found);
+        let from = match index {
+            Some(index) if index.segment == found.number => (index.offset, index.anchor),
+            _ => (DATA_START, DATA_START),
+        };
+        let scanned = self.scan(found, from, extent, false);
+        let end = scanned.end;
+        if extent == Extent::Unknown && !scanned.sealed {
+            self.follower.lose_tail(found.number, end);
+        }
+        let newest = found.newest();
+        let mut segment =
+            Segment::found(found.header.clone(), found.file_len, end, FileState::Closed);
+        segment.sealed = scanned.sealed;
+        segment.anchor = scanned.anchor.min(end - end % BLOCK);
+        segment.epoch = newest.map_or(0, |slot| slot.head.epoch) + 1;
+        segment.generation = newest.map_or(0, |slot| slot.head.generation);
+        let path = segment_path(&self.options.dir, found.number);
+        let start = segment.anchor;
+        let mut scanner = Scanner::new(self.boot, &path, found.file_len, found.overlays());
+        let tail = scanner.bytes(start, (end - start) as usize).to_vec();
+        if !found.header_is_whole || segment.sealed {
+            // This flushes what a process that was killed had not.
+            self.boot.overwrite(&path, 0, &found.header.encode())?;
+        }
+        if segment.sealed {
+            return Ok((segment, start, tail));
+        }
+        let block = end - end % BLOCK;
+        let partial = tail.get((block - start) as usize..).unwrap_or_default().to_vec();
+        let torn = self.clear_behind(&path, end, &partial, window_end.min(found.file_len))?;
+        let slot_end = newest.map_or(end, Slot::end);
+        self.report.truncated_bytes += u64::from(torn.max(slot_end).saturating_sub(end));
+        let is_settled = found.slots.iter().all(|slot| {
+            slot.of(identity).is_some_and(|slot| slot.end() == end && slot.head.epoch > 0)
+        });
+        let is_settled = is_settled && newest.is_some_and(|slot| slot.head.durable_to == end);
+        if is_settled && torn <= end {
+            segment.epoch -= 1;
+            return Ok((segment, start, tail));
+        }
+        self.write_slots(&path, &mut segment, &partial)?;
+        Ok((segment, start, tail))
+    }
+
+    /// What the slots say about the end, and how far behind it something may lie.
+    fn extent_of_last(&mut self, found: &FoundSegment) -> (Extent, u32) {
+        let identity = found.header.identity;
+        let valid = found.slots.iter().filter(|slot| slot.of(identity).is_some()).count();
+        let blank = found.slots.iter().filter(|slot| **slot == SlotState::Blank).count();
+        self.report.damaged_slots += (2 - valid - blank) as u32;
+        let Some(newest) = found.newest() else {
+            self.report.tail_unknown = true;
+            return (Extent::Unknown, found.file_len);
+        };
+        let head = &newest.head;
+        // A slot that does not hold was being written by a later commit.
+        let frontier = if valid + blank < 2 { head.boundary } else { head.durable_to };
+        let window = newest.head.block.saturating_add(COMMIT_BYTES_MAX + BLOCK);
+        let window_end = if head.lazy { found.file_len } else { window };
+        (Extent::Open { frontier, end: newest.end() }, window_end)
+    }
+
+    /// Overwrites what a commit that tore may have left behind the end. Returns where it ended.
+    fn clear_behind(
+        &mut self,
+        path: &str,
+        end: u32,
+        partial: &[u8],
+        window_end: u32,
+    ) -> Result<u32, RecoverError> {
+        let mut torn = 0;
+        let mut at = end - end % BLOCK;
+        while at < window_end {
+            let len = CLEAR_BYTES.min(window_end - at) as usize;
+            let bytes = self.boot.read(path, u64::from(at), len).unwrap_or_else(|_| vec![1; len]);
+            let kept = end.saturating_sub(at) as usize;
+            let behind = bytes.get(kept.min(bytes.len())..).unwrap_or_default();
+            if let Some(last) = behind.iter().rposition(|byte| *byte != 0) {
+                torn = at + (kept + last) as u32 + 1;
+                let mut clear = vec![0; len];
+                if let Some(place) = clear.get_mut(..kept) {
+                    place.copy_from_slice(partial.get(..kept).unwrap_or_default());
+                }
+                self.boot.overwrite(path, u64::from(at), &clear)?;
+            }
+            at += len as u32;
+        }
+        Ok(torn)
+    }
+
+    /// Says in both slots where the log ends.
+    fn write_slots(
+        &mut self,
+        path: &str,
+        segment: &mut Segment,
+        partial: &[u8],
+    ) -> Result<(), RecoverError> {
+        for _ in 0..2 {
+            segment.generation += 1;
+            let head = SlotHead {
+                identity: segment.identity,
+                generation: segment.generation,
+                block: segment.end - segment.end % BLOCK,
+                durable_to: segment.end,
+                boundary: segment.end,
+                epoch: segment.epoch,
+                lazy: self.options.durability != super::Durability::Flushed,
+            };
+            let mut bytes = vec![0; SLOT_BYTES];
+            if let Some(place) = SlotHead::body_mut(&mut bytes).get_mut(..partial.len()) {
+                place.copy_from_slice(partial);
+            }
+            head.encode(&mut bytes, partial.len());
+            let offset = SLOT_OFFSETS[(segment.generation & 1) as usize];
+            self.boot.overwrite(path, u64::from(offset), &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the files that Drop records name.
+    fn finish_drops(&mut self) {
+        for number in &self.follower.dropped {
+            // What cannot be removed now is tried again at the next start.
+            let _ = self.boot.remove(&segment_checkpoint_path(&self.options.dir, *number));
+            let _ = self.boot.remove(&segment_path(&self.options.dir, *number));
+        }
+    }
+
+    /// Reads the notes from where they lie and gives them to the owner.
+    fn hand_out_notes(&mut self, segments: &VecDeque<Segment>, tail: (u32, u32, &[u8])) {
+        let mut places: Vec<(Location, usize)> = Vec::new();
+        let keys: Vec<&[u8]> = self.follower.notes.iter().map(|(key, _)| key).collect();
+        for (at, (_, note)) in self.follower.notes.iter().enumerate() {
+            places.extend(note.locations().map(|location| (*location, at)));
+        }
+        places.sort_unstable();
+        let mut parts = vec![NoteParts::default(); keys.len()];
+        let mut lost = BTreeSet::new();
+        for run in places.chunk_by(|a, b| a.0.segment == b.0.segment) {
+            let Some((first, _)) = run.first() else { continue };
+            let segment = segments.iter().find(|segment| segment.number() == first.segment);
+            let Some(segment) = segment else {
+                lost.extend(run.iter().map(|(_, at)| *at));
+                continue;
+            };
+            let path = segment_path(&self.options.dir, first.segment);
+            let (tail_segment, tail_at, bytes) = tail;
+            let is_last = tail_segment == first.segment;
+            let overlays = if is_last { vec![(tail_at, bytes.to_vec())] } else { Vec::new() };
+            let mut scanner = Scanner::new(self.boot, &path, segment.file_len, overlays);
+            for (location, at) in run {
+                let record = scanner.record(segment.binding, location.offset);
+                let record = record.ok().and_then(|raw| raw.decode().ok());
+                let note = parts.get_mut(*at);
+                let is_read = note.zip(record).is_some_and(|(note, record)| note.apply(&record));
+                if !is_read {
+                    lost.insert(*at);
+                }
+            }
+        }
+        for (at, (key, note)) in keys.iter().zip(&parts).enumerate() {
+            if lost.contains(&at) || note.value.is_none() {
+                self.report.damaged_notes.push(key.to_vec());
+            }
+            self.follower.owner.handle_note(key, note.value.as_deref(), &note.deltas);
+        }
+    }
+}
+
+impl FoundSegment {
+    /// Something was committed to it.
+    fn is_used(&self, start: &[u8]) -> bool {
+        let identity = self.header.identity;
+        let first = start.get(DATA_START as usize..).unwrap_or_default();
+        super::Head::parse(first, identity.binding(), DATA_START).is_some()
+            || self.slots.iter().any(|slot| match slot {
+                SlotState::Valid(slot) => slot.head.generation > 1,
+                SlotState::Torn => true,
+                SlotState::Blank => false,
+            })
+    }
+
+    fn valid_slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().filter_map(|slot| slot.of(self.header.identity))
+    }
+
+    fn newest(&self) -> Option<&Slot> {
+        self.valid_slots().max_by_key(|slot| slot.head.generation)
+    }
+
+    /// The bytes of the slots, in the order in which they count.
+    fn overlays(&self) -> Vec<(u32, Vec<u8>)> {
+        let Some(newest) = self.newest() else { return Vec::new() };
+        let mut slots: Vec<&Slot> =
+            self.valid_slots().filter(|slot| slot.end() <= newest.end()).collect();
+        slots.sort_unstable_by_key(|slot| slot.head.generation);
+        slots.iter().map(|slot| (slot.head.block, slot.bytes.clone())).collect()
+    }
+}

@@ -1,0 +1,1 @@
+//! Tests of the log over a disk that loses, tears and flips.

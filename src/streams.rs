@@ -1,0 +1,197 @@
+//! From configured options to what JetStream is started with, and what the log says about it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use broker::settings::{AccountSettings as BrokerAccount, Identity};
+use jetstream::settings::{AccountLimits, AccountSettings, Durability, Settings, Usage};
+use reactor::JetStreamPlan;
+use reactor::disk::{DiskSettings, Faults, StoreLock};
+
+use crate::config::{AccountJetStream, AccountOptions, Options};
+use crate::error::StartError;
+
+/// Share of the memory or free disk that is used when no limit is configured, percent.
+const DEFAULT_SHARE: u64 = 75;
+/// Directory below `store_dir`.
+const SUBDIRECTORY: &str = "jetstream";
+
+/// What each account uses; an account keeps its place for as long as the process lives.
+#[derive(Debug, Default)]
+pub struct UsageRegistry(Vec<Arc<Usage>>);
+
+impl UsageRegistry {
+    fn entry(&mut self, at: usize) -> Arc<Usage> {
+        while self.0.len() <= at {
+            self.0.push(Arc::default());
+        }
+        self.0.get(at).map_or_else(Arc::default, Arc::clone)
+    }
+}
+
+/// The directory of the store.
+#[must_use]
+pub fn store_dir(options: &Options) -> PathBuf {
+    let configured = &options.jetstream.store_dir;
+    let base = if configured.is_empty() {
+        std::env::temp_dir().join("nats")
+    } else {
+        PathBuf::from(configured)
+    };
+    if base.ends_with(SUBDIRECTORY) { base } else { base.join(SUBDIRECTORY) }
+}
+
+/// Whether an account may use JetStream, and how much of it.
+fn limits_of(options: &Options, name: &str, is_system: bool) -> Option<AccountLimits> {
+    if is_system {
+        return None;
+    }
+    match options.accounts.iter().find(|account| account.name == name) {
+        Some(account) => account.jetstream.as_ref().map(account_limits),
+        // Without accounts in the configuration, everybody's one may do everything.
+        None => {
+            let system = options.system_account_name().unwrap_or_default();
+            let own = |account: &AccountOptions| account.name != system;
+            (!options.accounts.iter().any(own)).then(AccountLimits::default)
+        }
+    }
+}
+
+fn account_limits(given: &AccountJetStream) -> AccountLimits {
+    AccountLimits {
+        memory_bytes_max: given.memory_bytes_max,
+        file_bytes_max: given.file_bytes_max,
+        streams_max: given.streams_max,
+        consumers_max: given.consumers_max,
+        ack_pending_max: given.ack_pending_max,
+        memory_stream_bytes_max: given.memory_stream_bytes_max,
+        file_stream_bytes_max: given.file_stream_bytes_max,
+        max_bytes_required: given.max_bytes_required,
+    }
+}
+
+/// Marks the accounts that may use JetStream.
+pub fn mark_accounts(options: &Options, accounts: &mut [BrokerAccount]) {
+    for account in accounts {
+        account.jetstream = options.jetstream.enabled
+            && limits_of(options, &account.name, account.is_system).is_some();
+    }
+}
+
+/// What JetStream obeys.
+#[must_use]
+pub fn settings(
+    options: &Options,
+    identity: &Identity,
+    accounts: &[BrokerAccount],
+    usage: &mut UsageRegistry,
+) -> Settings {
+    let given = &options.jetstream;
+    let size = |number: i64, default: usize| match usize::try_from(number) {
+        Ok(0) | Err(_) => default,
+        Ok(number) => number,
+    };
+    let defaults = Settings::default();
+    let durability = if given.lazy {
+        Durability::Lazy { interval_ns: given.sync_interval.as_nanos() as u64 }
+    } else {
+        Durability::Flushed
+    };
+    let limits = &given.limits;
+    Settings {
+        server_name: identity.server_name.clone(),
+        server_id: identity.server_id.clone(),
+        cluster: identity.cluster.clone().unwrap_or_default(),
+        domain: given.domain.clone(),
+        strict: given.strict,
+        durability,
+        memory_bytes_max: memory_limit(given.memory_bytes_max),
+        file_bytes_max: file_limit(given.file_bytes_max, &store_dir(options)),
+        buffered_bytes_max: size(given.buffered_bytes_max, defaults.buffered_bytes_max),
+        buffered_messages_max: size(given.buffered_msgs_max, defaults.buffered_messages_max),
+        ack_pending_max: limits.ack_pending_max,
+        request_batch_max: limits.request_batch_max,
+        duplicate_window_ns: limits.duplicate_window.map_or(0, |window| window.as_nanos() as i64),
+        consumers_default_max: limits.default_consumers_max,
+        batches_per_stream_max: size(
+            limits.batch_inflight_per_stream_max,
+            defaults.batches_per_stream_max,
+        ),
+        batches_total_max: size(limits.batch_inflight_total_max, defaults.batches_total_max),
+        batch_messages_max: size(limits.batch_msgs_max, defaults.batch_messages_max),
+        batch_timeout_ns: limits.batch_timeout.as_nanos() as u64,
+        accounts: accounts
+            .iter()
+            .enumerate()
+            .map(|(at, account)| AccountSettings {
+                name: account.name.clone(),
+                limits: limits_of(options, &account.name, account.is_system),
+                usage: usage.entry(at),
+            })
+            .collect(),
+        ..defaults
+    }
+}
+
+fn share_of(bytes: u64) -> i64 {
+    i64::try_from(bytes / 100 * DEFAULT_SHARE).unwrap_or(i64::MAX)
+}
+
+fn memory_limit(configured: i64) -> i64 {
+    if configured >= 0 {
+        return configured;
+    }
+    let info = rustix::system::sysinfo();
+    share_of(u64::from(info.mem_unit).saturating_mul(info.totalram as u64))
+}
+
+fn file_limit(configured: i64, dir: &std::path::Path) -> i64 {
+    if configured >= 0 {
+        return configured;
+    }
+    let exists = dir.ancestors().find(|dir| dir.exists());
+    let free = exists.and_then(|dir| rustix::fs::statvfs(dir).ok());
+    free.map_or(i64::MAX, |free| share_of(free.f_bavail.saturating_mul(free.f_frsize)))
+}
+
+/// What the shards' JetStream is started with; takes the store's lock.
+///
+/// # Errors
+/// When the store's directory cannot be used.
+pub fn plan(
+    options: &Options,
+    settings: Settings,
+) -> Result<(JetStreamPlan, StoreLock), StartError> {
+    let dir = store_dir(options);
+    let lock = StoreLock::take(&dir)
+        .map_err(|source| StartError::Store { dir: dir.display().to_string(), source })?;
+    tell(options, &settings);
+    let faults = Faults::from_env().map_err(|error| StartError::Config(error.to_string()))?;
+    let disk = DiskSettings { faults, ..DiskSettings::new(dir) };
+    Ok((JetStreamPlan { settings: Arc::new(settings), disk }, lock))
+}
+
+fn tell(options: &Options, settings: &Settings) {
+    let dir = store_dir(options);
+    let quote = |bytes: i64| format!("{:.2} GB", bytes as f64 / f64::from(1 << 30));
+    tracing::info!("Starting JetStream");
+    tracing::info!("---------------- JETSTREAM ----------------");
+    tracing::info!("  Strict:          {}", settings.strict);
+    tracing::info!("  Max Memory:      {}", quote(settings.memory_bytes_max));
+    tracing::info!("  Max Storage:     {}", quote(settings.file_bytes_max));
+    tracing::info!("  Store Directory: \"{}\"", dir.display());
+    if !settings.domain.is_empty() {
+        tracing::info!("  Domain:          {}", settings.domain);
+    }
+    match settings.durability {
+        Durability::Flushed => {
+            tracing::info!("  Durability:      flushed to disk before every acknowledgement");
+        }
+        Durability::Lazy { interval_ns } => tracing::info!(
+            "  Durability:      lazy, flushed every {}; a power failure may lose what was \
+             acknowledged since",
+            wire::time::format_go_duration(i64::try_from(interval_ns).unwrap_or(i64::MAX))
+        ),
+    }
+    tracing::info!("-------------------------------------------");
+}
