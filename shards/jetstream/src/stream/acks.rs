@@ -20,6 +20,8 @@ struct Answer {
     /// Everything up to here must be durable first.
     seq: u64,
     reply_len: u32,
+    /// Of the body, the bytes of a header block that stands before it.
+    block_len: u32,
     body_len: u32,
 }
 
@@ -47,12 +49,25 @@ pub(super) struct AckQueue {
 impl AckQueue {
     /// Queues an answer that `write` appends.
     pub(super) fn push(&mut self, seq: u64, reply: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+        self.push_with_block(seq, reply, b"", write);
+    }
+
+    /// Queues an answer with a header block and a body that `write` appends.
+    pub(super) fn push_with_block(
+        &mut self,
+        seq: u64,
+        reply: &[u8],
+        block: &[u8],
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         self.bytes.extend_from_slice(reply);
+        self.bytes.extend_from_slice(block);
         let before = self.bytes.len();
         write(&mut self.bytes);
         self.answers.push_back(Answer {
             seq,
             reply_len: reply.len() as u32,
+            block_len: block.len() as u32,
             body_len: (self.bytes.len() - before) as u32,
         });
     }
@@ -85,8 +100,8 @@ impl AckQueue {
             self.runs.pop_front();
         }
         while let Some(answer) = self.answers.front().filter(|a| a.seq <= durable_seq).copied() {
-            let (reply, body) = self.parts(&answer);
-            fx.publish(account, reply, b"", b"", body);
+            let (reply, block, body) = self.parts(&answer);
+            fx.publish(account, reply, b"", block, body);
             self.pop(&answer);
         }
         self.trim();
@@ -95,8 +110,11 @@ impl AckQueue {
     /// Answers everything that waits with an error instead.
     pub(super) fn refuse(&mut self, error: &[u8], account: u32, fx: &mut Effects) {
         while let Some(answer) = self.answers.front().copied() {
-            let (reply, _) = self.parts(&answer);
-            fx.publish(account, reply, b"", b"", error);
+            let (reply, block, _) = self.parts(&answer);
+            // What has a header block is no publisher's and hears nothing.
+            if block.is_empty() {
+                fx.publish(account, reply, b"", b"", error);
+            }
             self.pop(&answer);
         }
         self.runs.clear();
@@ -104,15 +122,17 @@ impl AckQueue {
         self.trim();
     }
 
-    fn parts(&self, answer: &Answer) -> (&[u8], &[u8]) {
+    fn parts(&self, answer: &Answer) -> (&[u8], &[u8], &[u8]) {
         let rest = self.bytes.get(self.head..).unwrap_or_default();
         let (reply, rest) = rest.split_at_checked(answer.reply_len as usize).unwrap_or_default();
-        (reply, rest.get(..answer.body_len as usize).unwrap_or_default())
+        let (block, rest) = rest.split_at_checked(answer.block_len as usize).unwrap_or_default();
+        (reply, block, rest.get(..answer.body_len as usize).unwrap_or_default())
     }
 
     fn pop(&mut self, answer: &Answer) {
         self.answers.pop_front();
-        self.head += answer.reply_len as usize + answer.body_len as usize;
+        let lens = [answer.reply_len, answer.block_len, answer.body_len];
+        self.head += lens.iter().map(|&len| len as usize).sum::<usize>();
     }
 
     /// Gives the room of sent answers back.

@@ -47,6 +47,21 @@ impl Stream {
         }
     }
 
+    /// Sends a header block as soon as everything stored so far is durable.
+    pub(super) fn answer_block_when_durable(
+        &mut self,
+        reply: &[u8],
+        block: &[u8],
+        fx: &mut Effects,
+    ) {
+        let seq = self.store.last_seq();
+        if self.is_async || self.store.durable_seq() >= seq {
+            fx.publish(self.id.account, reply, b"", block, b"");
+        } else {
+            self.acks.push_with_block(seq, reply, block, |_| {});
+        }
+    }
+
     /// Answers with an error.
     pub(super) fn answer_error(&mut self, reply: &[u8], error: &ApiError, fx: &mut Effects) {
         if !self.answers(reply) {

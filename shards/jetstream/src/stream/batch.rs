@@ -353,7 +353,8 @@ impl Stream {
                 }
             }
         }
-        let mut last = Placed { seq: self.store.last_seq(), is_skipped: true, before: 0 };
+        let mut last =
+            Placed { seq: self.store.last_seq(), is_skipped: true, before: 0, stored_ns: 0 };
         for (draft, done) in drafts.iter().zip(placed) {
             self.settle(draft, &done, cx);
             last = done;

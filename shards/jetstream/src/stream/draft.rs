@@ -39,6 +39,8 @@ pub(super) struct Draft<'a> {
     pub(super) new_payload: Option<Vec<u8>>,
     /// The new value of a counter.
     pub(super) value: Option<String>,
+    /// Sequence and time that it must have, of a mirror: those of the origin.
+    pub(super) at: Option<(u64, i64)>,
     /// The stream's `Nats-Rollup`, once it has been checked.
     pub(super) rollup: Option<Rollup>,
 }
@@ -79,6 +81,7 @@ impl<'a> Draft<'a> {
             new_block: None,
             new_payload: None,
             value: None,
+            at: None,
             rollup: None,
         }
     }

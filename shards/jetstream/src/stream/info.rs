@@ -63,6 +63,8 @@ impl Stream {
             created: Timestamp(self.created_unix_ns),
             state: self.state(facts.consumers),
             domain: self.id.domain.to_string(),
+            mirror: self.mirror_info(ctx.mono_ns),
+            sources: self.sources_info(ctx.mono_ns),
             ts: Timestamp(ctx.unix_ns),
             ..StreamInfo::default()
         }

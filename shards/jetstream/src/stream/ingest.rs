@@ -100,6 +100,8 @@ pub(super) struct Placed {
     pub(super) is_skipped: bool,
     /// The newest message of the subject before, if republishing needs it.
     pub(super) before: u64,
+    /// When it was stored, ns since 1970.
+    pub(super) stored_ns: i64,
 }
 
 impl Stream {
@@ -135,9 +137,12 @@ impl Stream {
                 }
                 None => {
                     self.parked.push_front(parked);
-                    return;
+                    break;
                 }
             }
+        }
+        if self.is_reading {
+            self.handle_timers(cx);
         }
     }
 
@@ -217,12 +222,12 @@ impl Stream {
         if cx.room.is_server_full {
             return Err(errors::INSUFFICIENT_RESOURCES.into());
         }
-        let stored_ns = cx.ctx.unix_ns;
+        let next = self.store.last_seq().saturating_add(1);
+        let (seq, stored_ns) = draft.at.unwrap_or((next, cx.ctx.unix_ns));
         if self.lacks_interest(draft.subject) {
-            let seq = self.store.last_seq().saturating_add(1);
             self.store.skip_to(seq);
             self.remember_id(draft.found.msg_id, seq, stored_ns);
-            return Ok(Placed { seq, is_skipped: true, before: 0 });
+            return Ok(Placed { seq, is_skipped: true, before: 0, stored_ns });
         }
         let cost = self.store.cost(draft.subject.len(), draft.block().len(), draft.payload().len());
         if cx.room.account_bytes.is_some_and(|room| cost > room) {
@@ -231,22 +236,24 @@ impl Stream {
         let expires_ns = self.settle_ttl(draft, stored_ns)?;
         self.check_limits(draft, cost)?;
         let before = self.republish.as_ref().and_then(|_| self.store.last_for(draft.subject));
-        let seq = self
-            .store
-            .append(&NewMessage {
-                subject: draft.subject,
-                headers: draft.block(),
-                payload: draft.payload(),
-                ts_ns: stored_ns,
-                expires_ns,
-                has_msg_id: draft.found.msg_id.is_some(),
-            })
+        self.store
+            .append_at(
+                seq,
+                &NewMessage {
+                    subject: draft.subject,
+                    headers: draft.block(),
+                    payload: draft.payload(),
+                    ts_ns: stored_ns,
+                    expires_ns,
+                    has_msg_id: draft.found.msg_id.is_some(),
+                },
+            )
             .map_err(|error| Refusal::Error(append_error(error)))?;
         self.remember_id(draft.found.msg_id, seq, stored_ns);
         if self.store.durable_seq() < seq {
             self.acks.count(seq, usize::try_from(cost).unwrap_or(usize::MAX));
         }
-        Ok(Placed { seq, is_skipped: false, before: before.unwrap_or(0) })
+        Ok(Placed { seq, is_skipped: false, before: before.unwrap_or(0), stored_ns })
     }
 
     /// What follows from a stored message: it takes the place of others, and goes out again.
@@ -311,7 +318,7 @@ impl Stream {
     /// Publishes a stored message again, under its other subject.
     fn send_republish(&mut self, draft: &Draft<'_>, placed: &Placed, cx: &mut Cx<'_, '_>) {
         let Some(transform) = &self.republish else { return };
-        let (seq, stored_ns) = (placed.seq, cx.ctx.unix_ns);
+        let (seq, stored_ns) = (placed.seq, placed.stored_ns);
         let mut to = Vec::new();
         if !transform.apply(draft.subject, &mut to, mixed(seq, cx.ctx.mono_ns))
             || !subject::is_valid_publish(&to)
@@ -341,7 +348,7 @@ impl Stream {
 }
 
 /// A number for `{{random}}` in transforms: well mixed, and another for each message.
-fn mixed(seq: u64, mono_ns: u64) -> u64 {
+pub(super) fn mixed(seq: u64, mono_ns: u64) -> u64 {
     let mut z = seq.wrapping_add(mono_ns).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z ^ (z >> 31)

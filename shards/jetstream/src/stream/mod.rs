@@ -21,6 +21,12 @@ pub mod counter;
 pub mod dedup;
 mod draft;
 mod fast;
+mod feed;
+mod feed_messages;
+pub mod feed_positions;
+mod feed_request;
+#[cfg(test)]
+mod feed_tests;
 pub mod index_name;
 pub mod info;
 mod ingest;
@@ -130,6 +136,7 @@ pub struct Stream {
     parked_bytes: usize,
     atomic: batch::AtomicBatches,
     fast: fast::FastBatches,
+    feeds: feed::Feeds,
     schedules: schedule::Schedules,
     /// Messages whose life has ended, and that are not out yet.
     overdue: VecDeque<u64>,
@@ -141,6 +148,8 @@ pub struct Stream {
     reads: VecDeque<reads::ReadJob>,
     /// Filters of the consumers, for interest retention.
     interest: retention::InterestTable,
+    /// No batch is cut off at the end, as far as a start must find out.
+    is_end_whole: bool,
     /// Up to here the message ids are known again after a start.
     recovered_to: u64,
     /// The first message whose age has not been looked at.
@@ -171,12 +180,14 @@ impl Stream {
             parked_bytes: 0,
             atomic: batch::AtomicBatches::default(),
             fast: fast::FastBatches::default(),
+            feeds: feed::Feeds::default(),
             schedules: schedule::Schedules::default(),
             overdue: VecDeque::new(),
             is_reading: false,
             batch_limits: batch::BatchLimits::default(),
             reads: VecDeque::new(),
             interest: retention::InterestTable::default(),
+            is_end_whole: false,
             recovered_to: 0,
             age_cursor: 0,
             scratch: Vec::new(),

@@ -31,6 +31,8 @@ impl Stream {
         if self.config.deny_purge {
             return Err(errors::STREAM_PURGE_FAILED.with("stream purge not permitted"));
         }
+        // What says where sources go on may be about to leave.
+        self.note_feeds();
         let count = self.purge(request.filter.as_bytes(), request.seq, request.keep);
         Ok(Purged { count, position: self.store.position() })
     }

@@ -175,8 +175,12 @@ impl Stream {
         }
     }
 
-    /// A note of the store, at start: true if it was about a schedule.
+    /// A note of the store, at start: true if it was one of the stream's own.
     pub fn handle_recovered_note(&mut self, key: &[u8], note: &[u8]) -> bool {
+        if key == super::feed_positions::NOTE_KEY {
+            self.recover_feeds(note);
+            return true;
+        }
         let Some(subject) = key.strip_prefix(NOTE_PREFIX) else { return false };
         if let Some((seq, rest)) = note.split_first_chunk::<8>()
             && let Some(at_ns) = rest.first_chunk::<8>()

@@ -53,7 +53,8 @@ impl Stream {
         let wall = if self.is_reading { None } else { wall };
         let quiet = self.atomic.next_deadline_ns();
         let fast = self.fast.next_deadline_ns();
-        [wall, quiet, fast].into_iter().flatten().min().unwrap_or(u64::MAX)
+        let feeds = self.next_feed_ns();
+        [wall, quiet, fast, feeds].into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 
     fn next_age_ns(&self) -> Option<i64> {
@@ -77,6 +78,7 @@ impl Stream {
         self.expire_aged(cx);
         self.expire_ended(cx);
         self.run_schedules(cx);
+        self.handle_feed_timers(cx);
     }
 
     /// `max_age`
