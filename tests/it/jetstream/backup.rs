@@ -28,10 +28,10 @@ fn filled() -> (Server, Asker) {
     let mut asker = Asker::new(&server);
     asker.ask("$JS.API.STREAM.CREATE.S", r#"{"name":"S","subjects":["s.>"]}"#);
     for number in 0..100 {
-        asker.ask(&format!("s.{}", number % 7), &format!("message {number}"));
+        asker.ask(&format!("s.{}", number % 7), format!("message {number}"));
     }
     for seq in [20, 21, 60] {
-        asker.ask("$JS.API.STREAM.MSG.DELETE.S", &format!("{{\"seq\":{seq}}}"));
+        asker.ask("$JS.API.STREAM.MSG.DELETE.S", format!("{{\"seq\":{seq}}}"));
     }
     let config = r#"{"stream_name":"S","config":{"durable_name":"c","ack_policy":"all"}}"#;
     asker.ask("$JS.API.CONSUMER.CREATE.S.c", config);
@@ -94,7 +94,7 @@ fn contents(asker: &mut Asker) -> Vec<String> {
     let info: Value = serde_json::from_str(&info).unwrap();
     let mut all = vec![info["state"].to_string()];
     for seq in 1..=100 {
-        all.push(asker.ask_anyhow("$JS.API.STREAM.MSG.GET.S", &format!("{{\"seq\":{seq}}}")));
+        all.push(asker.ask_anyhow("$JS.API.STREAM.MSG.GET.S", format!("{{\"seq\":{seq}}}")));
     }
     all
 }
