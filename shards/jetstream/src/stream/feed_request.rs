@@ -278,7 +278,8 @@ impl Stream {
                 if self.store.state().messages == 0 {
                     self.store.remove_up_to(answer.delivered);
                 } else {
-                    self.store.skip_to(answer.delivered);
+                    // Where that fails, the next message fails as well and begins the feed again.
+                    let _ = self.store.skip_to(answer.delivered);
                 }
             }
             feed.stream_seq = answer.delivered.max(last);

@@ -225,7 +225,7 @@ impl Stream {
         let next = self.store.last_seq().saturating_add(1);
         let (seq, stored_ns) = draft.at.unwrap_or((next, cx.ctx.unix_ns));
         if self.lacks_interest(draft.subject) {
-            self.store.skip_to(seq);
+            self.store.skip_to(seq).map_err(|error| Refusal::Error(append_error(error)))?;
             self.remember_id(draft.found.msg_id, seq, stored_ns);
             return Ok(Placed { seq, is_skipped: true, before: 0, stored_ns });
         }
@@ -236,19 +236,20 @@ impl Stream {
         let expires_ns = self.settle_ttl(draft, stored_ns)?;
         self.check_limits(draft, cost)?;
         let before = self.republish.as_ref().and_then(|_| self.store.last_for(draft.subject));
-        self.store
-            .append_at(
-                seq,
-                &NewMessage {
-                    subject: draft.subject,
-                    headers: draft.block(),
-                    payload: draft.payload(),
-                    ts_ns: stored_ns,
-                    expires_ns,
-                    has_msg_id: draft.found.msg_id.is_some(),
-                },
-            )
-            .map_err(|error| Refusal::Error(append_error(error)))?;
+        let message = NewMessage {
+            subject: draft.subject,
+            headers: draft.block(),
+            payload: draft.payload(),
+            ts_ns: stored_ns,
+            expires_ns,
+            has_msg_id: draft.found.msg_id.is_some(),
+        };
+        let stored = if draft.more {
+            self.store.append_grouped(&message, true).map(|_| ())
+        } else {
+            self.store.append_at(seq, &message)
+        };
+        stored.map_err(|error| Refusal::Error(append_error(error)))?;
         self.remember_id(draft.found.msg_id, seq, stored_ns);
         if self.store.durable_seq() < seq {
             self.acks.count(seq, usize::try_from(cost).unwrap_or(usize::MAX));

@@ -148,8 +148,6 @@ pub struct Stream {
     reads: VecDeque<reads::ReadJob>,
     /// Filters of the consumers, for interest retention.
     interest: retention::InterestTable,
-    /// No batch is cut off at the end, as far as a start must find out.
-    is_end_whole: bool,
     /// Up to here the message ids are known again after a start.
     recovered_to: u64,
     /// The first message whose age has not been looked at.
@@ -187,7 +185,6 @@ impl Stream {
             batch_limits: batch::BatchLimits::default(),
             reads: VecDeque::new(),
             interest: retention::InterestTable::default(),
-            is_end_whole: false,
             recovered_to: 0,
             age_cursor: 0,
             scratch: Vec::new(),
