@@ -194,9 +194,8 @@ impl Stream {
         }
     }
 
-    /// The answer to the request of the feed with this number
-    /// ([`crate::effect::Endpoint::Reply`]).
-    pub fn handle_feed_reply(
+    /// The answer to the request of the feed with this number.
+    pub(super) fn handle_feed_reply(
         &mut self,
         number: u32,
         block: &[u8],

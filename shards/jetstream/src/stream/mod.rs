@@ -10,6 +10,8 @@
 
 mod acks;
 mod answer;
+#[cfg(test)]
+mod backup_tests;
 pub mod batch;
 mod checks;
 pub mod config;
@@ -37,8 +39,10 @@ mod purge;
 mod reads;
 #[cfg(test)]
 mod replay_tests;
+pub mod restore;
 mod retention;
 pub mod schedule;
+mod snapshot;
 mod staged;
 mod timers;
 #[cfg(test)]
@@ -137,6 +141,8 @@ pub struct Stream {
     atomic: batch::AtomicBatches,
     fast: fast::FastBatches,
     feeds: feed::Feeds,
+    snapshots: Vec<snapshot::Snapshot>,
+    snapshot_number: u32,
     schedules: schedule::Schedules,
     /// Messages whose life has ended, and that are not out yet.
     overdue: VecDeque<u64>,
@@ -179,6 +185,8 @@ impl Stream {
             atomic: batch::AtomicBatches::default(),
             fast: fast::FastBatches::default(),
             feeds: feed::Feeds::default(),
+            snapshots: Vec::new(),
+            snapshot_number: 0,
             schedules: schedule::Schedules::default(),
             overdue: VecDeque::new(),
             is_reading: false,
