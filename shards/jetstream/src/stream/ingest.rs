@@ -107,6 +107,15 @@ pub(super) struct Placed {
 impl Stream {
     /// Takes a publish in, answers it or has it wait.
     pub fn handle_publish(&mut self, publish: &Publish<'_>, cx: &mut Cx<'_, '_>) -> Ingest {
+        // A status is for the way, and not stored.
+        if publish.headers.starts_with(b"NATS/1.0 ") {
+            let block = without_status(publish.headers);
+            return self.handle_plain(&Publish { headers: &block, ..*publish }, cx);
+        }
+        self.handle_plain(publish, cx)
+    }
+
+    fn handle_plain(&mut self, publish: &Publish<'_>, cx: &mut Cx<'_, '_>) -> Ingest {
         if self.acks.is_full() || self.is_parking_full() {
             self.answer_too_many(publish.reply, cx.fx);
             return Ingest::Refused(errors::STREAM_TOO_MANY_REQUESTS);
@@ -156,6 +165,9 @@ impl Stream {
         } else {
             PublishHeaders::parse(publish.headers)
         };
+        if found.msg_id.is_some() {
+            self.window.expire(cx.ctx.unix_ns.saturating_sub(self.config.duplicate_window_ns));
+        }
         if let Some(id) = found.batch_id.filter(|_| !publish.is_sourced) {
             return self.handle_atomic(id, &found, publish, cx);
         }
@@ -346,6 +358,16 @@ impl Stream {
         });
         self.scratch = block;
     }
+}
+
+/// The headers of a block that has a status; empty if there are none.
+fn without_status(block: &[u8]) -> Vec<u8> {
+    let end = memchr::memmem::find(block, b"\r\n").unwrap_or(block.len());
+    let rest = block.get(end..).unwrap_or_default();
+    if rest.len() <= b"\r\n\r\n".len() {
+        return Vec::new();
+    }
+    [headers::VERSION, rest].concat()
 }
 
 /// A number for `{{random}}` in transforms: well mixed, and another for each message.

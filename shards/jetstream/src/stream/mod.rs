@@ -22,6 +22,8 @@ pub mod config_update;
 pub mod counter;
 pub mod dedup;
 mod draft;
+#[cfg(test)]
+mod durable_tests;
 mod fast;
 mod feed;
 mod feed_messages;
