@@ -1,6 +1,7 @@
 //! JetStream: the shapes of what the server says, and what transcripts cannot tell line by line.
 
 mod backup;
+mod consuming;
 mod flow;
 pub(crate) mod shapes;
 mod storages;

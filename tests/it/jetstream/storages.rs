@@ -7,10 +7,11 @@ use super::{Asker, JETSTREAM};
 use crate::support::server::Server;
 
 /// A reproducible source of choices (xorshift64*).
-struct Choices(u64);
+pub(super) struct Choices(pub(super) u64);
 
 impl Choices {
-    fn below(&mut self, limit: u64) -> u64 {
+    /// A number below `limit`.
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
