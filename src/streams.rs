@@ -73,8 +73,10 @@ fn account_limits(given: &AccountJetStream) -> AccountLimits {
 /// Marks the accounts that may use JetStream.
 pub fn mark_accounts(options: &Options, accounts: &mut [BrokerAccount]) {
     for account in accounts {
-        account.jetstream = options.jetstream.enabled
-            && limits_of(options, &account.name, account.is_system).is_some();
+        let enabled = options.jetstream.enabled;
+        account.asks_jetstream = enabled && !account.is_system;
+        account.jetstream =
+            enabled && limits_of(options, &account.name, account.is_system).is_some();
     }
 }
 
