@@ -11,6 +11,7 @@
 
 pub mod ack;
 pub mod config;
+pub mod config_defaults;
 pub mod deliver;
 pub mod flow;
 pub mod group;
