@@ -14,13 +14,17 @@ const CPU: &str = "server_cpu_us_per_msg";
 /// Bytes of a stored message beyond its payload, generously.
 const OVERHEAD_BYTES: u64 = 128;
 
+/// With `sync_interval: always` nats-server takes about 0.3 ms to store a message, so streams
+/// that are only read afterwards are smaller by this.
+const DURABLE_FILL_DIVISOR: u64 = 20;
+
 /// How much the large cases work on.
 #[derive(Args, Clone, Debug)]
 pub struct Sizes {
     /// Messages replayed by the ordered consumer.
     #[arg(long, value_parser = parse_count, default_value = "10m")]
     replay_msgs: u64,
-    /// Messages of the pull and push consumers.
+    /// Messages of the pull and push consumers; a twentieth in durable mode.
     #[arg(long, value_parser = parse_count, default_value = "1m")]
     consume_msgs: u64,
     /// Keys of direct gets and buckets.
@@ -46,7 +50,11 @@ impl Sizes {
         js.subjects = self.keys;
         match case.params.kind {
             Kind::JsOrdered => case.params.msgs = Some(self.replay_msgs),
-            Kind::JsPull | Kind::JsPush => case.params.msgs = Some(self.consume_msgs),
+            Kind::JsPull | Kind::JsPush => {
+                let durable = case.durability == Some(Durability::Durable);
+                let divisor = if durable { DURABLE_FILL_DIVISOR } else { 1 };
+                case.params.msgs = Some((self.consume_msgs / divisor).max(1));
+            }
             Kind::JsConsumers => js.consumers = self.consumers,
             Kind::JsBig => {
                 js.subjects = self.big_subjects.clamp(1, self.big_msgs.max(1));
@@ -155,7 +163,7 @@ fn publishing() -> Vec<Case> {
 /// Ours durable at half of its own peak, theirs lazy at the same rate.
 fn half_peak() -> Case {
     let mut case =
-        js("js-pub-half-peak-128", &["js-publish"], Kind::JsPublishOpen, Durability::Cross);
+        js("js-pub-half-peak-cross-128", &["js-publish"], Kind::JsPublishOpen, Durability::Cross);
     case.half_peak = true;
     case.params.duration = Duration::from_secs(4);
     case.rows = vec![
@@ -256,7 +264,7 @@ mod tests {
                 Durability::Cross => "cross",
                 Durability::Memory => "memory",
             };
-            assert!(case.half_peak || case.name.contains(word), "{} {mode:?}", case.name);
+            assert!(case.name.contains(word), "{} {mode:?}", case.name);
             assert!(case.params.js.is_some() && !case.rows.is_empty(), "{}", case.name);
         }
     }
@@ -288,6 +296,9 @@ mod tests {
                 Kind::JsOrdered => assert_eq!((case.params.msgs, need), (Some(1000), 256_000)),
                 Kind::JsBig => assert_eq!((js.subjects, need), (2000, 512_000)),
                 Kind::JsConsumers => assert_eq!(js.consumers, 10),
+                Kind::JsPull if case.durability == Some(Durability::Durable) => {
+                    assert_eq!(case.params.msgs, Some(25));
+                }
                 _ => assert_eq!(js.subjects, 50),
             }
             assert!(js.storage == Storage::File || need == 0);

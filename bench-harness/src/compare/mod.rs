@@ -244,7 +244,8 @@ fn run_case(args: &CompareArgs, case: Case, bar: &indicatif::ProgressBar) -> Res
 fn peak(launch: &Launch, case: &Case) -> Result<f64> {
     let mut case = case.clone();
     let params = Params::new(Kind::JsPublish);
-    case.params = Params { size: case.params.size, cpus: case.params.cpus, ..params };
+    let Params { size, cpus, wait, .. } = case.params;
+    case.params = Params { size, cpus, wait, ..params };
     let outcome = run_round(launch, &case, true)?;
     outcome
         .get("msgs_per_s")

@@ -4,10 +4,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::durability::Durability;
 use super::plan::{Case, Goal, Row};
 use super::server::version;
 use crate::measure::histogram::{LatencySummary, median};
 use crate::report::Outcome;
+use crate::scenario::Kind;
 
 /// A whole comparison.
 #[derive(Debug, Serialize)]
@@ -174,6 +176,36 @@ impl CaseResult {
     }
 }
 
+/// From how many messages outstanding our durable publishing is at least as fast as theirs with
+/// lazy flushing, in words for each payload size that was compared.
+#[must_use]
+pub fn crossovers(cases: &[CaseResult]) -> Vec<String> {
+    // Payload size, messages outstanding, ratio of the rates.
+    let mut points: Vec<(usize, usize, f64)> = cases
+        .iter()
+        .filter(|c| c.case.durability == Some(Durability::Cross))
+        .filter(|c| c.case.params.kind == Kind::JsPublish)
+        .filter_map(|c| {
+            let ratio = c.rows.iter().find(|r| r.metric == "msgs_per_s")?.ratio?;
+            Some((c.case.params.size, c.case.params.js.as_ref()?.outstanding, ratio))
+        })
+        .collect();
+    points.sort_by_key(|p| (p.0, p.1));
+    let of_one_size = points.chunk_by(|a, b| a.0 == b.0);
+    of_one_size
+        .filter_map(|points| {
+            let (size, most, _) = points.last()?;
+            // A single faster point below a slower one is noise: everything above must hold.
+            let from = points.iter().rev().take_while(|p| p.2 >= 1.0).last();
+            let text = match from {
+                Some((_, from, _)) => format!("from {from} messages outstanding on"),
+                None => format!("not up to {most} messages outstanding"),
+            };
+            Some(format!("{size} B: ours durable is as fast as theirs lazy {text}"))
+        })
+        .collect()
+}
+
 fn verdict(goal: Goal, ours: Option<Spread>, ratio: Option<f64>) -> Verdict {
     let met = match goal {
         Goal::Report => return Verdict::Reported,
@@ -185,5 +217,55 @@ fn verdict(goal: Goal, ours: Option<Spread>, ratio: Option<f64>) -> Verdict {
         Some(true) => Verdict::Met,
         Some(false) => Verdict::Missed,
         None => Verdict::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::plan::cases;
+
+    fn results(ratios: &[(&str, f64)]) -> Vec<CaseResult> {
+        let case = |name: &str| cases().into_iter().find(|c| c.name == name).unwrap();
+        let made = ratios.iter().map(|(name, ratio)| {
+            let mut result = CaseResult::new(case(name));
+            for (is_ours, rate) in [(true, 1000.0 * ratio), (false, 1000.0)] {
+                let mut outcome = Outcome::new(&result.case.params);
+                outcome.put("msgs_per_s", rate, "/s");
+                result.add(is_ours, outcome);
+            }
+            result.finish();
+            result
+        });
+        made.collect()
+    }
+
+    #[test]
+    fn the_crossover_is_where_ours_stays_ahead() {
+        let made = results(&[
+            ("js-pub-cross-256-1k", 0.8),
+            ("js-pub-cross-256-128", 1.6),
+            ("js-pub-cross-64-128", 1.1),
+            ("js-pub-cross-16-128", 0.7),
+            ("js-pub-cross-1-128", 1.2),
+            ("js-pub-lazy-1-128", 9.0),
+        ]);
+        let said = crossovers(&made);
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said[0].starts_with("128 B") && said[0].contains("from 64 messages"), "{said:?}");
+        assert!(said[1].starts_with("1024 B") && said[1].contains("not up to 256"), "{said:?}");
+        assert!(crossovers(&results(&[("js-pub-lazy-1-128", 9.0)])).is_empty());
+    }
+
+    #[test]
+    fn goals_of_each_kind() {
+        let ours = Spread::of(&[2.0]);
+        assert_eq!(verdict(Goal::RatioAtLeast(2.0), ours, Some(2.0)), Verdict::Met);
+        assert_eq!(verdict(Goal::RatioAtLeast(2.0), ours, Some(1.9)), Verdict::Missed);
+        assert_eq!(verdict(Goal::RatioAtMost(0.2), ours, Some(0.2)), Verdict::Met);
+        assert_eq!(verdict(Goal::RatioAtMost(0.2), ours, Some(0.3)), Verdict::Missed);
+        assert_eq!(verdict(Goal::AtMost(1.0), ours, None), Verdict::Missed);
+        assert_eq!(verdict(Goal::RatioAtLeast(2.0), None, None), Verdict::Unknown);
+        assert_eq!(verdict(Goal::Report, None, None), Verdict::Reported);
     }
 }

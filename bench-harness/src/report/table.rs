@@ -3,7 +3,7 @@
 use super::Outcome;
 use super::text::{columns, number};
 use crate::compare::plan::Goal;
-use crate::compare::result::{CaseResult, Comparison, RowResult, Spread, Verdict};
+use crate::compare::result::{CaseResult, Comparison, RowResult, Spread, Verdict, crossovers};
 use crate::measure::histogram::median;
 
 /// The head of the table.
@@ -82,6 +82,10 @@ pub fn text(cases: &[CaseResult]) -> String {
     let mut rows = vec![HEAD.map(String::from).to_vec()];
     rows.extend(body(cases));
     let mut out = columns(&rows, &[false, false, false, true, true, true, true, false, true]);
+    // One point alone is no crossing.
+    for line in crossovers(cases).iter().filter(|_| cases.len() > 1) {
+        out.push_str(&format!("  {line}\n"));
+    }
     for failure in cases.iter().flat_map(|c| &c.failures) {
         out.push_str(&format!("  FAILED {failure}\n"));
     }
@@ -105,6 +109,9 @@ pub fn markdown(comparison: &Comparison) -> String {
     out.push_str("|---|---|---|---:|---:|---:|---:|---|---:|\n");
     for row in body(&comparison.cases) {
         out.push_str(&format!("| {} |\n", row.join(" | ")));
+    }
+    for line in crossovers(&comparison.cases) {
+        out.push_str(&format!("\n{line}\n"));
     }
     for failure in comparison.cases.iter().flat_map(|c| &c.failures) {
         let line = failure.lines().next().unwrap_or_default();

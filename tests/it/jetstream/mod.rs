@@ -1,8 +1,10 @@
 //! JetStream: the shapes of what the server says, and what transcripts cannot tell line by line.
 
 mod backup;
+mod consuming;
 mod flow;
 pub(crate) mod shapes;
+mod storages;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -37,6 +39,21 @@ impl Asker {
     /// Sends a request and gives the answer's body.
     fn ask_anyhow(&mut self, subject: &str, body: impl AsRef<[u8]>) -> String {
         self.request(subject, body.as_ref());
+        self.answer()
+    }
+
+    /// Publishes with these header lines, none if empty, and gives the answer's body.
+    fn ask_with_headers(&mut self, subject: &str, headers: &str, body: &str) -> String {
+        if headers.is_empty() {
+            return self.ask_anyhow(subject, body);
+        }
+        let block = format!("NATS/1.0\r\n{headers}\r\n");
+        let (head, all) = (block.len(), block.len() + body.len());
+        self.conn.send(format!("HPUB {subject} {} {head} {all}\r\n{block}{body}\r\n", self.inbox));
+        self.answer()
+    }
+
+    fn answer(&mut self) -> String {
         let head = text(&mut self.conn);
         assert!(head.starts_with(&format!("MSG {} 0 ", self.inbox)), "{head}");
         text(&mut self.conn)

@@ -64,6 +64,10 @@ impl Stream {
 
     /// Answers with an error.
     pub(super) fn answer_error(&mut self, reply: &[u8], error: &ApiError, fx: &mut Effects) {
+        if error.is(&errors::STREAM_TOO_MANY_REQUESTS) {
+            self.answer_too_many(reply, fx);
+            return;
+        }
         if !self.answers(reply) {
             return;
         }

@@ -2,9 +2,8 @@
 //! together or not at all.
 //!
 //! Until the commit a batch lives in memory alone: nothing was promised but that the message
-//! came in. At the commit its messages go into the store one behind the other, and what they
-//! replace leaves only behind the last of them, so that a batch which a crash has cut off can be
-//! told from its end and taken back at the next start.
+//! came in. At the commit its messages go into the store as a group, which a crash leaves whole
+//! or not at all, and what they replace leaves only behind the last of them.
 
 use std::collections::BTreeMap;
 
@@ -342,6 +341,16 @@ impl Stream {
     ) -> Result<Placed, Refusal> {
         let first = self.store.last_seq() + 1;
         let mut placed = Vec::with_capacity(drafts.len());
+        // Sequences that are only used up cannot stand in a group.
+        if drafts.iter().all(|draft| !self.lacks_interest(draft.subject)) {
+            let bytes = drafts
+                .iter()
+                .map(|draft| draft.subject.len() + draft.block().len() + draft.payload().len())
+                .sum();
+            self.store.reserve_group(bytes, drafts.len());
+            let before_last = drafts.len().saturating_sub(1);
+            drafts.iter_mut().take(before_last).for_each(|draft| draft.more = true);
+        }
         for draft in drafts.iter_mut() {
             match self.place_only(draft, cx) {
                 Ok(done) => placed.push(done),

@@ -39,6 +39,8 @@ pub(super) struct Draft<'a> {
     pub(super) new_payload: Option<Vec<u8>>,
     /// The new value of a counter.
     pub(super) value: Option<String>,
+    /// The next message is of the same batch, which is kept or lost as a whole.
+    pub(super) more: bool,
     /// Sequence and time that it must have, of a mirror: those of the origin.
     pub(super) at: Option<(u64, i64)>,
     /// The stream's `Nats-Rollup`, once it has been checked.
@@ -81,6 +83,7 @@ impl<'a> Draft<'a> {
             new_block: None,
             new_payload: None,
             value: None,
+            more: false,
             at: None,
             rollup: None,
         }

@@ -344,14 +344,27 @@ impl Stream {
     /// How the copying of the origin goes, if the stream is a mirror.
     #[must_use]
     pub fn mirror_info(&self, mono_ns: u64) -> Option<SourceInfo> {
-        self.feeds.all.iter().find(|feed| feed.is_mirror).map(|feed| feed.info(mono_ns))
+        self.config.mirror.as_ref().map(|mirror| self.feed_info(mirror, true, mono_ns))
     }
 
     /// How the copying of the sources goes.
     #[must_use]
     pub fn sources_info(&self, mono_ns: u64) -> Vec<SourceInfo> {
-        let sources = self.feeds.all.iter().filter(|feed| !feed.is_mirror);
-        sources.map(|feed| feed.info(mono_ns)).collect()
+        self.config.sources.iter().map(|one| self.feed_info(one, false, mono_ns)).collect()
+    }
+
+    fn feed_info(&self, source: &StreamSource, is_mirror: bool, now_ns: u64) -> SourceInfo {
+        let name = index_name(source);
+        let found = self
+            .feeds
+            .all
+            .iter()
+            .find(|feed| feed.is_mirror == is_mirror && feed.index_name == name);
+        match found {
+            Some(feed) => feed.info(now_ns),
+            // It has not begun.
+            None => Feed::new(0, source.clone(), is_mirror, now_ns).info(now_ns),
+        }
     }
 
     /// Whether a mirror has come so close to its origin that it may answer direct reads of it.

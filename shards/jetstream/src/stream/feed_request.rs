@@ -194,9 +194,8 @@ impl Stream {
         }
     }
 
-    /// The answer to the request of the feed with this number
-    /// ([`crate::effect::Endpoint::Reply`]).
-    pub fn handle_feed_reply(
+    /// The answer to the request of the feed with this number.
+    pub(super) fn handle_feed_reply(
         &mut self,
         number: u32,
         block: &[u8],
@@ -278,7 +277,8 @@ impl Stream {
                 if self.store.state().messages == 0 {
                     self.store.remove_up_to(answer.delivered);
                 } else {
-                    self.store.skip_to(answer.delivered);
+                    // Where that fails, the next message fails as well and begins the feed again.
+                    let _ = self.store.skip_to(answer.delivered);
                 }
             }
             feed.stream_seq = answer.delivered.max(last);

@@ -107,6 +107,15 @@ pub(super) struct Placed {
 impl Stream {
     /// Takes a publish in, answers it or has it wait.
     pub fn handle_publish(&mut self, publish: &Publish<'_>, cx: &mut Cx<'_, '_>) -> Ingest {
+        // A status is for the way, and not stored.
+        if publish.headers.starts_with(b"NATS/1.0 ") {
+            let block = without_status(publish.headers);
+            return self.handle_plain(&Publish { headers: &block, ..*publish }, cx);
+        }
+        self.handle_plain(publish, cx)
+    }
+
+    fn handle_plain(&mut self, publish: &Publish<'_>, cx: &mut Cx<'_, '_>) -> Ingest {
         if self.acks.is_full() || self.is_parking_full() {
             self.answer_too_many(publish.reply, cx.fx);
             return Ingest::Refused(errors::STREAM_TOO_MANY_REQUESTS);
@@ -156,6 +165,9 @@ impl Stream {
         } else {
             PublishHeaders::parse(publish.headers)
         };
+        if found.msg_id.is_some() {
+            self.window.expire(cx.ctx.unix_ns.saturating_sub(self.config.duplicate_window_ns));
+        }
         if let Some(id) = found.batch_id.filter(|_| !publish.is_sourced) {
             return self.handle_atomic(id, &found, publish, cx);
         }
@@ -225,7 +237,7 @@ impl Stream {
         let next = self.store.last_seq().saturating_add(1);
         let (seq, stored_ns) = draft.at.unwrap_or((next, cx.ctx.unix_ns));
         if self.lacks_interest(draft.subject) {
-            self.store.skip_to(seq);
+            self.store.skip_to(seq).map_err(|error| Refusal::Error(append_error(error)))?;
             self.remember_id(draft.found.msg_id, seq, stored_ns);
             return Ok(Placed { seq, is_skipped: true, before: 0, stored_ns });
         }
@@ -236,19 +248,20 @@ impl Stream {
         let expires_ns = self.settle_ttl(draft, stored_ns)?;
         self.check_limits(draft, cost)?;
         let before = self.republish.as_ref().and_then(|_| self.store.last_for(draft.subject));
-        self.store
-            .append_at(
-                seq,
-                &NewMessage {
-                    subject: draft.subject,
-                    headers: draft.block(),
-                    payload: draft.payload(),
-                    ts_ns: stored_ns,
-                    expires_ns,
-                    has_msg_id: draft.found.msg_id.is_some(),
-                },
-            )
-            .map_err(|error| Refusal::Error(append_error(error)))?;
+        let message = NewMessage {
+            subject: draft.subject,
+            headers: draft.block(),
+            payload: draft.payload(),
+            ts_ns: stored_ns,
+            expires_ns,
+            has_msg_id: draft.found.msg_id.is_some(),
+        };
+        let stored = if draft.more {
+            self.store.append_grouped(&message, true).map(|_| ())
+        } else {
+            self.store.append_at(seq, &message)
+        };
+        stored.map_err(|error| Refusal::Error(append_error(error)))?;
         self.remember_id(draft.found.msg_id, seq, stored_ns);
         if self.store.durable_seq() < seq {
             self.acks.count(seq, usize::try_from(cost).unwrap_or(usize::MAX));
@@ -345,6 +358,16 @@ impl Stream {
         });
         self.scratch = block;
     }
+}
+
+/// The headers of a block that has a status; empty if there are none.
+fn without_status(block: &[u8]) -> Vec<u8> {
+    let end = memchr::memmem::find(block, b"\r\n").unwrap_or(block.len());
+    let rest = block.get(end..).unwrap_or_default();
+    if rest.len() <= b"\r\n\r\n".len() {
+        return Vec::new();
+    }
+    [headers::VERSION, rest].concat()
 }
 
 /// A number for `{{random}}` in transforms: well mixed, and another for each message.

@@ -20,9 +20,6 @@ impl Stream {
     /// sequences of stored messages that have one, ascending. Answers false if messages must
     /// come from the disk first: to be called again then, with the same sequences.
     pub fn handle_recovered(&mut self, flagged: &[u64], cx: &mut Cx<'_, '_>) -> bool {
-        if !self.take_back_cut_batch(cx) {
-            return false;
-        }
         let oldest_ns = cx.ctx.unix_ns.saturating_sub(self.config.duplicate_window_ns);
         let last_seq = self.store.last_seq();
         for &seq in flagged {
@@ -50,42 +47,6 @@ impl Stream {
             }
             self.recovered_to = seq;
         }
-        true
-    }
-
-    /// An atomic batch whose commit is not among the messages was cut off by a crash before
-    /// anybody was told that it is stored: its messages are taken back. Only messages at the very
-    /// end can belong to one; where messages have left since, the end has no message.
-    fn take_back_cut_batch(&mut self, cx: &mut Cx<'_, '_>) -> bool {
-        if !self.config.allow_atomic || self.is_end_whole {
-            return true;
-        }
-        let mut seq = self.store.last_seq();
-        let mut id: Option<Vec<u8>> = None;
-        let mut cut = Vec::new();
-        loop {
-            match self.store.get(seq, cx.cache, &mut cx.fx.disk) {
-                Read::Pending => return false,
-                Read::Message(message) => {
-                    let value = |key: &[u8]| {
-                        headers::get(message.headers, key).filter(|value| !value.is_empty())
-                    };
-                    let Some(of) = value(b"Nats-Batch-Id") else { break };
-                    let is_commit = value(b"Nats-Batch-Commit").is_some();
-                    if is_commit || id.as_ref().is_some_and(|id| id != of) {
-                        break;
-                    }
-                    id = Some(of.to_vec());
-                    cut.push(seq);
-                }
-                Read::Missing | Read::Damaged => break,
-            }
-            seq = seq.saturating_sub(1);
-        }
-        for seq in cut {
-            self.take_out(seq);
-        }
-        self.is_end_whole = true;
         true
     }
 }

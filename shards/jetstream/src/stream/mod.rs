@@ -10,6 +10,8 @@
 
 mod acks;
 mod answer;
+#[cfg(test)]
+mod backup_tests;
 pub mod batch;
 mod checks;
 pub mod config;
@@ -20,6 +22,8 @@ pub mod config_update;
 pub mod counter;
 pub mod dedup;
 mod draft;
+#[cfg(test)]
+mod durable_tests;
 mod fast;
 mod feed;
 mod feed_messages;
@@ -37,8 +41,10 @@ mod purge;
 mod reads;
 #[cfg(test)]
 mod replay_tests;
+pub mod restore;
 mod retention;
 pub mod schedule;
+mod snapshot;
 mod staged;
 mod timers;
 #[cfg(test)]
@@ -137,6 +143,8 @@ pub struct Stream {
     atomic: batch::AtomicBatches,
     fast: fast::FastBatches,
     feeds: feed::Feeds,
+    snapshots: Vec<snapshot::Snapshot>,
+    snapshot_number: u32,
     schedules: schedule::Schedules,
     /// Messages whose life has ended, and that are not out yet.
     overdue: VecDeque<u64>,
@@ -148,8 +156,6 @@ pub struct Stream {
     reads: VecDeque<reads::ReadJob>,
     /// Filters of the consumers, for interest retention.
     interest: retention::InterestTable,
-    /// No batch is cut off at the end, as far as a start must find out.
-    is_end_whole: bool,
     /// Up to here the message ids are known again after a start.
     recovered_to: u64,
     /// The first message whose age has not been looked at.
@@ -181,13 +187,14 @@ impl Stream {
             atomic: batch::AtomicBatches::default(),
             fast: fast::FastBatches::default(),
             feeds: feed::Feeds::default(),
+            snapshots: Vec::new(),
+            snapshot_number: 0,
             schedules: schedule::Schedules::default(),
             overdue: VecDeque::new(),
             is_reading: false,
             batch_limits: batch::BatchLimits::default(),
             reads: VecDeque::new(),
             interest: retention::InterestTable::default(),
-            is_end_whole: false,
             recovered_to: 0,
             age_cursor: 0,
             scratch: Vec::new(),

@@ -290,7 +290,7 @@ impl Stream {
     /// Whether reads would go on if they were given a turn.
     #[must_use]
     pub fn has_reads(&self) -> bool {
-        !self.reads.is_empty()
+        !self.reads.is_empty() || self.has_snapshots()
     }
 
     /// Goes on with reads: to be called when reads of the store are ready, and once a turn as
@@ -307,7 +307,7 @@ impl Stream {
                 }
             }
         }
-        can_go_on
+        can_go_on | self.run_snapshots(cx)
     }
 
     fn run_read(&mut self, job: &mut ReadJob, cx: &mut Cx<'_, '_>) -> Step {

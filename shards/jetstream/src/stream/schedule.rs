@@ -162,6 +162,23 @@ impl Stream {
         }
     }
 
+    /// A message came out of an archive: it may have a schedule.
+    pub(super) fn note_restored_schedule(
+        &mut self,
+        message: &wire::backup::Message<'_>,
+        ctx: &crate::context::Context<'_>,
+    ) {
+        if !self.config.allow_msg_schedules {
+            return;
+        }
+        let due = schedule_of(message.headers)
+            .and_then(|schedule| schedule.next_after(message.time_ns, ctx.unix_ns));
+        match due {
+            Some(at_ns) => self.set_due(message.subject, Due { seq: message.sequence, at_ns }),
+            None => self.forget_schedule(message.subject),
+        }
+    }
+
     fn set_due(&mut self, subject: &[u8], due: Due) {
         self.schedules.set(subject, due);
         let mut note = due.seq.to_le_bytes().to_vec();

@@ -54,7 +54,8 @@ impl Stream {
         let quiet = self.atomic.next_deadline_ns();
         let fast = self.fast.next_deadline_ns();
         let feeds = self.next_feed_ns();
-        [wall, quiet, fast, feeds].into_iter().flatten().min().unwrap_or(u64::MAX)
+        let snapshots = self.next_snapshot_ns(ctx.mono_ns);
+        [wall, quiet, fast, feeds, snapshots].into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 
     fn next_age_ns(&self) -> Option<i64> {
@@ -79,6 +80,7 @@ impl Stream {
         self.expire_ended(cx);
         self.run_schedules(cx);
         self.handle_feed_timers(cx);
+        self.run_snapshots(cx);
     }
 
     /// `max_age`

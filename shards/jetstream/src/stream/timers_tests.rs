@@ -315,39 +315,3 @@ fn a_publisher_without_reply_is_not_answered() {
     });
     assert_eq!(outcome, Ingest::Stored(2));
 }
-
-#[test]
-fn a_batch_that_a_crash_cut_off_is_taken_back() {
-    let mut bench = Bench::new();
-    bench.add(StreamConfig { allow_atomic: true, ..config("s") });
-    let block = |id: &str, seq: u64, commit: &str| {
-        format!("NATS/1.0\r\nNats-Batch-Id: {id}\r\nNats-Batch-Sequence: {seq}\r\n{commit}\r\n")
-    };
-    let commit = "Nats-Batch-Commit: 1\r\n";
-    bench.publish("s.a", "R", &block("a", 1, ""), "1");
-    bench.publish("s.a", "R", &block("a", 2, commit), "2");
-    // What a crash in the middle of the next batch leaves.
-    let append = |bench: &mut Bench, block: &str| {
-        bench.with("s", |stream, _| {
-            let message = store::NewMessage {
-                subject: b"s.a",
-                headers: block.as_bytes(),
-                payload: b"x",
-                ts_ns: 1,
-                ..store::NewMessage::default()
-            };
-            stream.store.append(&message).unwrap();
-        });
-    };
-    append(&mut bench, &block("b", 1, ""));
-    append(&mut bench, &block("b", 2, ""));
-    assert!(bench.with("s", |stream, cx| stream.handle_recovered(&[], cx)));
-    assert_eq!(bench.seqs("s"), [1, 2]);
-    // A whole batch whose commit has left since stays.
-    let stream = bench.streams.remove("s").unwrap();
-    let (id, config, mut store) = (stream.id.clone(), stream.config().clone(), stream.store);
-    store.remove(2, false);
-    bench.streams.insert("s".to_owned(), super::Stream::new(id, config, 0, store));
-    assert!(bench.with("s", |stream, cx| stream.handle_recovered(&[], cx)));
-    assert_eq!(bench.seqs("s"), [1]);
-}

@@ -434,6 +434,8 @@ fn probe_direct(path: &Path) -> std::io::Result<DirectMode> {
     let found = match opened {
         Ok(fd) => probe_alignment(&fd),
         Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(DirectMode::Refused),
+        // A full disk serves what it holds. A file that refuses falls back when it is opened.
+        Err(Errno::NOSPC | Errno::DQUOT) => Ok(DirectMode::Direct { align: BLOCK_BYTES as u32 }),
         Err(error) => Err(error.into()),
     };
     let _ = std::fs::remove_file(path);
@@ -456,7 +458,7 @@ fn probe_alignment(fd: &OwnedFd) -> std::io::Result<DirectMode> {
     // Some file systems take the flag and refuse the write.
     let block = AlignedBuffer::new(BLOCK_BYTES);
     match rustix::io::pwrite(fd.as_fd(), block.as_slice(), 0) {
-        Ok(_) => Ok(DirectMode::Direct { align }),
+        Ok(_) | Err(Errno::NOSPC | Errno::DQUOT) => Ok(DirectMode::Direct { align }),
         Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(DirectMode::Refused),
         Err(error) => Err(error.into()),
     }

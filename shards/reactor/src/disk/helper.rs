@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use store::disk::{DiskError, Ticket};
 
 use super::DirectMode;
@@ -16,6 +16,8 @@ use super::files::{Files, NameOp};
 
 /// Operations that may wait in the channel; more wait at the shard.
 const QUEUE_MAX: usize = 256;
+/// The longest pause after a step of what can wait.
+const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// An operation on names has ended.
 #[derive(Debug)]
@@ -120,21 +122,23 @@ fn serve(
     bell: &OwnedFd,
     spare: &AtomicUsize,
 ) {
+    let mut pause = Duration::ZERO;
+    let mut has_more = true;
     loop {
-        let (ticket, op) = match incoming.try_recv() {
+        let next = if has_more { incoming.recv_timeout(pause) } else { wait(incoming) };
+        let (ticket, op) = match next {
             Ok(job) => job,
-            Err(TryRecvError::Disconnected) => break,
-            Err(TryRecvError::Empty) => {
-                if files.step_idle() {
-                    spare.store(files.spare_segments(), Ordering::Relaxed);
-                    continue;
-                }
-                match incoming.recv() {
-                    Ok(job) => job,
-                    Err(_) => break,
-                }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                let begun = Instant::now();
+                has_more = files.step_idle();
+                // Half of the time, so that commits find the disk free.
+                pause = begun.elapsed().min(PAUSE_MAX);
+                spare.store(files.spare_segments(), Ordering::Relaxed);
+                continue;
             }
         };
+        (has_more, pause) = (true, Duration::ZERO);
         let result = files.run(op);
         spare.store(files.spare_segments(), Ordering::Relaxed);
         if outgoing.send(NameDone { ticket, result }).is_err() {
@@ -144,6 +148,10 @@ fn serve(
         let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
     }
     files.close();
+}
+
+fn wait(incoming: &Receiver<(Ticket, NameOp)>) -> Result<(Ticket, NameOp), RecvTimeoutError> {
+    incoming.recv().map_err(|_| RecvTimeoutError::Disconnected)
 }
 
 /// A thread begins on the CPUs of the one that made it, and a shard has only one. The process's

@@ -260,6 +260,11 @@ impl Chunk {
         &self.live
     }
 
+    /// Whether a chain leads through a place: a message or a hole.
+    pub(crate) fn is_linked(&self, at: u8) -> bool {
+        self.live.contains(at) || self.holes.as_ref().is_some_and(|h| h.contains(at))
+    }
+
     /// Whether neither a message nor a chain needs it.
     pub(crate) fn is_useless(&self) -> bool {
         self.live.is_empty() && self.holes.is_none()

@@ -188,6 +188,7 @@ impl Index {
         } else if seq == state.last {
             let last = self.before(subject, seq, state.first);
             self.follow(last, seq);
+            self.seqs.cut_link(last);
             self.seqs.kill(seq, false);
             self.subjects.set_last(subject, last);
         } else {

@@ -49,7 +49,13 @@ pub(crate) struct Sequences {
     far: FxHashMap<u64, u64>,
     /// Where the newest message is.
     newest: Option<u64>,
+    /// Links that are not in their place yet. Placing many at once lets the processor fetch
+    /// several of the places, which are far apart, at the same time.
+    waiting: Vec<(u64, u64)>,
 }
+
+/// So many links are placed at once.
+const WAITING_MAX: usize = 256;
 
 const fn far_mark(width: u8) -> u64 {
     (1 << width) - 1
@@ -152,16 +158,43 @@ impl Sequences {
             Some(width) => decode(&self.far, seq, raw, width),
             None => raw,
         };
-        if delta == NO_LINK { None } else { seq.checked_add(delta) }
+        if delta == NO_LINK {
+            let waiting = self.waiting.iter().rev().find(|w| w.0 == seq);
+            return waiting.map(|w| w.1);
+        }
+        seq.checked_add(delta)
     }
 
-    /// Makes `next` follow `seq` in the chain of its subject.
+    /// Makes `next` follow `seq` in the chain of its subject, in which nothing follows it so far.
     pub(crate) fn set_link(&mut self, seq: u64, next: u64) {
+        self.waiting.push((seq, next));
+        if self.waiting.len() >= WAITING_MAX {
+            self.place_links();
+        }
+    }
+
+    fn place_links(&mut self) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        for (seq, next) in waiting.drain(..) {
+            self.place_link(seq, next - seq);
+        }
+        self.waiting = waiting;
+    }
+
+    /// Nothing follows `seq` in the chain of its subject any more.
+    pub(crate) fn cut_link(&mut self, seq: u64) {
+        self.waiting.retain(|w| w.0 != seq);
+        self.place_link(seq, NO_LINK);
+    }
+
+    fn place_link(&mut self, seq: u64, delta: u64) {
         let (key, chunk, at) = split(seq);
         let Ok(group) = self.group_at(key) else { return };
         let Some(group) = self.groups.get_mut(group) else { return };
         let Some(chunk) = group.chunks[chunk].as_deref_mut() else { return };
-        let delta = next - seq;
+        if !chunk.is_linked(at) {
+            return;
+        }
         let raw = match chunk.link_width() {
             Some(width) => encode(&mut self.far, seq, delta, width),
             None => delta,
@@ -354,6 +387,7 @@ impl Sequences {
 
     /// Packs the newest chunk too.
     pub(crate) fn seal_newest(&mut self, subjects: u64) {
+        self.place_links();
         if let Some(newest) = self.newest {
             self.seal(newest, subjects);
         }

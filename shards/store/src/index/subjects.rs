@@ -12,6 +12,14 @@ pub(crate) const NAME_BYTES_MAX: usize = u16::MAX as usize;
 /// Below this much waste, names are not moved together.
 const WASTE_BYTES_MIN: usize = 1 << 20;
 
+/// What the hash table keeps. The name is here too, so that comparing it and looking at the row
+/// need not wait for each other.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    id: u32,
+    name: u32,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Row {
     /// Page in the upper half, place in the page in the lower.
@@ -36,7 +44,7 @@ pub struct SubjectState {
 #[derive(Debug)]
 pub(crate) struct Subjects {
     hasher: FixedState,
-    by_name: HashTable<u32>,
+    by_name: HashTable<Known>,
     rows: Vec<Row>,
     free: Vec<u32>,
     pages: Vec<Vec<u8>>,
@@ -75,8 +83,7 @@ impl Subjects {
     /// The number of a subject.
     pub(crate) fn find(&self, name: &[u8]) -> Option<u32> {
         let hash = self.hasher.hash_one(name);
-        let same = |&id: &u32| self.name(id) == name;
-        self.by_name.find(hash, same).copied()
+        self.by_name.find(hash, |k| name_at(&self.pages, k.name) == name).map(|k| k.id)
     }
 
     /// The name of a subject that has messages.
@@ -98,13 +105,8 @@ impl Subjects {
     /// Notes a message: the subject's number and the message before it, if the subject is known.
     pub(crate) fn add(&mut self, name: &[u8], seq: u64) -> (u32, Option<u64>) {
         let hash = self.hasher.hash_one(name);
-        let found = self
-            .by_name
-            .find(hash, |&id| {
-                self.rows.get(id as usize).is_some_and(|row| name_at(&self.pages, row.name) == name)
-            })
-            .copied();
-        if let Some(id) = found
+        let found = self.by_name.find(hash, |k| name_at(&self.pages, k.name) == name);
+        if let Some(&Known { id, .. }) = found
             && let Some(row) = self.rows.get_mut(id as usize)
         {
             row.count += 1;
@@ -117,11 +119,9 @@ impl Subjects {
             Some(place) => *place = row,
             None => self.rows.push(row),
         }
-        let Self { hasher, by_name, rows, pages, .. } = self;
-        by_name.insert_unique(hash, id, |&id| {
-            let name = rows.get(id as usize).map_or(0, |row| row.name);
-            hasher.hash_one(name_at(pages, name))
-        });
+        let Self { hasher, by_name, pages, .. } = self;
+        let again = |k: &Known| hasher.hash_one(name_at(pages, k.name));
+        by_name.insert_unique(hash, Known { id, name }, again);
         (id, None)
     }
 
@@ -150,7 +150,7 @@ impl Subjects {
         }
         let name = row.name;
         let hash = self.hasher.hash_one(name_at(&self.pages, name));
-        if let Ok(entry) = self.by_name.find_entry(hash, |&other| other == id) {
+        if let Ok(entry) = self.by_name.find_entry(hash, |k| k.id == id) {
             entry.remove();
         }
         self.waste_bytes += name_at(&self.pages, name).len() + 2;
@@ -166,13 +166,14 @@ impl Subjects {
         let old = std::mem::take(&mut self.pages);
         self.name_bytes = 0;
         self.waste_bytes = 0;
-        for id in 0..self.rows.len() {
-            let Some(row) = self.rows.get(id).filter(|row| row.count > 0) else { continue };
-            let name = self.keep(name_at(&old, row.name));
-            if let Some(row) = self.rows.get_mut(id) {
-                row.name = name;
+        let mut known = std::mem::take(&mut self.by_name);
+        for known in &mut known {
+            known.name = self.keep(name_at(&old, known.name));
+            if let Some(row) = self.rows.get_mut(known.id as usize) {
+                row.name = known.name;
             }
         }
+        self.by_name = known;
     }
 
     /// Forgets all subjects.
@@ -230,14 +231,15 @@ impl Subjects {
             let (first, last) = (reader.u64()?, reader.u64()?);
             let len = reader.u32()? as usize;
             let name = reader.bytes(len).filter(|_| len <= NAME_BYTES_MAX)?;
-            hashes.push((table.hasher.hash_one(name), id));
+            let hash = table.hasher.hash_one(name);
             let name = table.keep(name);
+            hashes.push((hash, Known { id, name }));
             table.rows.push(Row { name, count, first, last });
         }
         // Names are different and room is there: nothing is hashed or compared again.
         table.by_name.reserve(hashes.len(), |_| 0);
-        for (hash, id) in hashes {
-            table.by_name.insert_unique(hash, id, |_| 0);
+        for (hash, known) in hashes {
+            table.by_name.insert_unique(hash, known, |_| 0);
         }
         Some(table)
     }

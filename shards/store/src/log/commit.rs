@@ -51,7 +51,7 @@ pub(super) enum Lane {
 /// A commit under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CommitJob {
-    segment: u32,
+    pub(super) segment: u32,
     to: u32,
     boundary: u32,
     /// A slot was written: this is its generation.
@@ -63,7 +63,7 @@ pub(super) struct CommitJob {
 /// A flush in lazy mode.
 #[derive(Debug)]
 pub(super) struct SyncJob {
-    segment: u32,
+    pub(super) segment: u32,
     to: u32,
     boundary: u32,
     /// The bytes of the unfinished block.

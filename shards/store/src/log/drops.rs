@@ -2,7 +2,7 @@
 //! they go, and when that is durable the file is removed.
 
 use super::files::{Job, push};
-use super::notes::NoteParts;
+use super::notes::{Note, NoteParts};
 use super::segment::{FileState, segment_checkpoint_path, segment_path};
 use super::{AppendError, Cache, Log, Position, Read, Record};
 use crate::disk::{DiskData, DiskError, DiskOp, DiskQueue};
@@ -14,6 +14,8 @@ enum Stage {
     Copying,
     /// The Drop record ends here and is not durable yet.
     Dropping(Position),
+    /// The file is being closed.
+    Closing,
     /// The file is being removed.
     Removing,
 }
@@ -25,6 +27,21 @@ pub(super) struct Dropping {
     stage: Stage,
     /// Overwrite the file before it goes.
     erase: bool,
+    /// Keys of the notes that are still to be copied; none before they were looked for.
+    keys: Option<Vec<Box<[u8]>>>,
+    /// The note that is being read.
+    copy: Option<Copying>,
+}
+
+/// A note on its way to the end of the log. Its records are read one by one, because the cache
+/// need not hold them all at once.
+#[derive(Debug)]
+struct Copying {
+    key: Box<[u8]>,
+    note: Note,
+    parts: NoteParts,
+    /// Records of it that are read.
+    done: usize,
 }
 
 impl Log {
@@ -42,7 +59,7 @@ impl Log {
         if !is_sealed || is_going || self.fenced.is_some() {
             return false;
         }
-        self.drops.push(Dropping { segment, stage: Stage::Copying, erase });
+        self.drops.push(Dropping { segment, stage: Stage::Copying, erase, keys: None, copy: None });
         self.drive_drops(cache, queue);
         true
     }
@@ -60,9 +77,9 @@ impl Log {
         while let Some(drop) = self.drops.get(at) {
             let (segment, stage, erase) = (drop.segment, drop.stage, drop.erase);
             let next = match stage {
-                Stage::Copying => self.copy_notes(segment, cache, queue),
+                Stage::Copying => self.copy_notes(at, segment, cache, queue),
                 Stage::Dropping(end) => Ok(self.try_remove(segment, end, erase, cache, queue)),
-                Stage::Removing => Ok(Some(Stage::Removing)),
+                Stage::Closing | Stage::Removing => Ok(Some(stage)),
             };
             match next {
                 Ok(Some(next)) => {
@@ -84,29 +101,81 @@ impl Log {
     /// Copies what notes have in the segment to the end of the log.
     fn copy_notes(
         &mut self,
+        at: usize,
         segment: u32,
         cache: &mut Cache,
         queue: &mut DiskQueue,
     ) -> Result<Option<Stage>, AppendError> {
-        for key in self.notes.keys_in(segment) {
-            let Some(note) = self.notes.get(&key).cloned() else { continue };
-            let mut parts = NoteParts::default();
-            for location in note.locations() {
-                match self.read(*location, cache, queue) {
-                    Read::Record(record) if parts.apply(&record) => {}
-                    Read::Pending => return Ok(Some(Stage::Copying)),
-                    _ => return Ok(None),
+        loop {
+            let begun = self.drops.get_mut(at).and_then(|drop| drop.copy.take());
+            let Some(mut copy) = begun.or_else(|| self.next_copy(at, segment)) else { break };
+            if self.notes.get(&copy.key) != Some(&copy.note) {
+                // The owner was faster; it may have left something there all the same.
+                if let Some(keys) = self.drops.get_mut(at).and_then(|drop| drop.keys.as_mut()) {
+                    keys.push(copy.key);
                 }
+                continue;
             }
-            // As one record: half of a copy would hide what it is a copy of.
-            let (has_value, parts) = (parts.value.is_some(), parts.encode());
-            self.append(&Record::NoteCopy { key: &key, has_value, parts: &parts })?;
+            let read = self.gather(&mut copy, cache, queue);
+            match read {
+                Some(true) => {
+                    // As one record: half of a copy would hide what it is a copy of.
+                    let (has_value, parts) = (copy.parts.value.is_some(), copy.parts.encode());
+                    let record = Record::NoteCopy { key: &copy.key, has_value, parts: &parts };
+                    if let Err(error) = self.append(&record) {
+                        self.keep_copy_of(at, copy);
+                        return Err(error);
+                    }
+                }
+                Some(false) => {
+                    self.keep_copy_of(at, copy);
+                    return Ok(Some(Stage::Copying));
+                }
+                None => return Ok(None),
+            }
         }
         let location = self.append(&Record::Drop { segment })?;
         Ok(Some(Stage::Dropping(location.end())))
     }
 
-    /// Removes the file once the Drop record is durable and nothing is read from it.
+    fn keep_copy_of(&mut self, at: usize, copy: Copying) {
+        if let Some(drop) = self.drops.get_mut(at) {
+            drop.copy = Some(copy);
+        }
+    }
+
+    /// The next note of which something lies in the segment.
+    fn next_copy(&mut self, at: usize, segment: u32) -> Option<Copying> {
+        let drop = self.drops.get_mut(at)?;
+        let keys = drop.keys.get_or_insert_with(|| self.notes.keys_in(segment));
+        while let Some(key) = keys.pop() {
+            let Some(note) = self.notes.get(&key) else { continue };
+            if note.lies_in(segment) {
+                let note = note.clone();
+                return Some(Copying { key, note, parts: NoteParts::default(), done: 0 });
+            }
+        }
+        None
+    }
+
+    /// Reads on; true when the note is whole, none when a part of it is lost.
+    fn gather(
+        &mut self,
+        copy: &mut Copying,
+        cache: &mut Cache,
+        queue: &mut DiskQueue,
+    ) -> Option<bool> {
+        while let Some(location) = copy.note.locations().nth(copy.done).copied() {
+            match self.read(location, cache, queue) {
+                Read::Record(record) if copy.parts.apply(&record) => copy.done += 1,
+                Read::Pending => return Some(false),
+                _ => return None,
+            }
+        }
+        Some(true)
+    }
+
+    /// Closes and removes the file once the Drop record is durable and nothing of it is under way.
     fn try_remove(
         &mut self,
         number: u32,
@@ -115,23 +184,32 @@ impl Log {
         cache: &mut Cache,
         queue: &mut DiskQueue,
     ) -> Option<Stage> {
-        let durable = self.durable();
-        let dir = self.options.dir.clone();
-        let segment = self.segment_mut(number)?;
-        let is_opening = matches!(segment.state, FileState::Opening(_));
-        if durable < end || segment.reads > 0 || is_opening {
+        if self.durable() < end || self.is_busy(number) {
             return Some(Stage::Dropping(end));
         }
+        let segment = self.segment_mut(number)?;
         cache.forget_segment(segment.identity, segment.file_len);
         if let FileState::Open(file) = segment.state {
             segment.state = FileState::Closed;
-            push(self, queue, DiskOp::Close { file }, Job::Other);
+            push(self, queue, DiskOp::Close { file }, Job::CloseDropped(number));
+            return Some(Stage::Closing);
         }
-        let path = segment_checkpoint_path(&dir, number);
-        push(self, queue, DiskOp::Remove { path, erase: false }, Job::Other);
-        let path = segment_path(&dir, number);
-        push(self, queue, DiskOp::Remove { path, erase }, Job::Remove(number));
+        self.remove_files(number, erase, queue);
         Some(Stage::Removing)
+    }
+
+    fn remove_files(&mut self, number: u32, erase: bool, queue: &mut DiskQueue) {
+        let path = segment_checkpoint_path(&self.options.dir, number);
+        push(self, queue, DiskOp::Remove { path, erase: false }, Job::Other);
+        let path = segment_path(&self.options.dir, number);
+        push(self, queue, DiskOp::Remove { path, erase }, Job::Remove(number));
+    }
+
+    pub(super) fn handle_closed(&mut self, number: u32, queue: &mut DiskQueue) {
+        let Some(drop) = self.drops.iter_mut().find(|drop| drop.segment == number) else { return };
+        drop.stage = Stage::Removing;
+        let erase = drop.erase;
+        self.remove_files(number, erase, queue);
     }
 
     pub(super) fn handle_removed(&mut self, number: u32, _: &Result<DiskData, DiskError>) {

@@ -33,10 +33,25 @@ pub(super) enum Job {
     IndexCheckpoint,
     /// The checkpoint of a segment is written.
     SegmentCheckpoint,
+    /// A dropped segment is closed.
+    CloseDropped(u32),
     /// A dropped segment is removed.
     Remove(u32),
     /// Nobody waits for it.
     Other,
+}
+
+impl Job {
+    /// True when the operation uses the file of the segment.
+    fn uses(&self, number: u32) -> bool {
+        match self {
+            Self::Create(of) | Self::Header(of) | Self::Open(of) => *of == number,
+            Self::Commit(commit) => commit.segment == number,
+            Self::Sync(sync) => sync.segment == number,
+            Self::Read(read) => read.segment == number,
+            _ => false,
+        }
+    }
 }
 
 /// The beginning of a new segment: header, a blank slot, and a slot that says that the log is
@@ -205,6 +220,7 @@ impl Log {
                 progress.checkpoint_failed = done.result.is_err();
             }
             Job::SegmentCheckpoint => progress.checkpoint_failed = done.result.is_err(),
+            Job::CloseDropped(number) => self.handle_closed(number, queue),
             Job::Remove(number) => self.handle_removed(number, &done.result),
             Job::Other => {}
         }
@@ -283,6 +299,11 @@ impl Log {
                 }
             }
         }
+    }
+
+    /// True while an operation of a segment's file is under way.
+    pub(super) fn is_busy(&self, number: u32) -> bool {
+        self.jobs.iter().any(|(_, job)| job.uses(number))
     }
 
     /// Takes no records any more.

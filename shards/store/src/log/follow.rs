@@ -18,12 +18,17 @@ const MESSAGE_BYTES_MIN: u32 = 34;
 pub(super) struct Follower<'a> {
     pub(super) owner: &'a mut dyn Recovery,
     pub(super) notes: Notes,
+    /// The sequence to come.
     pub(super) next_seq: u64,
+    /// The sequence that follows the place where the way through the segments is.
+    here_seq: u64,
     pub(super) damage: Vec<Damage>,
     /// Damage whose last sequence is not known yet.
     open: Vec<usize>,
     /// The segments that should be there, as far as known.
-    pub(super) expected: Option<BTreeSet<u32>>,
+    expected: Option<BTreeSet<u32>>,
+    /// In this segment it was said which are expected: those before it are known for certain.
+    expected_at: u32,
     pub(super) dropped: BTreeSet<u32>,
     /// Segment numbers that were jumped over: from, to, and the sequence before.
     jumps: Vec<Jump>,
@@ -41,7 +46,7 @@ struct Jump {
 }
 
 /// The numbers in a Manifest.
-pub(super) fn numbers_of(ranges: &[u8]) -> BTreeSet<u32> {
+fn numbers_of(ranges: &[u8]) -> BTreeSet<u32> {
     let pairs = ranges.chunks_exact(8);
     pairs
         .filter_map(|pair| Some(u32_at(pair, 0)?..=u32_at(pair, 4)?))
@@ -57,9 +62,11 @@ impl<'a> Follower<'a> {
             owner,
             notes: Notes::default(),
             next_seq: 1,
+            here_seq: 1,
             damage: Vec::new(),
             open: Vec::new(),
             expected: None,
+            expected_at: 0,
             dropped: BTreeSet::new(),
             jumps: Vec::new(),
             last_number: 0,
@@ -72,7 +79,7 @@ impl<'a> Follower<'a> {
             self.jumps.push(Jump {
                 first: self.last_number + 1,
                 last: number - 1,
-                first_seq: self.next_seq,
+                first_seq: self.here_seq,
                 last_seq: None,
             });
         }
@@ -96,12 +103,12 @@ impl<'a> Follower<'a> {
         let (first_seq, last_seq) = match named {
             Some(seq) => {
                 self.close(seq.saturating_sub(1));
-                self.next_seq = self.next_seq.max(seq.saturating_add(1));
+                self.pass(seq.saturating_add(1));
                 (seq, seq)
             }
             None => {
                 self.open.push(self.damage.len());
-                (self.next_seq, self.next_seq.saturating_add(u64::from(len / MESSAGE_BYTES_MIN)))
+                (self.here_seq, self.here_seq.saturating_add(u64::from(len / MESSAGE_BYTES_MIN)))
             }
         };
         self.damage.push(Damage { segment, offset, len, first_seq, last_seq });
@@ -111,20 +118,22 @@ impl<'a> Follower<'a> {
         match record {
             Record::Message(message) => {
                 self.close(message.seq.saturating_sub(1));
-                self.next_seq = message.seq.saturating_add(1);
+                self.pass(message.seq.saturating_add(1));
             }
             Record::Skip { first_seq, last_seq } => {
                 self.close(first_seq.saturating_sub(1));
-                self.next_seq = last_seq.saturating_add(1);
+                self.pass(last_seq.saturating_add(1));
             }
             Record::End { last_seq } => {
                 self.close(*last_seq);
-                self.next_seq = self.next_seq.max(last_seq.saturating_add(1));
+                self.pass(last_seq.saturating_add(1));
             }
             Record::Manifest { next_seq, ranges } => {
                 self.close(next_seq.saturating_sub(1));
-                self.next_seq = self.next_seq.max(*next_seq);
-                self.expected = Some(numbers_of(ranges));
+                self.pass(*next_seq);
+                if !is_covered {
+                    self.expect(location.segment, ranges);
+                }
             }
             Record::Drop { segment } => {
                 self.dropped.insert(*segment);
@@ -133,6 +142,24 @@ impl<'a> Follower<'a> {
             _ => {}
         }
         self.owner.handle_record(location, record, is_covered);
+    }
+
+    /// In `segment` it is said that these are the segments that there are.
+    pub(super) fn expect(&mut self, segment: u32, ranges: &[u8]) {
+        self.expected = Some(numbers_of(ranges));
+        self.expected_at = segment;
+    }
+
+    /// True for a segment that was dropped, although its file is still there.
+    pub(super) fn is_left_over(&self, number: u32) -> bool {
+        let is_expected = |expected: &BTreeSet<u32>| expected.contains(&number);
+        number < self.expected_at && !self.expected.as_ref().is_none_or(is_expected)
+    }
+
+    /// The way through the segments has come to before this sequence.
+    fn pass(&mut self, seq: u64) {
+        self.here_seq = seq;
+        self.next_seq = self.next_seq.max(seq);
     }
 
     /// The sequence up to which messages may have been in damage that was met is known now.

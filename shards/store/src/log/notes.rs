@@ -16,6 +16,10 @@ pub(super) struct Note {
 }
 
 impl Note {
+    pub(super) fn lies_in(&self, segment: u32) -> bool {
+        self.locations().any(|location| location.segment == segment)
+    }
+
     pub(super) fn locations(&self) -> impl Iterator<Item = &Location> {
         self.put.iter().chain(&self.deltas)
     }
@@ -106,8 +110,8 @@ impl Notes {
 
     /// Keys of the notes of which something lies in a segment.
     pub(super) fn keys_in(&self, segment: u32) -> Vec<Box<[u8]>> {
-        let lies_there = |note: &Note| note.locations().any(|location| location.segment == segment);
-        self.map.iter().filter(|(_, note)| lies_there(note)).map(|(key, _)| key.clone()).collect()
+        let lies_there = self.map.iter().filter(|(_, note)| note.lies_in(segment));
+        lies_there.map(|(key, _)| key.clone()).collect()
     }
 }
 

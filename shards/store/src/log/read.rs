@@ -30,7 +30,7 @@ pub enum Read<'a> {
 /// A read under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReadJob {
-    segment: u32,
+    pub(super) segment: u32,
     extent: u32,
     /// Bytes that were asked for, and are there.
     len: usize,

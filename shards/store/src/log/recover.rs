@@ -4,7 +4,8 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::checkpoint::{Checkpoint, index_path};
-use super::follow::{Follower, numbers_of};
+use super::follow::Follower;
+use super::found::FoundSegment;
 use super::header::{
     DATA_START, Header, Identity, SLOT_BYTES, SLOT_OFFSETS, Slot, SlotHead, SlotState,
 };
@@ -17,6 +18,8 @@ use super::{COMMIT_BYTES_MAX, Location, Log, Options};
 use crate::disk::{BLOCK_BYTES, BootDisk, DiskError};
 
 const BLOCK: u32 = BLOCK_BYTES as u32;
+/// Incarnations that are tried when neither header nor slots tell.
+const INCARNATIONS_TRIED: u32 = 64;
 /// Most bytes of one damaged place that are copied.
 const COPY_BYTES_MAX: usize = 64 << 20;
 /// Read, and if need be written, at once behind the end.
@@ -58,15 +61,6 @@ struct Covered {
     segment: u32,
     offset: u32,
     anchor: u32,
-}
-
-/// A file of a segment, as found.
-struct FoundSegment {
-    number: u32,
-    header: Header,
-    file_len: u32,
-    slots: [SlotState; 2],
-    header_is_whole: bool,
 }
 
 /// Recovery under way.
@@ -129,6 +123,10 @@ impl Recoverer<'_> {
         let mut segments = VecDeque::new();
         let (mut tail_at, mut tail) = (0, Vec::new());
         for segment in &found {
+            if self.follower.is_left_over(segment.number) {
+                self.follower.dropped.insert(segment.number);
+                continue;
+            }
             self.follower.enter(segment.number);
             let recovered = if segment.number == last_number {
                 let (recovered, start, bytes) = self.recover_last(segment, index)?;
@@ -140,6 +138,11 @@ impl Recoverer<'_> {
             segments.push_back(recovered);
         }
         self.follower.finish();
+        for segment in &segments {
+            if self.follower.is_left_over(segment.number()) {
+                self.follower.dropped.insert(segment.number());
+            }
+        }
         segments.retain(|segment| !self.follower.dropped.contains(&segment.number()));
         self.finish_drops();
         self.report.missing_segments = self.follower.missing(&segments);
@@ -173,25 +176,41 @@ impl Recoverer<'_> {
             let file_len = file_len - file_len % BLOCK;
             let start = self.read_start(&path, file_len.min(DATA_START + BLOCK))?;
             match self.look_at(number, file_len, &start) {
-                Some(segment) if segment.is_used(&start) => found.push(segment),
-                Some(segment) => unused.push((number, Some(segment))),
-                None if start.iter().all(|byte| *byte == 0) => unused.push((number, None)),
+                Some(segment) if segment.is_used(&start) || self.hides_records(&segment) => {
+                    if !segment.header_is_whole {
+                        self.report.damaged_headers.push(number);
+                    }
+                    found.push(segment);
+                }
+                Some(_) => unused.push(number),
+                None if start.iter().all(|byte| *byte == 0) => unused.push(number),
                 None => self.quarantine_file(&path)?,
             }
         }
-        let last = found.last().map_or(0, |last| last.number);
-        for (number, segment) in unused {
-            match segment {
-                // Nothing of the log was committed before the crash.
-                Some(segment) if last == 0 && found.is_empty() => found.push(segment),
+        let last = found.last().ok_or(RecoverError::Empty)?.number;
+        for number in unused {
+            let path = segment_path(&self.options.dir, number);
+            if number < last {
                 // A blank file among used ones was not blank.
-                _ if number < last => {
-                    self.quarantine_file(&segment_path(&self.options.dir, number))?;
-                }
-                _ => self.boot.remove(&segment_path(&self.options.dir, number))?,
+                self.quarantine_file(&path)?;
+            } else {
+                self.boot.remove(&path)?;
             }
         }
         Ok(found)
+    }
+
+    /// Whether a file that seems never to have been used has records all the same. One that is
+    /// as it was prepared has none.
+    fn hides_records(&mut self, found: &FoundSegment) -> bool {
+        let is_as_prepared =
+            found.header_is_whole && found.newest().is_some() && found.valid_slots().count() == 1;
+        if is_as_prepared {
+            return false;
+        }
+        let path = segment_path(&self.options.dir, found.number);
+        let mut scanner = Scanner::new(self.boot, &path, found.file_len, Vec::new());
+        scanner.has_records(found.header.identity.binding(), DATA_START)
     }
 
     fn read_start(&mut self, path: &str, len: u32) -> Result<Vec<u8>, RecoverError> {
@@ -221,9 +240,11 @@ impl Recoverer<'_> {
         };
         let from_record = || {
             let first = start.get(DATA_START as usize..)?;
-            (1..=64).map(|incarnation| Identity { uid, segment: number, incarnation }).find(
-                |identity| super::Head::parse(first, identity.binding(), DATA_START).is_some(),
-            )
+            (1..=INCARNATIONS_TRIED)
+                .map(|incarnation| Identity { uid, segment: number, incarnation })
+                .find(|identity| {
+                    super::Head::parse(first, identity.binding(), DATA_START).is_some()
+                })
         };
         let identity = header.as_ref().map(|header| header.identity);
         let identity = identity.or_else(from_slots).or_else(from_record).filter(is_ours)?;
@@ -236,9 +257,6 @@ impl Recoverer<'_> {
             account: self.options.account.clone(),
             stream: self.options.stream.clone(),
         });
-        if !header_is_whole {
-            self.report.damaged_headers.push(number);
-        }
         Some(FoundSegment { number, header, file_len, slots, header_is_whole })
     }
 
@@ -290,7 +308,7 @@ impl Recoverer<'_> {
         }
         self.follower.notes = notes;
         self.follower.next_seq = checkpoint.next_seq;
-        self.follower.expected = Some(numbers_of(checkpoint.present));
+        self.follower.expect(checkpoint.segment, checkpoint.present);
         Some(Covered { segment: segment.number, offset, anchor })
     }
 
@@ -395,6 +413,7 @@ impl Recoverer<'_> {
         let start = segment.anchor;
         let mut scanner = Scanner::new(self.boot, &path, found.file_len, found.overlays());
         let tail = scanner.bytes(start, (end - start) as usize).to_vec();
+        self.put_in_place(&path, found, &segment)?;
         if !found.header_is_whole || segment.sealed {
             // This flushes what a process that was killed had not.
             self.boot.overwrite(&path, 0, &found.header.encode())?;
@@ -417,6 +436,30 @@ impl Recoverer<'_> {
         }
         self.write_slots(&path, &mut segment, &partial)?;
         Ok((segment, start, tail))
+    }
+
+    /// Writes what only slots have to its place, where the slots will not have it any more.
+    fn put_in_place(
+        &mut self,
+        path: &str,
+        found: &FoundSegment,
+        segment: &Segment,
+    ) -> Result<(), RecoverError> {
+        let block_of_end = segment.end - segment.end % BLOCK;
+        for (block, _) in found.overlays() {
+            let is_left = segment.sealed && block <= block_of_end;
+            if block >= block_of_end && !is_left {
+                continue;
+            }
+            let mut scanner = Scanner::new(self.boot, path, found.file_len, found.overlays());
+            let mut bytes = scanner.bytes(block, BLOCK_BYTES).to_vec();
+            let end = segment.end.saturating_sub(block) as usize;
+            bytes.iter_mut().skip(end).for_each(|byte| *byte = 0);
+            if self.boot.read(path, u64::from(block), BLOCK_BYTES)? != bytes {
+                self.boot.overwrite(path, u64::from(block), &bytes)?;
+            }
+        }
+        Ok(())
     }
 
     /// What the slots say about the end, and how far behind it something may lie.
@@ -541,36 +584,5 @@ impl Recoverer<'_> {
             }
             self.follower.owner.handle_note(key, note.value.as_deref(), &note.deltas);
         }
-    }
-}
-
-impl FoundSegment {
-    /// Something was committed to it.
-    fn is_used(&self, start: &[u8]) -> bool {
-        let identity = self.header.identity;
-        let first = start.get(DATA_START as usize..).unwrap_or_default();
-        super::Head::parse(first, identity.binding(), DATA_START).is_some()
-            || self.slots.iter().any(|slot| match slot {
-                SlotState::Valid(slot) => slot.head.generation > 1,
-                SlotState::Torn => true,
-                SlotState::Blank => false,
-            })
-    }
-
-    fn valid_slots(&self) -> impl Iterator<Item = &Slot> {
-        self.slots.iter().filter_map(|slot| slot.of(self.header.identity))
-    }
-
-    fn newest(&self) -> Option<&Slot> {
-        self.valid_slots().max_by_key(|slot| slot.head.generation)
-    }
-
-    /// The bytes of the slots, in the order in which they count.
-    fn overlays(&self) -> Vec<(u32, Vec<u8>)> {
-        let Some(newest) = self.newest() else { return Vec::new() };
-        let mut slots: Vec<&Slot> =
-            self.valid_slots().filter(|slot| slot.end() <= newest.end()).collect();
-        slots.sort_unstable_by_key(|slot| slot.head.generation);
-        slots.iter().map(|slot| (slot.head.block, slot.bytes.clone())).collect()
     }
 }

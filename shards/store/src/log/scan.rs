@@ -139,6 +139,11 @@ impl<'a> Scanner<'a> {
         record::verify(self.bytes(offset, len), binding, offset)
     }
 
+    /// True when any record of the segment can be found.
+    pub(super) fn has_records(&mut self, binding: Binding, from: u32) -> bool {
+        self.record(binding, from).is_ok() || self.resync(binding, from, self.file_len).is_some()
+    }
+
     /// The next place behind `from` and before `limit` where a record validates.
     fn resync(&mut self, binding: Binding, from: u32, limit: u32) -> Option<u32> {
         if let Some(head) = Head::parse(self.at_hand(from), binding, from) {
@@ -255,7 +260,7 @@ impl Scanner<'_> {
                         return ScanEnd { end: at, sealed: false, anchor, records, bytes };
                     }
                     let next = next.unwrap_or(limit);
-                    let named = self.named(binding, at);
+                    let named = self.named(binding, at, next);
                     sink(Found::Damage(at, next, named));
                     if anchors(at, next) {
                         anchor = at;
@@ -289,9 +294,10 @@ impl Scanner<'_> {
         }
     }
 
-    /// The sequence of the damaged message at `offset`, when its head holds.
-    fn named(&mut self, binding: Binding, offset: u32) -> Option<u64> {
+    /// The sequence of the damaged message at `offset`, when nothing else is damaged.
+    fn named(&mut self, binding: Binding, offset: u32, next: u32) -> Option<u64> {
         let head = Head::parse(self.at_hand(offset), binding, offset)?;
-        (head.kind == Kind::Message && head.len >= OVERHEAD_BYTES).then_some(head.number)
+        let is_alone = (next - offset) as usize == head.len && head.len >= OVERHEAD_BYTES;
+        (head.kind == Kind::Message && is_alone).then_some(head.number)
     }
 }

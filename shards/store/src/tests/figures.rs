@@ -1,6 +1,9 @@
 //! Figures of the index at full size: run with
 //! `cargo test --release -p store figures -- --ignored --nocapture --test-threads 1`.
 
+use super::files::Files;
+use crate::disk::{BootDisk, DiskQueue};
+use crate::log::{Cache, Options};
 use crate::{MemoryOptions, NewMessage, Store};
 use std::time::Instant;
 
@@ -132,4 +135,59 @@ fn figures_of_one_subject() {
         }
     });
     println!("index: {} KB", store.index_bytes() / 1000);
+}
+
+fn resident_mb() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096 / 1_000_000
+}
+
+#[test]
+#[ignore = "takes a minute and 2 GB of disk; for people who measure"]
+fn figures_of_a_restart() {
+    let mut files = Files::new("store-figures");
+    let mut queue = DiskQueue::default();
+    let mut cache = Cache::new(1 << 20);
+    let options = || Options::new("s", 5);
+    let mut store = Store::file(options(), 0, &mut queue);
+    let mut buffer = *b"b.0000000";
+    let count = 10_000_000;
+    let mut random = 1u64;
+    let payload = [7; 128];
+    let mut now_ns = 0;
+    let mut work = |store: &mut Store, queue: &mut DiskQueue, is_end: bool| loop {
+        now_ns += 1_000_000;
+        let is_settled = is_end && store.stop(now_ns, queue);
+        store.commit(now_ns, queue);
+        let done = files.carry_out(queue);
+        if done.is_empty() && (is_settled || !is_end) {
+            return;
+        }
+        for done in done {
+            store.handle_disk_done(done, now_ns, queue, &mut cache);
+        }
+    };
+    timed("append to files", count, || {
+        for i in 0..count {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let subject = name((random >> 33) % SUBJECTS, &mut buffer);
+            store.append(&message(subject, &payload, i as i64 * 2900)).unwrap();
+            if i % 10_000 == 9999 {
+                work(&mut store, &mut queue, false);
+            }
+        }
+    });
+    println!("{} MB resident, {} MB index", resident_mb(), store.index_bytes() / 1_000_000);
+    timed("stop", 1, || work(&mut store, &mut queue, true));
+    let state = store.state();
+    drop(store);
+    for is_clean in [true, false] {
+        if !is_clean {
+            files.remove("s/index.chk").unwrap();
+        }
+        let found = timed("start", 1, || Store::recover(options(), &mut files).unwrap());
+        println!("{:?}, {} records", found.report.checkpoint, found.report.records);
+        println!("{} MB resident", resident_mb());
+        assert_eq!(found.store.state(), state);
+    }
 }

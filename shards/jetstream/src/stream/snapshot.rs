@@ -1,0 +1,337 @@
+//! Backups: a stream sends itself as an archive, in chunks that the receiver acknowledges.
+//!
+//! ```text
+//!  messages ─► archive ─► chunks ─► deliver subject      (reply $JS.SNAPSHOT.ACK.…)
+//!                           ▲ so many bytes on the way        │
+//!                           └──────────── acknowledgement ◄───┘
+//! ```
+
+use store::{ALL, Read};
+use wire::api::advisory::{ClientInfo, Event, SnapshotComplete, SnapshotCreate, encode_event};
+use wire::api::errors::{self, ApiError};
+use wire::api::requests::SnapshotRequest;
+use wire::api::responses::SnapshotStarted;
+use wire::api::timestamp::Timestamp;
+use wire::backup::{ArchiveWriter, ConsumerBackup, Message, StreamState};
+use wire::subject;
+
+use super::{Cx, Stream};
+use crate::effect::{Endpoint, Interest, Outgoing};
+
+/// Bytes of a chunk, if the request does not say, at least, and at most.
+const CHUNK_BYTES: i64 = 128 << 10;
+const CHUNK_BYTES_MIN: i64 = 1 << 10;
+const CHUNK_BYTES_MAX: i64 = 1 << 20;
+/// Bytes on the way, likewise.
+const WINDOW_BYTES: i64 = 8 << 20;
+const WINDOW_BYTES_MAX: i64 = 32 << 20;
+/// How long an acknowledgement is waited for, ns.
+const ACK_WAIT_NS: u64 = 5_000_000_000;
+/// How long a receiver is waited for, ns.
+const INTEREST_WAIT_NS: u64 = 2_000_000_000;
+/// How often it is looked whether there is a receiver, ns.
+const INTEREST_STEP_NS: u64 = 100_000_000;
+/// Messages that one turn reads.
+const TURN_MESSAGES: usize = 1024;
+/// Backups of one stream at a time.
+const SNAPSHOTS_MAX: usize = 8;
+/// Numbers of backups, for [`Endpoint::Reply`], have this bit; those of feeds do not.
+pub(super) const NUMBER_BIT: u32 = 1 << 31;
+
+/// A backup under way.
+pub(super) struct Snapshot {
+    number: u32,
+    deliver: Box<[u8]>,
+    /// `$JS.SNAPSHOT.ACK.<stream>.<id>`
+    ack_prefix: String,
+    chunk_bytes: usize,
+    chunks_max: usize,
+    /// Chunks on the way.
+    chunks: usize,
+    index: u64,
+    /// `None` once the archive is whole.
+    writer: Option<ArchiveWriter>,
+    out: Vec<u8>,
+    next: u64,
+    last: u64,
+    has_interest: bool,
+    /// When it is given up if nothing is heard, monotonic ns.
+    deadline_ns: u64,
+    started: Timestamp,
+    client: Option<Box<ClientInfo>>,
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+/// How far a backup came in a turn.
+enum Step {
+    /// It waits for an acknowledgement, the disk or a receiver.
+    Waits,
+    More,
+    /// It is over; why, if not because all was sent.
+    Over(Option<&'static str>),
+}
+
+impl Stream {
+    /// Begins a backup; the answer for the client. The chunks follow. `consumers` are those that
+    /// go into it.
+    ///
+    /// # Errors
+    ///
+    /// The error for the client.
+    pub fn begin_snapshot(
+        &mut self,
+        request: &SnapshotRequest,
+        consumers: &[ConsumerBackup],
+        client: Option<Box<ClientInfo>>,
+        cx: &mut Cx<'_, '_>,
+    ) -> Result<SnapshotStarted, ApiError> {
+        let deliver = request.deliver_subject.as_bytes();
+        if !subject::is_valid_subscribe(deliver) || !subject::is_literal(deliver) {
+            return Err(errors::SNAPSHOT_DELIVER_SUBJECT_INVALID);
+        }
+        if self.snapshots.len() >= SNAPSHOTS_MAX {
+            return Err(errors::STREAM_SNAPSHOT.with("too many snapshots"));
+        }
+        let or = |value: i64, default: i64| if value == 0 { default } else { value };
+        let chunk = or(request.chunk_size, CHUNK_BYTES).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
+        let window = or(request.window_size, WINDOW_BYTES)
+            .clamp(CHUNK_BYTES_MIN, WINDOW_BYTES_MAX)
+            .max(chunk);
+        let mut out = Vec::new();
+        let state = self.archive_state(consumers.len());
+        let mut writer = ArchiveWriter::new(&state, cx.ctx.unix_ns, &mut out);
+        for consumer in consumers {
+            writer
+                .push_consumer(consumer, cx.ctx.unix_ns, &mut out)
+                .map_err(|error| errors::STREAM_SNAPSHOT.with(error))?;
+        }
+        self.snapshot_number = self.snapshot_number.wrapping_add(1) & !NUMBER_BIT;
+        let number = self.snapshot_number | NUMBER_BIT;
+        let id = cx.ids.next_text();
+        let ack_prefix = format!("$JS.SNAPSHOT.ACK.{}.{id}", self.config.name);
+        cx.fx.interests.push(Interest::Subscribe {
+            account: self.id.account,
+            subject: format!("{ack_prefix}.>").into_bytes().into(),
+            endpoint: Endpoint::Reply(self.id.slot, number),
+        });
+        let started = Timestamp(cx.ctx.unix_ns);
+        let shown = self.state(consumers.len());
+        let event = SnapshotCreate {
+            stream: self.config.name.clone(),
+            state: shown.clone(),
+            client: client.clone(),
+            domain: self.id.domain.to_string(),
+        };
+        self.tell(&event, cx);
+        self.snapshots.push(Snapshot {
+            number,
+            deliver: deliver.into(),
+            ack_prefix,
+            chunk_bytes: usize::try_from(chunk).unwrap_or(1024),
+            chunks_max: usize::try_from(window / chunk).unwrap_or(1).max(1),
+            chunks: 0,
+            index: 1,
+            writer: Some(writer),
+            out,
+            next: state.first_seq,
+            last: state.last_seq,
+            has_interest: false,
+            deadline_ns: cx.ctx.mono_ns.saturating_add(INTEREST_WAIT_NS),
+            started,
+            client,
+        });
+        Ok(SnapshotStarted {
+            config: Some(Box::new(self.config().clone())),
+            state: Some(Box::new(shown)),
+        })
+    }
+
+    fn archive_state(&self, consumers: usize) -> StreamState {
+        let state = self.store.state();
+        StreamState {
+            messages: state.messages,
+            bytes: state.bytes,
+            first_seq: state.first_seq,
+            first_time_ns: state.first_ts_ns,
+            last_seq: state.last_seq,
+            last_time_ns: state.last_ts_ns,
+            num_subjects: state.subjects,
+            num_deleted: state.deleted,
+            consumer_count: consumers as u64,
+        }
+    }
+
+    fn tell<T: Event>(&self, event: &T, cx: &mut Cx<'_, '_>) {
+        let body = encode_event(&cx.ids.next_text(), Timestamp(cx.ctx.unix_ns), event);
+        cx.fx.publish(self.id.account, event.subject().as_bytes(), b"", b"", &body);
+    }
+
+    /// An acknowledgement of a chunk.
+    pub(super) fn handle_snapshot_ack(&mut self, number: u32, cx: &Cx<'_, '_>) {
+        let found = self.snapshots.iter_mut().find(|snapshot| snapshot.number == number);
+        if let Some(snapshot) = found {
+            snapshot.chunks = snapshot.chunks.saturating_sub(1);
+            snapshot.deadline_ns = cx.ctx.mono_ns.saturating_add(ACK_WAIT_NS);
+        }
+    }
+
+    /// Whether a backup could go on at once.
+    pub(super) fn has_snapshots(&self) -> bool {
+        self.snapshots.iter().any(|one| one.has_interest && one.chunks < one.chunks_max)
+    }
+
+    /// When a backup has something to do for want of anything else, monotonic ns.
+    pub(super) fn next_snapshot_ns(&self, now_ns: u64) -> Option<u64> {
+        let at_ns = self
+            .snapshots
+            .iter()
+            .map(|one| if one.has_interest { one.deadline_ns } else { now_ns + INTEREST_STEP_NS });
+        at_ns.min()
+    }
+
+    /// Lets the backups go on. Answers whether one could go on at once.
+    pub(super) fn run_snapshots(&mut self, cx: &mut Cx<'_, '_>) -> bool {
+        let mut can_go_on = false;
+        for mut snapshot in std::mem::take(&mut self.snapshots) {
+            match self.run_snapshot(&mut snapshot, cx) {
+                Step::Waits => self.snapshots.push(snapshot),
+                Step::More => {
+                    can_go_on = true;
+                    self.snapshots.push(snapshot);
+                }
+                Step::Over(error) => self.end_snapshot(&snapshot, error, cx),
+            }
+        }
+        can_go_on
+    }
+
+    fn run_snapshot(&mut self, snapshot: &mut Snapshot, cx: &mut Cx<'_, '_>) -> Step {
+        let now_ns = cx.ctx.mono_ns;
+        if !cx.ctx.interest.has_interest(self.id.account, &snapshot.deliver) {
+            // A receiver may subscribe a little later, but must not go away.
+            return if snapshot.has_interest || now_ns >= snapshot.deadline_ns {
+                Step::Over(Some("408 No Interest"))
+            } else {
+                Step::Waits
+            };
+        }
+        if !std::mem::replace(&mut snapshot.has_interest, true) {
+            snapshot.deadline_ns = now_ns.saturating_add(ACK_WAIT_NS);
+        }
+        let is_reading = !self.fill_snapshot(snapshot, cx);
+        while snapshot.out.len() >= snapshot.chunk_bytes && snapshot.chunks < snapshot.chunks_max {
+            let len = snapshot.chunk_bytes;
+            let reply = format!("{}.{len}.{}", snapshot.ack_prefix, snapshot.index);
+            self.send_chunk(snapshot, len, reply.as_bytes(), cx);
+            snapshot.chunks += 1;
+            snapshot.index += 1;
+            snapshot.deadline_ns = now_ns.saturating_add(ACK_WAIT_NS);
+        }
+        if snapshot.writer.is_none() && snapshot.out.len() < snapshot.chunk_bytes {
+            let len = snapshot.out.len();
+            if len > 0 {
+                self.send_chunk(snapshot, len, b"", cx);
+            }
+            return Step::Over(None);
+        }
+        if snapshot.chunks >= snapshot.chunks_max {
+            return if now_ns >= snapshot.deadline_ns {
+                Step::Over(Some("408 No Flow Response"))
+            } else {
+                Step::Waits
+            };
+        }
+        if is_reading { Step::Waits } else { Step::More }
+    }
+
+    fn send_chunk(&self, snapshot: &mut Snapshot, len: usize, reply: &[u8], cx: &mut Cx<'_, '_>) {
+        cx.fx.deliver(&Outgoing {
+            account: self.id.account,
+            to: &snapshot.deliver,
+            subject: &snapshot.deliver,
+            reply,
+            headers: b"",
+            payload: snapshot.out.get(..len).unwrap_or_default(),
+        });
+        snapshot.out.drain(..len);
+    }
+
+    /// Reads on until there is a chunk, or all is read. False if messages must come from the disk
+    /// first.
+    fn fill_snapshot(&mut self, snapshot: &mut Snapshot, cx: &mut Cx<'_, '_>) -> bool {
+        let Some(writer) = snapshot.writer.as_mut() else { return true };
+        for _ in 0..TURN_MESSAGES {
+            if snapshot.out.len() >= snapshot.chunk_bytes * snapshot.chunks_max {
+                return true;
+            }
+            let found = self.store.next(ALL, snapshot.next).filter(|&seq| seq <= snapshot.last);
+            let Some(seq) = found else {
+                if let Some(writer) = snapshot.writer.take() {
+                    // It can only complain about consumers, which are all in it.
+                    let _ = writer.finish(&mut snapshot.out);
+                }
+                return true;
+            };
+            match self.store.get(seq, cx.cache, &mut cx.fx.disk) {
+                Read::Pending => return false,
+                Read::Message(message) => {
+                    // A message that an archive cannot hold, such as one with blanks in its
+                    // subject, is left out like one that is damaged.
+                    let _ = writer.push_message(
+                        &Message {
+                            sequence: seq,
+                            time_ns: message.ts_ns,
+                            subject: message.subject,
+                            headers: message.headers,
+                            payload: message.payload,
+                        },
+                        &mut snapshot.out,
+                    );
+                }
+                Read::Missing | Read::Damaged => {}
+            }
+            snapshot.next = seq.saturating_add(1);
+        }
+        true
+    }
+
+    fn end_snapshot(&self, snapshot: &Snapshot, error: Option<&'static str>, cx: &mut Cx<'_, '_>) {
+        let block = format!("NATS/1.0 {}\r\n\r\n", error.unwrap_or("204"));
+        let account = self.id.account;
+        cx.fx.publish(account, &snapshot.deliver, b"", block.as_bytes(), b"");
+        cx.fx.interests.push(Interest::Unsubscribe {
+            account,
+            subject: format!("{}.>", snapshot.ack_prefix).into_bytes().into(),
+            endpoint: Endpoint::Reply(self.id.slot, snapshot.number),
+        });
+        let error = match error {
+            None => "",
+            Some("408 No Interest") => "no interest",
+            Some(_) => "no flow response",
+        };
+        let event = SnapshotComplete {
+            stream: self.config.name.clone(),
+            start: snapshot.started,
+            end: Timestamp(cx.ctx.unix_ns),
+            client: snapshot.client.clone(),
+            domain: self.id.domain.to_string(),
+            error: error.to_owned(),
+        };
+        self.tell(&event, cx);
+    }
+
+    /// A message to one of the stream's own inboxes ([`Endpoint::Reply`]).
+    pub fn handle_reply(&mut self, number: u32, block: &[u8], body: &[u8], cx: &mut Cx<'_, '_>) {
+        if number & NUMBER_BIT == 0 {
+            self.handle_feed_reply(number, block, body, cx);
+        } else {
+            self.handle_snapshot_ack(number, cx);
+            self.run_snapshots(cx);
+        }
+    }
+}

@@ -1,1 +1,0 @@
-//! Tests of the log over a disk that loses, tears and flips.

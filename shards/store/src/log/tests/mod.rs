@@ -1,0 +1,7 @@
+//! Tests of the log over a disk that loses, tears, flips, fills up and fails.
+
+mod basic;
+mod crash;
+mod damage;
+mod disk;
+mod rig;
