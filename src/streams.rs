@@ -83,8 +83,10 @@ pub fn is_enabled_for(options: &Options, name: &str) -> bool {
 /// Marks the accounts that may use JetStream.
 pub fn mark_accounts(options: &Options, accounts: &mut [BrokerAccount]) {
     for account in accounts {
-        account.jetstream = options.jetstream.enabled
-            && limits_of(options, &account.name, account.is_system).is_some();
+        let enabled = options.jetstream.enabled;
+        account.asks_jetstream = enabled && !account.is_system;
+        account.jetstream =
+            enabled && limits_of(options, &account.name, account.is_system).is_some();
     }
 }
 

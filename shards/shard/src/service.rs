@@ -47,12 +47,12 @@ fn tag_of(endpoint: Endpoint) -> u64 {
         Endpoint::Restore(slot) => (2, slot, 0),
         Endpoint::Reply(slot, part) => (3, slot, part),
     };
-    kind << 60 | u64::from(slot) << 28 | u64::from(part & 0xfff_ffff)
+    kind << 60 | u64::from(slot & 0xfff_ffff) << 32 | u64::from(part)
 }
 
 fn endpoint_of(tag: u64) -> Endpoint {
-    let slot = (tag >> 28) as u32;
-    let part = (tag & 0xfff_ffff) as u32;
+    let slot = (tag >> 32) as u32 & 0xfff_ffff;
+    let part = tag as u32;
     match tag >> 60 {
         0 => Endpoint::Stream(slot),
         1 => Endpoint::Source(slot, part),
@@ -202,10 +202,10 @@ mod tests {
     fn endpoints_are_tags_and_back() {
         for endpoint in [
             Endpoint::Stream(0),
-            Endpoint::Stream(u32::MAX),
+            Endpoint::Stream(0xfff_ffff),
             Endpoint::Source(7, 3),
             Endpoint::Restore(9),
-            Endpoint::Reply(1, 0xfff_ffff),
+            Endpoint::Reply(1, u32::MAX),
         ] {
             assert_eq!(endpoint_of(tag_of(endpoint)), endpoint);
         }

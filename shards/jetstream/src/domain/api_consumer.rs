@@ -236,7 +236,7 @@ impl Home {
             Some(Consumer::create(named, config, filter, cx))
         });
         let Some(slot) = slot else { return Err(errors::CONSUMER_NOT_FOUND) };
-        self.write_consumer(slot, shop);
+        self.write_consumer(slot);
         self.with(slot, shop, |consumer, cx| consumer.advise_action(Action::Create, cx));
         self.answer_made(slot, request, shop);
         self.enqueue(slot);
@@ -344,14 +344,14 @@ impl Home {
         self.stream.store.remove_filter(old_filter);
         self.stream.set_consumer_filters(slot, &patterns);
         self.with(slot, shop, |consumer, cx| consumer.reconfigure(config, filter, cx));
-        self.write_consumer(slot, shop);
+        self.write_consumer(slot);
         self.answer_made(slot, request, shop);
         self.enqueue(slot);
         Ok(())
     }
 
     /// Writes a consumer's configuration among the stream's notes.
-    fn write_consumer(&mut self, slot: u32, _shop: &Shop<'_, '_>) {
+    pub(super) fn write_consumer(&mut self, slot: u32) {
         let Some(consumer) = self.consumers.get(slot as usize) else { return };
         if consumer.is_kept() {
             let mut bytes = consumer.created_unix_ns.to_le_bytes().to_vec();
@@ -474,7 +474,7 @@ impl Home {
         let body: PauseRequest = shop.read(request)?;
         let slot = self.slot_of(name)?;
         let paused = self.with(slot, shop, |consumer, cx| consumer.pause(body.pause_until, cx));
-        self.write_consumer(slot, shop);
+        self.write_consumer(slot);
         self.enqueue(slot);
         let left_ns = body.pause_until.0.saturating_sub(shop.ctx.unix_ns);
         let paused = paused.unwrap_or(false);

@@ -163,6 +163,7 @@ impl Home {
                 shop.answer(request, ResponseType::StreamInfo, &page);
                 Ok(())
             }
+            Call::StreamSnapshot { .. } => self.begin_snapshot(request, shop),
             Call::StreamPurge { .. } => {
                 let body: PurgeRequest = shop.read(request)?;
                 let purged = self.stream.handle_purge(&body)?.count;
@@ -335,7 +336,8 @@ impl JetStream {
                 self.tools.open(ctx, fx).answer(request, kind, &body);
                 Ok(())
             }
-            (parcel::Action::Restore, _) => Err(errors::STREAM_RESTORE.with("not supported")),
+            (parcel::Action::Restore, None) => self.begin_restore(request, config, ctx, fx),
+            (parcel::Action::Restore, Some(_)) => Err(errors::STREAM_NAME_EXIST_RESTORE_FAILED),
             (_, None) => Err(errors::STREAM_NOT_FOUND),
         };
         if let Err(error) = outcome {
@@ -421,6 +423,8 @@ impl JetStream {
         let mut shop = self.tools.open(ctx, fx);
         let Some(home) = self.homes.get_mut(slot as usize) else { return };
         let before = home.push_consumers();
+        let room = room_of(&home.stream, &shop);
+        home.stream.stop_feeds(&mut shop.stream_cx(room));
         let consumers: Vec<u32> = home.consumers.iter().map(|(at, _)| at as u32).collect();
         for consumer in consumers {
             home.delete_consumer(consumer, &mut shop);

@@ -164,7 +164,7 @@ impl Home {
     }
 
     /// Writes what a consumer wants kept.
-    fn write_state(&mut self, slot: u32, now_ns: u64) {
+    pub(super) fn write_state(&mut self, slot: u32, now_ns: u64) {
         let Some(consumer) = self.consumers.get_mut(slot as usize) else { return };
         if let Some(entry) = consumer.take_entry(now_ns) {
             let key = state_key(&consumer.name);
@@ -247,7 +247,20 @@ impl Home {
                 };
                 self.stream.handle_publish(&publish, &mut cx);
             }
-            Endpoint::Source(..) | Endpoint::Reply(..) | Endpoint::Restore(_) => {}
+            Endpoint::Source(_, number) => {
+                let publish = stream::Publish {
+                    subject: m.subject,
+                    reply: m.reply,
+                    headers: m.headers,
+                    payload: m.body,
+                    is_sourced: true,
+                };
+                self.stream.handle_feed_message(number, &publish, &mut cx);
+            }
+            Endpoint::Reply(_, number) => {
+                self.stream.handle_reply(number, m.headers, m.body, &mut cx);
+            }
+            Endpoint::Restore(_) => {}
         }
     }
 

@@ -14,6 +14,7 @@ pub mod answer;
 pub mod api_account;
 pub mod api_consumer;
 pub mod api_stream;
+pub mod backup;
 pub mod catalog;
 pub mod clock;
 pub mod home;
@@ -122,6 +123,8 @@ pub fn wants_client(subject: &[u8]) -> bool {
 pub struct JetStream {
     pub(crate) tools: Tools,
     pub(crate) homes: Slab<Box<Home>>,
+    /// Streams that are being made from backups.
+    pub(crate) restores: Slab<backup::Job>,
     /// From account and name to the slot.
     pub(crate) names: HashMap<(u32, Box<str>), u32, FxBuildHasher>,
     /// On shard 0.
@@ -157,6 +160,7 @@ impl JetStream {
                 parcels: Vec::new(),
             },
             homes: Slab::new(),
+            restores: Slab::new(),
             names: HashMap::default(),
             meta: (me == 0).then(|| Box::new(Meta::new(shards))),
             clock: Clock::default(),
@@ -227,10 +231,8 @@ impl JetStream {
         fx: &mut Effects,
     ) {
         let slot = match endpoint {
-            Endpoint::Stream(slot)
-            | Endpoint::Source(slot, _)
-            | Endpoint::Restore(slot)
-            | Endpoint::Reply(slot, _) => slot,
+            Endpoint::Stream(slot) | Endpoint::Source(slot, _) | Endpoint::Reply(slot, _) => slot,
+            Endpoint::Restore(number) => return self.handle_restore_chunk(number, m, ctx, fx),
         };
         let mut shop = self.tools.open(ctx, fx);
         if let Some(home) = self.homes.get_mut(slot as usize) {
@@ -265,6 +267,9 @@ impl JetStream {
     /// A disk operation has ended.
     pub fn handle_disk_done(&mut self, done: DiskDone, ctx: &Context<'_>, fx: &mut Effects) {
         let Some(slot) = self.tickets.remove(&done.ticket) else { return };
+        if slot & backup::RESTORE_BIT != 0 {
+            return self.handle_restore_done(slot & !backup::RESTORE_BIT, done, ctx, fx);
+        }
         let mut shop = self.tools.open(ctx, fx);
         if let Some(home) = self.homes.get_mut(slot as usize) {
             home.handle_disk_done(done, &mut shop);
