@@ -11,6 +11,9 @@ use reactor::disk::{DiskSettings, Faults, StoreLock};
 use crate::config::{AccountJetStream, AccountOptions, Options};
 use crate::error::StartError;
 
+/// Level of the JetStream API.
+pub const API_LEVEL: u64 = jetstream::domain::api_account::API_LEVEL as u64;
+
 /// Share of the memory or free disk that is used when no limit is configured, percent.
 const DEFAULT_SHARE: u64 = 75;
 /// Directory below `store_dir`.
@@ -68,6 +71,13 @@ fn account_limits(given: &AccountJetStream) -> AccountLimits {
         file_stream_bytes_max: given.file_stream_bytes_max,
         max_bytes_required: given.max_bytes_required,
     }
+}
+
+/// Whether an account may use JetStream.
+#[must_use]
+pub fn is_enabled_for(options: &Options, name: &str) -> bool {
+    let is_system = options.system_account_name() == Some(name);
+    options.jetstream.enabled && limits_of(options, name, is_system).is_some()
 }
 
 /// Marks the accounts that may use JetStream.

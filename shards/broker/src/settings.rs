@@ -55,6 +55,12 @@ pub struct Identity {
     pub port: u16,
     /// Cluster name when clustering is configured.
     pub cluster: Option<String>,
+    /// JetStream is on.
+    pub jetstream: bool,
+    /// JetStream domain, may be empty.
+    pub domain: String,
+    /// Level of the JetStream API, which INFO tells whether JetStream is on or not.
+    pub api_level: u64,
     /// Curve public key `X...`.
     pub xkey: Option<String>,
 }
