@@ -6,6 +6,7 @@ use wire::api::timestamp::Timestamp;
 
 use super::state::Place;
 use super::{Consumer, Cx};
+use crate::context::Context;
 
 fn sequence(place: Place, last_active_unix_ns: i64) -> SequenceInfo {
     SequenceInfo {
@@ -41,6 +42,12 @@ impl Consumer {
         }
     }
 
+    /// Time since something was delivered or settled, or since somebody began to wait, ns.
+    #[must_use]
+    pub const fn idle_ns(&self, ctx: &Context<'_>) -> u64 {
+        ctx.mono_ns.saturating_sub(self.progress_ns)
+    }
+
     fn group_states(&self) -> Vec<PriorityGroupState> {
         let state = |group: &Box<str>| {
             let pin = self.pin.as_ref().filter(|pin| pin.group == *group);
@@ -50,7 +57,8 @@ impl Consumer {
                 pinned_ts: pin.map_or(Timestamp::ZERO, |pin| Timestamp(pin.since_unix_ns)),
             }
         };
-        self.settings.groups.iter().map(state).collect()
+        // nats-server tells of the first group only.
+        self.settings.groups.iter().take(1).map(state).collect()
     }
 
     /// Publishes an advisory, if somebody listens.

@@ -97,13 +97,13 @@ impl Stream {
             }
         }
         if !request.subjects_filter.is_empty() {
-            let offset = usize::try_from(request.offset).map_err(|_| errors::BAD_REQUEST)?;
+            let offset = usize::try_from(request.offset.max(0)).unwrap_or(usize::MAX);
             let (total, subjects) = self.subjects_page(request.subjects_filter.as_bytes(), offset);
             if total == 0 {
                 return Ok(page);
             }
             page.page.total = i64::try_from(total).unwrap_or(i64::MAX);
-            page.page.offset = request.offset;
+            page.page.offset = request.offset.max(0);
             page.page.limit = SUBJECTS_PAGE as i64;
             page.info.state.subjects = subjects;
         }
@@ -115,7 +115,7 @@ impl Stream {
         let mut all: Vec<(&[u8], u64)> =
             self.store.subjects(pattern).map(|(name, state)| (name, state.count)).collect();
         let total = all.len();
-        if total > SUBJECTS_PAGE {
+        if total > SUBJECTS_PAGE || offset > 0 {
             all.sort_unstable();
         }
         let shown = all

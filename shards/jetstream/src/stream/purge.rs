@@ -78,7 +78,7 @@ impl Stream {
             return Err(errors::STREAM_MSG_DELETE_FAILED.with("message delete not permitted"));
         }
         if self.store.remove(seq, !no_erase).is_none() {
-            return Err(errors::SEQUENCE_NOT_FOUND.with(seq));
+            return Err(errors::STREAM_MSG_DELETE_FAILED.with("no message found"));
         }
         self.removed.note(seq);
         Ok(self.store.position())
