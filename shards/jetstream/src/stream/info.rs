@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use wire::api::config::StreamConfig;
-use wire::api::errors::{self, ApiError};
+use wire::api::errors::ApiError;
 use wire::api::info::{StreamInfo, StreamState};
 use wire::api::requests::StreamInfoRequest;
 use wire::api::responses::{Page, StreamInfoPage};
