@@ -18,6 +18,7 @@ fn sequence(place: Place, last_active_unix_ns: i64) -> SequenceInfo {
 impl Consumer {
     /// The consumer as the API shows it.
     pub fn info(&mut self, cx: &mut Cx<'_, '_>) -> ConsumerInfo {
+        self.end_uninterested(cx);
         let num_pending = self.num_pending(cx);
         let paused = self.is_paused(cx.ctx);
         let left_ns = self.paused_until_unix_ns.saturating_sub(cx.ctx.unix_ns);

@@ -188,11 +188,8 @@ impl State {
             self.ahead.pop_front();
         }
         let before = first.saturating_sub(1);
-        if before <= self.looked_at {
-            return;
-        }
-        self.looked_at = before;
-        if self.ahead.is_empty() {
+        self.looked_at = self.looked_at.max(before);
+        if self.ahead.is_empty() && before > self.delivered.stream {
             self.delivered.stream = self.delivered.stream.max(before);
             if self.pending.is_empty() {
                 self.floor = self.delivered;
