@@ -155,6 +155,7 @@ fn start(flags: &Flags, loaded: Configured, log: LogHandle) -> Result<Server, St
         (None, None)
     };
     let facts = new_facts(&options, &identity, &digest, verdict.shard_cpus.len(), tls.as_ref());
+    facts.set_jetstream(&options, jetstream.as_ref().map(|plan| &*plan.settings));
     let pool = HelperPool::new(HELPER_THREADS, HELPER_QUEUE_MAX)
         .map_err(|source| StartError::Os { what: "cannot start helper threads", source })?;
     let link = Arc::new(std::sync::OnceLock::new());
@@ -256,6 +257,9 @@ fn new_identity(options: &Options) -> Result<Identity, StartError> {
         host: options.listen.host.clone(),
         port: 0,
         cluster: None,
+        jetstream: options.jetstream.enabled,
+        domain: options.jetstream.domain.clone(),
+        api_level: streams::API_LEVEL,
         xkey: None,
     })
 }

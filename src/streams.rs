@@ -11,6 +11,9 @@ use reactor::disk::{DiskSettings, Faults, StoreLock};
 use crate::config::{AccountJetStream, AccountOptions, Options};
 use crate::error::StartError;
 
+/// Level of the JetStream API.
+pub const API_LEVEL: u64 = jetstream::domain::api_account::API_LEVEL as u64;
+
 /// Share of the memory or free disk that is used when no limit is configured, percent.
 const DEFAULT_SHARE: u64 = 75;
 /// Directory below `store_dir`.
@@ -70,11 +73,20 @@ fn account_limits(given: &AccountJetStream) -> AccountLimits {
     }
 }
 
+/// Whether an account may use JetStream.
+#[must_use]
+pub fn is_enabled_for(options: &Options, name: &str) -> bool {
+    let is_system = options.system_account_name() == Some(name);
+    options.jetstream.enabled && limits_of(options, name, is_system).is_some()
+}
+
 /// Marks the accounts that may use JetStream.
 pub fn mark_accounts(options: &Options, accounts: &mut [BrokerAccount]) {
     for account in accounts {
-        account.jetstream = options.jetstream.enabled
-            && limits_of(options, &account.name, account.is_system).is_some();
+        let enabled = options.jetstream.enabled;
+        account.asks_jetstream = enabled && !account.is_system;
+        account.jetstream =
+            enabled && limits_of(options, &account.name, account.is_system).is_some();
     }
 }
 

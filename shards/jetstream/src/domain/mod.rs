@@ -19,6 +19,7 @@ pub mod catalog;
 pub mod clock;
 pub mod home;
 pub mod meta;
+pub mod monitor;
 pub mod parcel;
 pub mod recovery;
 pub mod route;

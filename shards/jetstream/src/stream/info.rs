@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use wire::api::config::StreamConfig;
-use wire::api::errors::{self, ApiError};
+use wire::api::errors::ApiError;
 use wire::api::info::{StreamInfo, StreamState};
 use wire::api::requests::StreamInfoRequest;
 use wire::api::responses::{Page, StreamInfoPage};
 use wire::api::timestamp::Timestamp;
 
+use super::index_name::short_hash;
 use super::{Stream, level};
 use crate::context::Context;
 
@@ -45,6 +46,14 @@ impl Stream {
             consumer_count: i64::try_from(consumers).unwrap_or(i64::MAX),
             ..StreamState::default()
         }
+    }
+
+    /// Which incarnation of its name the stream is: a hash of when it was made. The answers to
+    /// requests for direct consumers carry it as `Nats-Stream-Identity`, and a request that
+    /// names another one is refused with error 10225.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        short_hash(&Timestamp(self.created_unix_ns).to_string())
     }
 
     /// The configuration as answers show it.
@@ -88,13 +97,13 @@ impl Stream {
             }
         }
         if !request.subjects_filter.is_empty() {
-            let offset = usize::try_from(request.offset).map_err(|_| errors::BAD_REQUEST)?;
+            let offset = usize::try_from(request.offset.max(0)).unwrap_or(usize::MAX);
             let (total, subjects) = self.subjects_page(request.subjects_filter.as_bytes(), offset);
             if total == 0 {
                 return Ok(page);
             }
             page.page.total = i64::try_from(total).unwrap_or(i64::MAX);
-            page.page.offset = request.offset;
+            page.page.offset = request.offset.max(0);
             page.page.limit = SUBJECTS_PAGE as i64;
             page.info.state.subjects = subjects;
         }
@@ -106,7 +115,7 @@ impl Stream {
         let mut all: Vec<(&[u8], u64)> =
             self.store.subjects(pattern).map(|(name, state)| (name, state.count)).collect();
         let total = all.len();
-        if total > SUBJECTS_PAGE {
+        if total > SUBJECTS_PAGE || offset > 0 {
             all.sort_unstable();
         }
         let shown = all

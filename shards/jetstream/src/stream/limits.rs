@@ -82,6 +82,9 @@ impl Stream {
 
     /// Every limit, after they have changed.
     pub(super) fn enforce_all_limits(&mut self) {
+        if self.store.state().messages == 0 {
+            return;
+        }
         if let Some(most) = limit(self.config.max_msgs_per_subject) {
             let over: Vec<(Box<[u8]>, u64)> = self
                 .store
