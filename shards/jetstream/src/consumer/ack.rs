@@ -73,12 +73,15 @@ impl Consumer {
             Ack::None => return,
         }
         self.last_acked_unix_ns = cx.ctx.unix_ns;
-        self.progress_ns = cx.ctx.mono_ns;
+        self.note_progress(cx.ctx.mono_ns);
     }
 
     /// A message that waits no longer, because it had all its deliveries, may leave the stream
     /// after all.
     fn settle_late(&mut self, seq: u64, cx: &mut Cx<'_, '_>) {
+        if self.state.letters.contains_key(&seq) {
+            return;
+        }
         let subject = cx.store.subject_of(seq);
         if subject.is_some_and(|subject| cx.store.matches(self.filter, subject)) {
             self.state.redelivered.remove(&seq);
@@ -159,9 +162,11 @@ impl Consumer {
         self.advise(&event, cx);
         if self.state.settle(seq).is_some() {
             self.journal.note(&Event::Settled { stream: seq }, cx.ctx.mono_ns);
-            cx.settled.push(seq);
+            if !self.make_letter(seq, count, Some(reason), cx) {
+                cx.settled.push(seq);
+            }
             self.last_acked_unix_ns = cx.ctx.unix_ns;
-            self.progress_ns = cx.ctx.mono_ns;
+            self.note_progress(cx.ctx.mono_ns);
         }
     }
 
@@ -205,6 +210,7 @@ impl Consumer {
         let event = Event::Exhausted { stream: seq, count };
         self.state.apply(event);
         self.journal.note(&event, cx.ctx.mono_ns);
+        self.make_letter(seq, count, None, cx);
         let event = MaxDeliveries {
             stream: self.stream.to_string(),
             consumer: self.name.to_string(),

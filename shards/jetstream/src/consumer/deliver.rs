@@ -263,7 +263,10 @@ impl Consumer {
             cx.settled.push(pick.seq);
         }
         self.last_delivered_unix_ns = cx.ctx.unix_ns;
-        self.progress_ns = cx.ctx.mono_ns;
+        // The same message again is no progress.
+        if pick.count == 1 {
+            self.note_progress(cx.ctx.mono_ns);
+        }
         if self.settings.original_pace && pick.from == From::Stream {
             self.pace = Some((stamp, cx.ctx.mono_ns));
         }

@@ -6,7 +6,6 @@ use wire::api::timestamp::Timestamp;
 
 use super::state::Place;
 use super::{Consumer, Cx};
-use crate::context::Context;
 
 fn sequence(place: Place, last_active_unix_ns: i64) -> SequenceInfo {
     SequenceInfo {
@@ -41,12 +40,6 @@ impl Consumer {
             priority_groups: self.group_states(),
             ..ConsumerInfo::default()
         }
-    }
-
-    /// Time since something was delivered or settled, or since somebody began to wait, ns.
-    #[must_use]
-    pub const fn idle_ns(&self, ctx: &Context<'_>) -> u64 {
-        ctx.mono_ns.saturating_sub(self.progress_ns)
     }
 
     fn group_states(&self) -> Vec<PriorityGroupState> {

@@ -195,7 +195,7 @@ impl Consumer {
         let heartbeat_ns = request.idle_heartbeat_ns.max(0) as u64;
         let bytes = usize::try_from(request.max_bytes).unwrap_or(0);
         if self.waiting.is_empty() {
-            self.progress_ns = now_ns;
+            self.note_progress(now_ns);
         }
         self.waiting.push(Request {
             reply: reply.into(),

@@ -275,6 +275,7 @@ impl Home {
             ids: shop.ids,
             domain: &shop.settings.domain,
             account_name: &self.stream.id.account_name,
+            watch_ns: shop.settings.stuck_consumer_ns,
         };
         let Some(mut consumer) = make(named, config, filter, &mut cx) else {
             self.stream.store.remove_filter(filter);
