@@ -117,7 +117,7 @@ impl Home {
             return;
         };
         self.with(slot, shop, |consumer, cx| {
-            consumer.handle_ack(named, body, request.reply, cx);
+            consumer.handle_ack(named, &body, request.reply, cx);
         });
         self.enqueue(slot);
     }
