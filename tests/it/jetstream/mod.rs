@@ -1,5 +1,6 @@
 //! JetStream: the shapes of what the server says, and what transcripts cannot tell line by line.
 
+mod at_rest;
 mod backup;
 mod consuming;
 mod flow;

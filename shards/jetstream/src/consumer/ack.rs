@@ -57,7 +57,9 @@ impl Consumer {
         match self.settings.ack {
             Ack::Explicit | Ack::FlowControl => {
                 let count = self.state.deliveries(named.stream);
-                let Some(pending) = self.state.settle(named.stream) else { return };
+                let Some(pending) = self.state.settle(named.stream) else {
+                    return self.settle_late(named.stream, cx);
+                };
                 self.journal.note(&Event::Settled { stream: named.stream }, cx.ctx.mono_ns);
                 cx.settled.push(named.stream);
                 self.sample(named.stream, &pending, count, cx);
@@ -72,6 +74,16 @@ impl Consumer {
         }
         self.last_acked_unix_ns = cx.ctx.unix_ns;
         self.progress_ns = cx.ctx.mono_ns;
+    }
+
+    /// A message that waits no longer, because it had all its deliveries, may leave the stream
+    /// after all.
+    fn settle_late(&mut self, seq: u64, cx: &mut Cx<'_, '_>) {
+        let subject = cx.store.subject_of(seq);
+        if subject.is_some_and(|subject| cx.store.matches(self.filter, subject)) {
+            self.state.redelivered.remove(&seq);
+            cx.settled.push(seq);
+        }
     }
 
     /// Reports how long a message took, for one of so many.
@@ -174,6 +186,16 @@ impl Consumer {
                 self.due.push_back(seq);
             }
         }
+    }
+
+    /// Gives a message up that has had all its deliveries. False when it has not.
+    pub(super) fn give_up(&mut self, seq: u64, cx: &mut Cx<'_, '_>) -> bool {
+        let count = self.state.deliveries(seq);
+        let is_last = self.settings.deliver_max > 0 && count >= self.settings.deliver_max;
+        if is_last {
+            self.exhaust(seq, count, cx);
+        }
+        is_last
     }
 
     /// A message has had all its deliveries.

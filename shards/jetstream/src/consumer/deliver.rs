@@ -23,7 +23,7 @@ enum From {
     /// It is due again.
     Due,
     /// The list of last messages of subjects.
-    First,
+    Ahead,
     /// The stream.
     Stream,
 }
@@ -116,8 +116,8 @@ impl Consumer {
         if pending_max > 0 && self.state.pending.len() >= pending_max {
             return Next::Full;
         }
-        if let Some(seq) = self.first.front().copied() {
-            return Next::Pick(Pick { seq, count: 1, from: From::First });
+        if let Some(seq) = self.state.ahead.front().copied() {
+            return Next::Pick(Pick { seq, count: 1, from: From::Ahead });
         }
         let Some(seq) = cx.store.next(self.filter, self.state.looked_at + 1) else {
             self.state.looked_at = self.state.looked_at.max(cx.store.last_seq());
@@ -157,8 +157,8 @@ impl Consumer {
                 self.drop_due();
                 self.state.forget(pick.seq);
             }
-            From::First => {
-                self.first.pop_front();
+            From::Ahead => {
+                self.state.ahead.pop_front();
             }
             From::Stream => self.pass(pick.seq),
         }
@@ -180,8 +180,8 @@ impl Consumer {
         };
         let place = Place { consumer: self.state.delivered.consumer + 1, stream: pick.seq };
         let left = match pick.from {
-            From::Due => self.counted.count + self.first.len() as u64,
-            From::First => self.counted.count + self.first.len() as u64 - 1,
+            From::Due => self.counted.count + self.state.ahead.len() as u64,
+            From::Ahead => self.counted.count + self.state.ahead.len() as u64 - 1,
             From::Stream => self.counted.count.saturating_sub(1),
         };
         write_ack(&mut self.scratch, &self.ack_prefix, pick.count, place, message.ts_ns, left);
@@ -243,9 +243,8 @@ impl Consumer {
     fn note_sent(&mut self, pick: &Pick, place: Place, stamp: i64, cx: &mut Cx<'_, '_>) {
         match pick.from {
             From::Due => self.drop_due(),
-            From::First => {
-                self.first.pop_front();
-            }
+            // Applying the event takes it from the list.
+            From::Ahead => {}
             From::Stream => self.pass(pick.seq),
         }
         let tracked = self.settings.tracks();

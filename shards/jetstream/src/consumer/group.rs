@@ -138,7 +138,7 @@ impl Consumer {
             until_ns: cx.ctx.mono_ns.saturating_add(self.settings.pinned_ns),
         };
         let event = GroupPinned {
-            account: String::new(),
+            account: cx.account_name.to_owned(),
             stream: self.stream.to_string(),
             consumer: self.name.to_string(),
             domain: cx.domain.to_owned(),
@@ -157,7 +157,7 @@ impl Consumer {
             Unpinned::Timeout => "timeout",
         };
         let event = GroupUnpinned {
-            account: String::new(),
+            account: cx.account_name.to_owned(),
             stream: self.stream.to_string(),
             consumer: self.name.to_string(),
             domain: cx.domain.to_owned(),

@@ -57,7 +57,8 @@ impl Consumer {
                 pinned_ts: pin.map_or(Timestamp::ZERO, |pin| Timestamp(pin.since_unix_ns)),
             }
         };
-        self.settings.groups.iter().map(state).collect()
+        // nats-server tells of the first group only.
+        self.settings.groups.iter().take(1).map(state).collect()
     }
 
     /// Publishes an advisory, if somebody listens.

@@ -114,6 +114,15 @@ impl Consumer {
         if expires_ns == 0 && self.settings.expires_max_ns > 0 && !request.no_wait {
             expires_ns = now_ns.saturating_add(self.settings.expires_max_ns);
         }
+        if request.expires_ns < 0 {
+            let left = Left { messages: request.batch.max(0), bytes: request.max_bytes.max(0) };
+            return send_status(cx.fx, self.account, reply, |out| {
+                status::request_timeout(out, left);
+            });
+        }
+        if request.no_wait && expires_ns == 0 && !self.may_not_wait(reply, &request, cx) {
+            return;
+        }
         if self.waiting.len() >= self.settings.waiting_max {
             self.end_uninterested(cx);
         }
@@ -121,9 +130,6 @@ impl Consumer {
             if request.idle_heartbeat_ns == 0 {
                 send_status(cx.fx, self.account, reply, status::exceeded_max_waiting);
             }
-            return;
-        }
-        if request.no_wait && expires_ns == 0 && !self.may_not_wait(reply, &request, cx) {
             return;
         }
         if !group::take_pin(self, reply, &request, cx) {
@@ -163,7 +169,7 @@ impl Consumer {
             send_status(cx.fx, self.account, reply, status::no_messages);
             return false;
         }
-        let wanted: u64 = self.waiting.iter().map(|other| u64::from(other.left)).sum();
+        let wanted: u64 = self.waiting.iter().map(|other| u64::from(other.left.max(1))).sum();
         if wanted >= pending && request.no_wait && !self.waiting.is_empty() {
             send_status(cx.fx, self.account, reply, status::requests_pending);
             return false;
@@ -293,7 +299,7 @@ enum Refusal {
     Bytes(usize),
 }
 
-/// Messages that a request asks for, at least one.
+/// Messages that a request asks for. One that names none gets one, and says 0 when it ends.
 fn batch_of(request: &PullRequest) -> u32 {
-    u32::try_from(request.batch.max(1)).unwrap_or(u32::MAX)
+    u32::try_from(request.batch.max(0)).unwrap_or(u32::MAX)
 }

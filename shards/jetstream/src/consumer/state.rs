@@ -2,7 +2,7 @@
 //! acknowledgement. The same changes that are made in memory are kept as events in the stream's
 //! log, so a restart applies them again. Lives on: the stream's home shard.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
@@ -40,8 +40,9 @@ pub struct State {
     pub redelivered: HashMap<u64, u32, FxBuildHasher>,
     /// The next sequence of the stream to look at, less one.
     pub looked_at: u64,
-    /// Pending messages of the policy that settles all before one.
-    pub settles_all: bool,
+    /// Messages before `looked_at` that are delivered first, rising: the last ones of their
+    /// subjects.
+    pub ahead: VecDeque<u64>,
 }
 
 /// A change of the state that is kept.
@@ -103,7 +104,11 @@ impl State {
     fn note_delivered(&mut self, place: Place, count: u32, at_unix_ns: i64, tracked: bool) {
         self.delivered.consumer = self.delivered.consumer.max(place.consumer);
         self.delivered.stream = self.delivered.stream.max(place.stream);
-        self.looked_at = self.looked_at.max(place.stream);
+        if self.ahead.front() == Some(&place.stream) {
+            self.ahead.pop_front();
+        } else {
+            self.looked_at = self.looked_at.max(place.stream);
+        }
         if count > 1 {
             self.redelivered.insert(place.stream, count - 1);
         }
@@ -130,7 +135,7 @@ impl State {
     fn raise_floor(&mut self, gone: Place) {
         let Some((stream, first)) = self.pending.first_key_value() else {
             self.floor.consumer = self.floor.consumer.max(self.delivered.consumer);
-            self.floor.stream = self.floor.stream.max(self.looked_at);
+            self.floor.stream = self.floor.stream.max(self.delivered.stream);
             return;
         };
         if gone.consumer == self.floor.consumer + 1 || *stream > gone.stream {
@@ -163,7 +168,9 @@ impl State {
     /// A message has had all its deliveries.
     fn exhaust(&mut self, stream: u64, count: u32) {
         self.pending.remove(&stream);
-        self.redelivered.insert(stream, count.saturating_sub(1));
+        if count > 1 {
+            self.redelivered.insert(stream, count - 1);
+        }
     }
 
     /// Forgets a message that the stream no longer has. True when it waited.
@@ -172,6 +179,25 @@ impl State {
         let Some(pending) = self.pending.remove(&stream) else { return false };
         self.raise_floor(Place { consumer: pending.consumer, stream });
         true
+    }
+
+    /// After a purge: everything below a sequence has gone, and counts as delivered.
+    pub fn pass_purged(&mut self, first: u64) {
+        self.forget_below(first);
+        while self.ahead.front().is_some_and(|seq| *seq < first) {
+            self.ahead.pop_front();
+        }
+        let before = first.saturating_sub(1);
+        if before <= self.looked_at {
+            return;
+        }
+        self.looked_at = before;
+        if self.ahead.is_empty() {
+            self.delivered.stream = self.delivered.stream.max(before);
+            if self.pending.is_empty() {
+                self.floor = self.delivered;
+            }
+        }
     }
 
     /// Forgets everything below a sequence, which the stream no longer has.
@@ -297,6 +323,12 @@ impl State {
             push_number(&mut out, *stream);
             push_number(&mut out, u64::from(*count));
         }
+        push_number(&mut out, self.ahead.len() as u64);
+        let mut before = 0;
+        for stream in &self.ahead {
+            push_number(&mut out, stream - before);
+            before = *stream;
+        }
         out
     }
 
@@ -325,6 +357,11 @@ impl State {
             let stream = take_number(&mut bytes)?;
             let count = u32::try_from(take_number(&mut bytes)?).ok()?;
             state.redelivered.insert(stream, count);
+        }
+        let mut stream = 0_u64;
+        for _ in 0..take_number(&mut bytes)? {
+            stream = stream.checked_add(take_number(&mut bytes)?)?;
+            state.ahead.push_back(stream);
         }
         bytes.is_empty().then_some(state)
     }

@@ -19,6 +19,7 @@ use super::Shop;
 use super::home::{Home, config_key, state_key};
 use super::parcel::Request;
 use crate::consumer::config::{self as rules, Ceilings, NAME_MAX};
+use crate::consumer::config_defaults;
 use crate::consumer::group::Unpinned;
 use crate::consumer::pull::Ending;
 use crate::consumer::settings::Settings;
@@ -127,12 +128,6 @@ impl Home {
         } else if asked.consumer.is_none() && !config.durable_name.is_empty() {
             return Err(errors::CONSUMER_EPHEMERAL_WITH_DURABLE_NAME);
         }
-        if !config.durable_name.is_empty()
-            && !config.name.is_empty()
-            && config.durable_name != config.name
-        {
-            return Err(errors::CONSUMER_CREATE_DURABLE_AND_NAME_MISMATCH);
-        }
         let name = match asked.consumer {
             Some(name) => name,
             None if config.name.is_empty() => &config.durable_name,
@@ -145,10 +140,19 @@ impl Home {
                 return Err(errors::CONSUMER_DURABLE_NAME_NOT_MATCH_SUBJECT);
             }
             self.check_asked_filter(asked, config)?;
+        } else if !config.durable_name.is_empty()
+            && !config.name.is_empty()
+            && config.durable_name != config.name
+        {
+            return Err(errors::CONSUMER_CREATE_DURABLE_AND_NAME_MISMATCH);
         }
         if !name.is_empty() {
             if has_path_separator(name) {
                 return Err(errors::CONSUMER_NAME_CONTAINS_PATH_SEPARATORS);
+            }
+            // nats-server finds that a name without durable is too long when its file does.
+            if name.len() > NAME_MAX && config.durable_name.is_empty() {
+                return Err(errors::CONSUMER_CREATE.with("error creating store for consumer"));
             }
             if name.len() > NAME_MAX {
                 return Err(errors::CONSUMER_NAME_TOO_LONG.with(NAME_MAX));
@@ -197,7 +201,7 @@ impl Home {
         let ceilings = ceilings_of(shop, request.account);
         let stream = self.stream.config().clone();
         level::strip(&mut config.metadata);
-        rules::set_defaults(&mut config, &stream, &ceilings, pedantic)?;
+        config_defaults::set_defaults(&mut config, &stream, &ceilings, pedantic)?;
         rules::check(&config, &stream, &ceilings)?;
         let needed = level_of(&config).to_string();
         config.metadata.insert("_nats.req.level".to_owned(), needed);
@@ -273,6 +277,7 @@ impl Home {
             settled: &mut settled,
             ids: shop.ids,
             domain: &shop.settings.domain,
+            account_name: &self.stream.id.account_name,
         };
         let Some(mut consumer) = make(named, config, filter, &mut cx) else {
             self.stream.store.remove_filter(filter);
@@ -494,6 +499,9 @@ impl Home {
         shop: &mut Shop<'_, '_>,
     ) -> Result<(), ApiError> {
         let body: UnpinRequest = decode_body(request.body, wire::api::decode::Mode::Lax)?;
+        if body.group.is_empty() {
+            return Err(errors::INVALID_JSON.with("consumer group not specified"));
+        }
         let slot = self.slot_of(name)?;
         let Some(consumer) = self.consumers.get(slot as usize) else {
             return Err(errors::CONSUMER_NOT_FOUND);
@@ -515,10 +523,8 @@ impl Home {
     ) -> Result<(), ApiError> {
         let body: ResetRequest = shop.read(request)?;
         let slot = self.slot_of(name)?;
-        let Some(reset_seq) = self.with(slot, shop, |consumer, cx| consumer.reset(body.seq, cx))
-        else {
-            return Err(errors::CONSUMER_NOT_FOUND);
-        };
+        let reset = self.with(slot, shop, |consumer, cx| consumer.reset(body.seq, cx));
+        let reset_seq = reset.unwrap_or(Err(errors::CONSUMER_NOT_FOUND))?;
         self.enqueue(slot);
         let Some(mut info) = self.consumer_info(slot, shop) else { return Ok(()) };
         if let Some(config) = &mut info.config {

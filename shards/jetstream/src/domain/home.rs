@@ -156,6 +156,7 @@ impl Home {
             settled: &mut self.settled,
             ids: shop.ids,
             domain: &shop.settings.domain,
+            account_name: &self.stream.id.account_name,
         };
         let result = work(consumer, &mut cx);
         self.write_state(slot, shop.ctx.mono_ns);
