@@ -172,7 +172,11 @@ impl Home {
             config
         });
         let (lost, data) = self.lost_figures();
-        let state = StreamState { lost: info.state.lost.or(data), ..info.state };
+        let state = StreamState {
+            lost: info.state.lost.or(data),
+            consumer_count: i64::try_from(self.consumers_shown()).unwrap_or(i64::MAX),
+            ..info.state
+        };
         StreamFigures {
             account: self.stream.id.account,
             name: self.stream.name().to_owned(),
