@@ -3,6 +3,9 @@
 
 use super::Dice;
 
+/// From this number on, writers are brief.
+pub(super) const BRIEF: usize = 1000;
+
 /// Who wrote a message, and which of the writer's messages it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Origin {
@@ -12,12 +15,12 @@ pub(super) struct Origin {
 
 impl Origin {
     /// What the message says: mostly short, sometimes longer than a block of the disk, now and
-    /// then longer than what one write carries.
+    /// then much longer; always short from writers whose number is large.
     pub(super) fn payload(self) -> Vec<u8> {
         let mut dice = Dice(self.number << 8 | self.writer as u64);
         let size = match dice.below(200) {
-            0 => dice.below(200_000),
-            1..=8 => dice.below(20_000),
+            0 if self.writer < BRIEF => dice.below(200_000),
+            1..=8 if self.writer < BRIEF => dice.below(20_000),
             _ => dice.below(600),
         };
         let mut payload = format!("{}:{}:", self.writer, self.number).into_bytes();

@@ -6,8 +6,10 @@
 
 mod client;
 mod content;
+mod damage;
 mod kills;
 mod ledger;
+mod segment;
 
 use serde_json::Value;
 
