@@ -58,8 +58,8 @@ pub(super) fn cluster_of(shop: &Shop<'_, '_>) -> Option<ClusterInfo> {
 }
 
 impl Home {
-    pub(super) fn facts(&self) -> InfoFacts<'static> {
-        InfoFacts { version: VERSION, consumers: self.consumers.len() }
+    pub(super) fn facts(&self) -> InfoFacts<'_> {
+        InfoFacts { version: VERSION, consumers: self.consumers.len(), lost: &self.lost }
     }
 
     /// A request about this stream, or an acknowledgement of one of its deliveries.
