@@ -8,17 +8,18 @@
 //! ```
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 
 use broker::broker::Broker;
 use broker::clock::Now;
 use broker::effect::{Effects, Level};
-use broker::index::SubId;
+use broker::index::{ShardId, SubId};
 use broker::service::{SERVICE_SLOT, ServiceInput, ServicePublish};
 use hashbrown::HashMap;
 use jetstream::context::{Context, Interest as Listeners};
 use jetstream::domain::JetStream;
 use jetstream::domain::parcel::Request;
-use jetstream::effect::{Endpoint, Interest, Level as JsLevel};
+use jetstream::effect::{AfterInterest, Endpoint, Interest, Level as JsLevel};
 use rustc_hash::FxBuildHasher;
 
 /// Rounds in which messages of JetStream may lead to others before other work gets its turn.
@@ -37,6 +38,8 @@ impl Listeners for View<'_> {
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
     ids: HashMap<(Endpoint, Box<[u8]>), SubId, FxBuildHasher>,
+    /// Answers that wait until the other shards know the interest before them.
+    held: VecDeque<(Vec<(ShardId, u64)>, AfterInterest)>,
 }
 
 /// An endpoint as the broker's tag.
@@ -150,6 +153,29 @@ impl Carrier<'_> {
         });
     }
 
+    /// Sends the answers whose interest every shard knows by now.
+    fn send_held(&mut self, now: Now, fx: &mut Effects) {
+        for answer in self.js_fx.after_interest.drain(..) {
+            let barrier = self.broker.announce_barrier();
+            self.subscriptions.held.push_back((barrier, answer));
+        }
+        while let Some((barrier, _)) = self.subscriptions.held.front() {
+            if !self.broker.is_interest_known(barrier) {
+                return;
+            }
+            let Some((_, answer)) = self.subscriptions.held.pop_front() else { return };
+            let publish = ServicePublish {
+                account: answer.account,
+                to: &answer.subject,
+                subject: &answer.subject,
+                reply: b"",
+                headers: b"",
+                payload: &answer.payload,
+            };
+            self.broker.publish_service(&publish, now, fx);
+        }
+    }
+
     /// Fetches what JetStream wants done in the broker.
     fn fetch(&mut self, now: Now, fx: &mut Effects) {
         for change in self.js_fx.interests.drain(..) {
@@ -182,6 +208,7 @@ impl Carrier<'_> {
             self.broker.publish_service(&publish, now, fx);
         }
         self.js_fx.clear_sends();
+        self.send_held(now, fx);
         for (level, text) in self.js_fx.logs.drain(..) {
             let level = match level {
                 JsLevel::Error => Level::Error,

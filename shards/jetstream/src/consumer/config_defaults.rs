@@ -238,7 +238,10 @@ mod tests {
         };
         let config = filled(flow, &stream, false).unwrap();
         assert!(config.flow_control);
-        assert_eq!((config.idle_heartbeat_ns, config.max_ack_pending), (FLOW_ACK_HEARTBEAT_NS, 500));
+        assert_eq!(
+            (config.idle_heartbeat_ns, config.max_ack_pending),
+            (FLOW_ACK_HEARTBEAT_NS, 500)
+        );
         assert_eq!(filled(flow, &stream, true), Err(errors::CONSUMER_ACK_FC_REQUIRES_FC));
     }
 }

@@ -35,9 +35,6 @@ fn level_of(config: &ConsumerConfig) -> i64 {
     if config.ack_policy == AckPolicy::FlowControl || config.sourcing {
         return 4;
     }
-    if config.priority_policy == PriorityPolicy::Prioritized {
-        return 2;
-    }
     let first = config.pause_until.is_some_and(|until| !until.is_zero())
         || config.priority_policy != PriorityPolicy::None
         || !config.priority_groups.is_empty()
@@ -278,6 +275,7 @@ impl Home {
             ids: shop.ids,
             domain: &shop.settings.domain,
             account_name: &self.stream.id.account_name,
+            watch_ns: shop.settings.stuck_consumer_ns,
         };
         let Some(mut consumer) = make(named, config, filter, &mut cx) else {
             self.stream.store.remove_filter(filter);
@@ -522,7 +520,8 @@ impl Home {
         shop: &mut Shop<'_, '_>,
     ) -> Result<(), ApiError> {
         let body: ResetRequest = shop.read(request)?;
-        let slot = self.slot_of(name)?;
+        // nats-server listens for this request per consumer: without one nobody answers.
+        let Ok(slot) = self.slot_of(name) else { return Ok(()) };
         let reset = self.with(slot, shop, |consumer, cx| consumer.reset(body.seq, cx));
         let reset_seq = reset.unwrap_or(Err(errors::CONSUMER_NOT_FOUND))?;
         self.enqueue(slot);

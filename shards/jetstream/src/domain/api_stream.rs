@@ -117,7 +117,7 @@ impl Home {
             return;
         };
         self.with(slot, shop, |consumer, cx| {
-            consumer.handle_ack(named, body, request.reply, cx);
+            consumer.handle_ack(named, &body, request.reply, cx);
         });
         self.enqueue(slot);
     }
@@ -432,6 +432,7 @@ impl JetStream {
         self.push_consumers -= before;
         let subjects = home.stream.config().subjects.clone();
         home.unsubscribe(&subjects, shop.fx);
+        home.close_letters(&mut shop);
         home.advise_action(Action::Delete, &mut shop);
         let Some(home) = self.homes.try_remove(slot as usize) else { return };
         self.names.remove(&(home.stream.id.account, home.stream.name()) as &dyn super::Key);

@@ -11,7 +11,7 @@ use store::disk::DiskDone;
 use wire::subject;
 
 use super::parcel::Request;
-use super::{Shop, api_stream};
+use super::{Shop, api_stream, dead_letters};
 use crate::consumer::journal::Entry;
 use crate::consumer::pull::Ending;
 use crate::consumer::{self, Budget, Consumer, Progress, Verdict};
@@ -31,6 +31,8 @@ const CONSUMER_BUDGET: Budget = Budget { messages: 512, bytes: 256 << 10 };
 pub(crate) enum Answer {
     /// An acknowledgement counts.
     Confirmed(Box<[u8]>),
+    /// Dead letters of a consumer are kept, and may go.
+    Letters(u32),
     /// A request is carried out; the JSON that says so.
     Done(Parked, Vec<u8>),
 }
@@ -98,6 +100,8 @@ pub struct Home {
     pub(crate) flagged: Vec<u64>,
     /// Messages that damage took, ranges of sequences.
     pub(crate) lost: Vec<(u64, u64)>,
+    /// Where answers to dead letters come to, once there was one.
+    pub(crate) letter_inbox: Option<Box<[u8]>>,
     /// Bytes that the account's use has from this stream.
     pub(crate) counted_bytes: i64,
     pub(crate) touched: bool,
@@ -131,6 +135,7 @@ impl Home {
             pushing: 0,
             flagged: Vec::new(),
             lost: Vec::new(),
+            letter_inbox: None,
             counted_bytes: 0,
             touched: false,
             armed_ns: u64::MAX,
@@ -157,6 +162,7 @@ impl Home {
             ids: shop.ids,
             domain: &shop.settings.domain,
             account_name: &self.stream.id.account_name,
+            watch_ns: shop.settings.stuck_consumer_ns,
         };
         let result = work(consumer, &mut cx);
         self.write_state(slot, shop.ctx.mono_ns);
@@ -173,6 +179,9 @@ impl Home {
                 Entry::Whole(bytes) => self.stream.store.put_note(&key, &bytes),
                 Entry::Events(bytes) => self.stream.store.add_delta(&key, &bytes),
             };
+        }
+        if consumer.take_fresh_letters() {
+            self.answers.push_back((self.stream.store.position(), Answer::Letters(slot)));
         }
         if consumer.has_confirmations() {
             let position = self.stream.store.position();
@@ -198,6 +207,7 @@ impl Home {
                 Some((_, Answer::Confirmed(reply))) => {
                     shop.fx.publish(self.stream.id.account, &reply, b"", b"", b"");
                 }
+                Some((_, Answer::Letters(slot))) => self.send_letters(slot, shop),
                 Some((_, Answer::Done(parked, json))) => {
                     shop.send_answer(&parked.request(), &json, false);
                 }
@@ -235,6 +245,9 @@ impl Home {
         m: &Request<'_>,
         shop: &mut Shop<'_, '_>,
     ) {
+        if matches!(endpoint, Endpoint::Reply(_, dead_letters::NUMBER)) {
+            return self.handle_letter_answer(m, shop);
+        }
         let room = api_stream::room_of(&self.stream, shop);
         let mut cx = shop.stream_cx(room);
         match endpoint {
@@ -350,7 +363,10 @@ impl Home {
                 Some(Verdict::Delete) => {
                     self.delete_consumer(slot, shop);
                 }
-                Some(Verdict::Keep) => self.enqueue(slot),
+                Some(Verdict::Keep) => {
+                    self.send_due_letters(slot, shop);
+                    self.enqueue(slot);
+                }
                 None => {}
             }
         }

@@ -17,6 +17,7 @@ pub mod api_stream;
 pub mod backup;
 pub mod catalog;
 pub mod clock;
+mod dead_letters;
 pub mod home;
 pub mod meta;
 pub mod monitor;

@@ -172,7 +172,11 @@ impl Home {
             config
         });
         let (lost, data) = self.lost_figures();
-        let state = StreamState { lost: info.state.lost.or(data), ..info.state };
+        let state = StreamState {
+            lost: info.state.lost.or(data),
+            consumer_count: i64::try_from(self.consumers_shown()).unwrap_or(i64::MAX),
+            ..info.state
+        };
         StreamFigures {
             account: self.stream.id.account,
             name: self.stream.name().to_owned(),
@@ -246,7 +250,6 @@ impl JetStream {
         ctx: &Context<'_>,
         fx: &mut Effects,
     ) -> Vec<StreamFigures> {
-        let stuck_ns = self.tools.settings.stuck_consumer_ns;
         let mut left = wanted.consumers_max;
         let mut rows = Vec::new();
         for (_, home) in &mut self.homes {
@@ -265,13 +268,8 @@ impl JetStream {
             for slot in slots {
                 let mut shop = self.tools.open(ctx, fx);
                 let figures = home.with(slot, &mut shop, |consumer, cx| {
-                    let idle_ns = consumer.idle_ns(cx.ctx);
                     let mut info = consumer.info(cx);
-                    let is_stuck = stuck_ns > 0
-                        && idle_ns >= stuck_ns
-                        && info.num_pending > 0
-                        && info.num_waiting > 0
-                        && !info.paused;
+                    let is_stuck = consumer.is_stuck();
                     let is_direct = consumer.config.direct;
                     if !wanted.config {
                         info.config = None;

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use wire::api::config::StreamConfig;
-use wire::api::errors::{self, ApiError};
+use wire::api::errors::ApiError;
 use wire::api::info::{StreamInfo, StreamState};
 use wire::api::requests::StreamInfoRequest;
 use wire::api::responses::{Page, StreamInfoPage};
 use wire::api::timestamp::Timestamp;
 
+use super::index_name::short_hash;
 use super::{Stream, level};
 use crate::context::Context;
 
@@ -45,6 +46,14 @@ impl Stream {
             consumer_count: i64::try_from(consumers).unwrap_or(i64::MAX),
             ..StreamState::default()
         }
+    }
+
+    /// Which incarnation of its name the stream is: a hash of when it was made. The answers to
+    /// requests for direct consumers carry it as `Nats-Stream-Identity`, and a request that
+    /// names another one is refused with error 10225.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        short_hash(&Timestamp(self.created_unix_ns).to_string())
     }
 
     /// The configuration as answers show it.
