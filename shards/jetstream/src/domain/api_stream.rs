@@ -65,6 +65,12 @@ impl Home {
     /// A request about this stream, or an acknowledgement of one of its deliveries.
     pub(super) fn handle_request(&mut self, request: &Request<'_>, shop: &mut Shop<'_, '_>) {
         if let Some(ack) = parse_ack_subject(request.subject) {
+            // The sequence may have become another message's in a crash, if nothing of the one
+            // that was delivered had been flushed.
+            let stored = self.stream.store.time_of(ack.delivery.stream_seq);
+            if stored.is_some_and(|stored| stored != ack.delivery.timestamp_ns) {
+                return;
+            }
             let named = Named {
                 stream: ack.delivery.stream_seq,
                 consumer: ack.delivery.consumer_seq,

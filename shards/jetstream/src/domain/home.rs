@@ -123,7 +123,7 @@ impl Home {
     #[must_use]
     pub fn new(stream: Stream) -> Self {
         Self {
-            fed_up_to: stream.store.last_seq(),
+            fed_up_to: stream.store.durable_seq(),
             stream,
             consumers: Slab::new(),
             by_name: HashMap::default(),
@@ -392,7 +392,8 @@ impl Home {
 
     /// The end of a turn. True when there is more to deliver.
     pub(crate) fn finish(&mut self, shop: &mut Shop<'_, '_>) -> bool {
-        let last = self.stream.store.last_seq();
+        // Consumers get what is durable and nothing else.
+        let last = self.stream.store.durable_seq();
         if last != self.fed_up_to {
             self.fed_up_to = last;
             self.queue.extend(self.hungry.drain(..));
