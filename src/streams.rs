@@ -183,18 +183,31 @@ pub fn plan(
     Ok((JetStreamPlan { settings: Arc::new(settings), disk }, lock))
 }
 
+/// Bytes in the largest unit that leaves a whole part, as nats-server writes them.
+fn shown_bytes(bytes: i64) -> String {
+    const UNITS: [&str; 6] = ["KB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let power = (bytes.ilog2() / 10) as usize;
+    let unit = UNITS.get(power - 1).copied().unwrap_or_default();
+    format!("{:.2} {unit}", bytes as f64 / 1024_f64.powi(power as i32))
+}
+
 fn tell(options: &Options, settings: &Settings) {
     let dir = store_dir(options);
-    let quote = |bytes: i64| format!("{:.2} GB", bytes as f64 / f64::from(1 << 30));
     tracing::info!("Starting JetStream");
     tracing::info!("---------------- JETSTREAM ----------------");
-    tracing::info!("  Strict:          {}", settings.strict);
-    tracing::info!("  Max Memory:      {}", quote(settings.memory_bytes_max));
-    tracing::info!("  Max Storage:     {}", quote(settings.file_bytes_max));
+    if settings.strict {
+        tracing::info!("  Strict:          true");
+    }
+    tracing::info!("  Max Memory:      {}", shown_bytes(settings.memory_bytes_max));
+    tracing::info!("  Max Storage:     {}", shown_bytes(settings.file_bytes_max));
     tracing::info!("  Store Directory: \"{}\"", dir.display());
     if !settings.domain.is_empty() {
         tracing::info!("  Domain:          {}", settings.domain);
     }
+    tracing::info!("  API Level:       {API_LEVEL}");
     match settings.durability {
         Durability::Flushed => {
             tracing::info!("  Durability:      flushed to disk before every acknowledgement");
@@ -206,4 +219,23 @@ fn tell(options: &Options, settings: &Settings) {
         ),
     }
     tracing::info!("-------------------------------------------");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown_bytes;
+
+    #[test]
+    fn bytes_are_shown_as_nats_server_shows_them() {
+        for (bytes, shown) in [
+            (1000, "1000 B"),
+            (100_000, "97.66 KB"),
+            (100 << 20, "100.00 MB"),
+            (1 << 30, "1.00 GB"),
+            (5_000_000_000_000, "4.55 TB"),
+            (i64::MAX, "8.00 EB"),
+        ] {
+            assert_eq!(shown_bytes(bytes), shown);
+        }
+    }
 }

@@ -23,19 +23,19 @@ pub struct Named {
 impl Consumer {
     /// A client acknowledges. `reply` is where it wants that confirmed, or where messages go
     /// that it asks for at the same time.
-    pub fn handle_ack(&mut self, named: Named, body: Body<'_>, reply: &[u8], cx: &mut Cx<'_, '_>) {
+    pub fn handle_ack(&mut self, named: Named, body: &Body<'_>, reply: &[u8], cx: &mut Cx<'_, '_>) {
         self.sync(cx);
         self.last_used_ns = cx.ctx.mono_ns;
         let known = named.stream <= self.state.delivered.stream && self.settings.tracks();
         if known {
-            match body {
+            match *body {
                 Body::Ack | Body::Next { .. } => self.acknowledge(named, cx),
                 Body::Nak { delay_ns } => self.handle_nak(named, delay_ns, cx),
                 Body::Progress => self.handle_progress(named, cx),
                 Body::Term { reason } => self.handle_term(named, reason, cx),
             }
         }
-        match body {
+        match *body {
             Body::Next { request } => self.handle_pull(reply, PullRequest::parse(request), cx),
             _ => self.confirm(reply, cx),
         }

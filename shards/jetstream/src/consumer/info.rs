@@ -43,16 +43,16 @@ impl Consumer {
     }
 
     fn group_states(&self) -> Vec<PriorityGroupState> {
-        let state = |group: &Box<str>| {
-            let pin = self.pin.as_ref().filter(|pin| pin.group == *group);
+        let state = |group: &str| {
+            let pin = self.pin.as_ref().filter(|pin| *pin.group == *group);
             PriorityGroupState {
-                group: group.to_string(),
+                group: group.to_owned(),
                 pinned_client_id: pin.map_or_else(String::new, |pin| pin.id.to_string()),
                 pinned_ts: pin.map_or(Timestamp::ZERO, |pin| Timestamp(pin.since_unix_ns)),
             }
         };
         // nats-server tells of the first group only.
-        self.settings.groups.iter().take(1).map(state).collect()
+        self.settings.groups.iter().take(1).map(|group| state(group)).collect()
     }
 
     /// Publishes an advisory, if somebody listens.

@@ -129,7 +129,7 @@ impl Consumer {
         }
         let refused = match parsed {
             Ok(request) => match self.refusal(&request) {
-                None => return self.take_pull(reply, request, cx),
+                None => return self.take_pull(reply, &request, cx),
                 Some(refused) => refused,
             },
             Err(text) => Refusal::Bad(text),
@@ -161,7 +161,7 @@ impl Consumer {
         None
     }
 
-    fn take_pull(&mut self, reply: &[u8], request: PullRequest, cx: &mut Cx<'_, '_>) {
+    fn take_pull(&mut self, reply: &[u8], request: &PullRequest, cx: &mut Cx<'_, '_>) {
         let now_ns = cx.ctx.mono_ns;
         self.end_expired(cx);
         let mut expires_ns = match request.expires_ns {
@@ -177,7 +177,7 @@ impl Consumer {
                 status::request_timeout(out, left);
             });
         }
-        if request.no_wait && expires_ns == 0 && !self.may_not_wait(reply, &request, cx) {
+        if request.no_wait && expires_ns == 0 && !self.may_not_wait(reply, request, cx) {
             return;
         }
         if self.waiting.len() >= self.settings.waiting_max {
@@ -189,7 +189,7 @@ impl Consumer {
             }
             return;
         }
-        if !group::take_pin(self, reply, &request, cx) {
+        if !group::take_pin(self, reply, request, cx) {
             return;
         }
         let heartbeat_ns = request.idle_heartbeat_ns.max(0) as u64;
@@ -199,7 +199,7 @@ impl Consumer {
         }
         self.waiting.push(Request {
             reply: reply.into(),
-            left: batch_of(&request),
+            left: batch_of(request),
             delivered: 0,
             bytes_left: (bytes > 0).then_some(bytes),
             expires_ns,

@@ -58,10 +58,10 @@ pub(super) fn cluster_of(shop: &Shop<'_, '_>) -> Option<ClusterInfo> {
 }
 
 impl Home {
-    pub(super) fn facts(&self) -> InfoFacts<'static> {
+    pub(super) fn facts(&self) -> InfoFacts<'_> {
         // Those of mirrors and sources are not counted.
         let consumers = self.consumers.len() - self.feeding;
-        InfoFacts { version: VERSION, consumers }
+        InfoFacts { version: VERSION, consumers, lost: &self.lost }
     }
 
     /// A request about this stream, or an acknowledgement of one of its deliveries.
@@ -119,7 +119,7 @@ impl Home {
             return;
         };
         self.with(slot, shop, |consumer, cx| {
-            consumer.handle_ack(named, body, request.reply, cx);
+            consumer.handle_ack(named, &body, request.reply, cx);
         });
         self.enqueue(slot);
     }

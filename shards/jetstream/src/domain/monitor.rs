@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use wire::api::config::StreamConfig;
-use wire::api::info::{ConsumerInfo, LostData, SourceInfo, StreamState};
+use wire::api::info::{ConsumerInfo, SourceInfo, StreamState};
 use wire::api::timestamp::Timestamp;
 
 use super::JetStream;
@@ -13,9 +13,6 @@ use crate::context::Context;
 use crate::effect::Effects;
 use crate::settings::{AccountSettings, Usage};
 use crate::stream::level;
-
-/// Lost sequences that are named one by one; of more only the first are.
-const LOST_MAX: usize = 1000;
 
 /// Which streams are wanted, and what of each.
 #[derive(Clone, Copy, Debug, Default)]
@@ -151,16 +148,13 @@ impl Home {
 
     /// Consumers of clients.
     fn consumers_shown(&self) -> u64 {
-        self.consumers.iter().filter(|(_, consumer)| !consumer.config.direct).count() as u64
+        (self.consumers.len() - self.feeding) as u64
     }
 
-    /// How many messages damage took, and the first of them.
-    fn lost_figures(&self) -> (u64, Option<LostData>) {
+    /// How many messages damage took.
+    fn lost_count(&self) -> u64 {
         let count = self.lost.iter().map(|(from, to)| to.saturating_sub(*from).saturating_add(1));
-        let count = count.fold(0_u64, u64::saturating_add);
-        let msgs: Vec<u64> =
-            self.lost.iter().flat_map(|(from, to)| *from..=*to).take(LOST_MAX).collect();
-        (count, (!msgs.is_empty()).then_some(LostData { msgs, bytes: 0 }))
+        count.fold(0_u64, u64::saturating_add)
     }
 
     fn figures(&self, wanted: &Wanted<'_>, ctx: &Context<'_>) -> StreamFigures {
@@ -171,8 +165,10 @@ impl Home {
             config.metadata.remove(level::LEVEL_KEY);
             config
         });
-        let (lost, data) = self.lost_figures();
-        let state = StreamState { lost: info.state.lost.or(data), ..info.state };
+        let state = StreamState {
+            consumer_count: i64::try_from(self.consumers_shown()).unwrap_or(i64::MAX),
+            ..info.state
+        };
         StreamFigures {
             account: self.stream.id.account,
             name: self.stream.name().to_owned(),
@@ -182,7 +178,7 @@ impl Home {
             mirror: info.mirror,
             sources: info.sources,
             consumers: Vec::new(),
-            lost,
+            lost: self.lost_count(),
             failed: self.failed(),
         }
     }

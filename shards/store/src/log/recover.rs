@@ -73,21 +73,34 @@ struct Recoverer<'a> {
 }
 
 impl Log {
-    /// What the headers in `dir` say about the stream there: uid, account, name.
+    /// What the headers in `dir` say about the stream there: uid, account, name. When no header
+    /// is readable, the slots know the uid, and the directory has the names if they are plain.
     ///
     /// # Errors
-    /// `Empty` when no header is readable, or what the disk says.
+    /// `Empty` when neither is readable, or what the disk says.
     pub fn identify(
         dir: &str,
         boot: &mut dyn BootDisk,
     ) -> Result<(u64, Vec<u8>, Vec<u8>), RecoverError> {
-        for name in boot.list(dir)? {
-            if number_of(&name, ".seg").is_none() {
-                continue;
-            }
+        let mut names = boot.list(dir)?;
+        names.retain(|name| number_of(name, ".seg").is_some());
+        for name in &names {
             let block = boot.read(&format!("{dir}/{name}"), 0, BLOCK_BYTES);
             if let Some(header) = block.ok().and_then(|block| Header::decode(&block)) {
                 return Ok((header.identity.uid, header.account, header.stream));
+            }
+        }
+        for name in &names {
+            let uid = SLOT_OFFSETS.into_iter().find_map(|offset| {
+                let path = format!("{dir}/{name}");
+                let slot = boot.read(&path, u64::from(offset), SLOT_BYTES).ok()?;
+                match SlotState::parse(&slot) {
+                    SlotState::Valid(slot) => Some(slot.head.identity.uid),
+                    _ => None,
+                }
+            });
+            if let (Some(uid), Some((account, stream))) = (uid, names_in(dir)) {
+                return Ok((uid, account.into(), stream.into()));
             }
         }
         Err(RecoverError::Empty)
@@ -113,6 +126,12 @@ impl Log {
         };
         recoverer.run()
     }
+}
+
+/// The account and the stream of `<account>/streams/<stream>`, unless they are written as hashes.
+fn names_in(dir: &str) -> Option<(&str, &str)> {
+    let (account, stream) = dir.split_once("/streams/")?;
+    (!account.starts_with('%') && !stream.starts_with('%')).then_some((account, stream))
 }
 
 impl Recoverer<'_> {
