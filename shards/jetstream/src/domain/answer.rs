@@ -34,6 +34,18 @@ impl Shop<'_, '_> {
         self.send_answer(request, &json, false);
     }
 
+    /// Answers with a document of a type, and with headers.
+    pub(super) fn answer_with(
+        &mut self,
+        request: &Request<'_>,
+        kind: ResponseType,
+        headers: &[u8],
+        body: &impl Fields,
+    ) {
+        let json = types::encode_response(kind, body);
+        self.send_with(request, headers, &json, false);
+    }
+
     /// Answers with an error.
     pub(super) fn refuse(&mut self, request: &Request<'_>, kind: ResponseType, error: &ApiError) {
         let json = types::encode_error(kind, error);
@@ -42,6 +54,10 @@ impl Shop<'_, '_> {
 
     /// Sends an answer as it is, counts it, and tells who audits.
     pub(super) fn send_answer(&mut self, request: &Request<'_>, json: &[u8], is_error: bool) {
+        self.send_with(request, b"", json, is_error);
+    }
+
+    fn send_with(&mut self, request: &Request<'_>, headers: &[u8], json: &[u8], is_error: bool) {
         if let Some(account) = self.settings.account(request.account) {
             let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
             count(&account.usage.api_total);
@@ -57,7 +73,7 @@ impl Shop<'_, '_> {
                     payload: json.into(),
                 });
             } else {
-                self.fx.publish(request.account, request.reply, b"", b"", json);
+                self.fx.publish(request.account, request.reply, b"", headers, json);
             }
         }
         if self.ctx.interest.has_interest(request.account, AUDIT_SUBJECT) {

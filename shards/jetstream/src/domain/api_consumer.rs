@@ -14,6 +14,7 @@ use wire::api::responses::{
 };
 use wire::api::subjects::{Call, has_path_separator, is_valid_name};
 use wire::api::types::ResponseType;
+use wire::headers;
 
 use super::Shop;
 use super::home::{Home, config_key, state_key};
@@ -27,12 +28,14 @@ use crate::consumer::{self, Consumer};
 use crate::settings::Usage;
 use crate::stream::level;
 
+/// Which incarnation of a stream is meant.
+const IDENTITY: &[u8] = b"Nats-Stream-Identity";
 /// Letters of a name that the server gives.
 const GIVEN_NAME_LEN: usize = 8;
 
 /// The API level that a consumer needs.
 fn level_of(config: &ConsumerConfig) -> i64 {
-    if config.ack_policy == AckPolicy::FlowControl || config.sourcing {
+    if config.ack_policy == AckPolicy::FlowControl {
         return 4;
     }
     let first = config.pause_until.is_some_and(|until| !until.is_zero())
@@ -40,6 +43,13 @@ fn level_of(config: &ConsumerConfig) -> i64 {
         || !config.priority_groups.is_empty()
         || config.priority_timeout_ns != 0;
     i64::from(first)
+}
+
+/// A name that the server gives.
+fn given_name(shop: &mut Shop<'_, '_>) -> String {
+    let id = shop.ids.next_id();
+    let letters = id.get(id.len() - GIVEN_NAME_LEN..).unwrap_or_default();
+    String::from_utf8_lossy(letters).into_owned()
 }
 
 fn without_levels(config: &ConsumerConfig) -> ConsumerConfig {
@@ -195,6 +205,14 @@ impl Home {
         if let Some(name) = asked.consumer {
             name.clone_into(&mut config.name);
         }
+        let is_feed = config.direct || config.sourcing;
+        if is_feed {
+            self.check_identity(request)?;
+        }
+        if config.direct && config.sourcing && !config.name.is_empty() {
+            let letters = given_name(shop);
+            config.name = format!("{}-{letters}", config.name);
+        }
         let ceilings = ceilings_of(shop, request.account);
         let stream = self.stream.config().clone();
         level::strip(&mut config.metadata);
@@ -210,6 +228,18 @@ impl Home {
         }
     }
 
+    /// Who feeds another stream may say which incarnation of this one it knows.
+    fn check_identity(&self, request: &Request<'_>) -> Result<(), ApiError> {
+        let known = headers::get(request.headers, IDENTITY).filter(|known| !known.is_empty());
+        let own = self.stream.identity();
+        match known {
+            Some(known) if known != own.as_bytes() => {
+                Err(errors::CONSUMER_STREAM_IDENTITY_MISMATCH.with(own))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn siblings(&self) -> impl Iterator<Item = &ConsumerConfig> {
         self.consumers.iter().map(|(_, consumer)| &*consumer.config)
     }
@@ -222,17 +252,11 @@ impl Home {
     ) -> Result<(), ApiError> {
         let stream = self.stream.config();
         rules::check_siblings(&config, stream, self.siblings())?;
-        if self.consumers.len() as i64 >= self.consumers_max(shop) {
+        if (self.consumers.len() - self.feeding) as i64 >= self.consumers_max(shop) {
             return Err(errors::MAXIMUM_CONSUMERS_LIMIT);
         }
         // A name that the server gives does not become part of the configuration.
-        let name = if config.name.is_empty() {
-            let id = shop.ids.next_id();
-            let letters = id.get(id.len() - GIVEN_NAME_LEN..).unwrap_or_default();
-            String::from_utf8_lossy(letters).into_owned()
-        } else {
-            config.name.clone()
-        };
+        let name = if config.name.is_empty() { given_name(shop) } else { config.name.clone() };
         let slot = self.put_consumer(&name, config, shop, |named, config, filter, cx| {
             Some(Consumer::create(named, config, filter, cx))
         });
@@ -285,6 +309,7 @@ impl Home {
             consumer.keep_nothing();
         }
         self.pushing += usize::from(consumer.settings.is_push());
+        self.feeding += usize::from(consumer.config.direct);
         let consumer_name = consumer.name.clone();
         let slot = self.consumers.insert(Box::new(consumer)) as u32;
         self.stream.set_consumer_filters(slot, &patterns);
@@ -372,7 +397,12 @@ impl Home {
         if let Some(config) = &mut info.config {
             show_levels(&mut config.metadata, super::api_stream::VERSION);
         }
-        shop.answer(request, ResponseType::ConsumerCreate, &info);
+        let is_feed = info.config.as_ref().is_some_and(|one| one.direct || one.sourcing);
+        let mut block = Vec::new();
+        if is_feed {
+            headers::set(&mut block, IDENTITY, self.stream.identity().as_bytes());
+        }
+        shop.answer_with(request, ResponseType::ConsumerCreate, &block, &info);
     }
 
     fn answer_consumer_info(
@@ -393,8 +423,10 @@ impl Home {
         Ok(())
     }
 
+    /// Without those that feed other streams.
     fn sorted_names(&self) -> Vec<Box<str>> {
-        let mut names: Vec<Box<str>> = self.by_name.keys().cloned().collect();
+        let shown = self.consumers.iter().filter(|(_, consumer)| !consumer.config.direct);
+        let mut names: Vec<Box<str>> = shown.map(|(_, consumer)| consumer.name.clone()).collect();
         names.sort_unstable();
         names
     }
@@ -456,6 +488,7 @@ impl Home {
         let Some(consumer) = self.consumers.try_remove(slot as usize) else { return };
         self.by_name.remove(&consumer.name);
         self.pushing -= usize::from(consumer.settings.is_push());
+        self.feeding -= usize::from(consumer.config.direct);
         self.stream.store.remove_filter(consumer.filter);
         if consumer.is_kept() {
             self.stream.store.remove_note(&config_key(&consumer.name));

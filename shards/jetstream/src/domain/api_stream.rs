@@ -59,7 +59,9 @@ pub(super) fn cluster_of(shop: &Shop<'_, '_>) -> Option<ClusterInfo> {
 
 impl Home {
     pub(super) fn facts(&self) -> InfoFacts<'_> {
-        InfoFacts { version: VERSION, consumers: self.consumers.len(), lost: &self.lost }
+        // Those of mirrors and sources are not counted.
+        let consumers = self.consumers.len() - self.feeding;
+        InfoFacts { version: VERSION, consumers, lost: &self.lost }
     }
 
     /// A request about this stream, or an acknowledgement of one of its deliveries.
@@ -381,7 +383,9 @@ impl JetStream {
         _fx: &mut Effects,
     ) {
         let Some(home) = self.homes.get_mut(slot as usize) else { return };
-        let info = home.stream.info(&home.facts(), ctx);
+        let mut info = home.stream.info(&home.facts(), ctx);
+        // The one answer about a stream that does not name the domain.
+        info.domain = String::new();
         let body = StreamCreated { info, did_create: true };
         home.answer_later(request, encode_response(ResponseType::StreamCreate, &body));
         self.touch(slot);

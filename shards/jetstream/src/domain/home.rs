@@ -96,6 +96,8 @@ pub struct Home {
     answers: VecDeque<(Position, Answer)>,
     /// Consumers that push.
     pub(crate) pushing: usize,
+    /// Consumers of mirrors and sources, which are not shown.
+    pub(crate) feeding: usize,
     /// Messages whose ids have to be learned after a start.
     pub(crate) flagged: Vec<u64>,
     /// Messages that damage took, ranges of sequences.
@@ -133,6 +135,7 @@ impl Home {
             reading: Vec::new(),
             answers: VecDeque::new(),
             pushing: 0,
+            feeding: 0,
             flagged: Vec::new(),
             lost: Vec::new(),
             letter_inbox: None,

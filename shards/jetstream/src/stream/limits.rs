@@ -134,7 +134,11 @@ impl Stream {
 
     /// Removes all messages below a sequence.
     pub(super) fn purge_below(&mut self, seq: u64) {
-        let Some(to) = seq.checked_sub(1) else { return };
+        let state = self.store.state();
+        if state.messages == 0 || seq <= state.first_seq {
+            return;
+        }
+        let to = seq - 1;
         if self.store.remove_up_to(to) > 0 {
             self.removed.note_many();
         }
