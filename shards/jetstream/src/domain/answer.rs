@@ -34,18 +34,6 @@ impl Shop<'_, '_> {
         self.send_answer(request, &json, false);
     }
 
-    /// Answers with a document of a type, and with headers.
-    pub(super) fn answer_with(
-        &mut self,
-        request: &Request<'_>,
-        kind: ResponseType,
-        headers: &[u8],
-        body: &impl Fields,
-    ) {
-        let json = types::encode_response(kind, body);
-        self.send_with(request, headers, &json, false);
-    }
-
     /// Answers with an error.
     pub(super) fn refuse(&mut self, request: &Request<'_>, kind: ResponseType, error: &ApiError) {
         let json = types::encode_error(kind, error);
@@ -57,7 +45,14 @@ impl Shop<'_, '_> {
         self.send_with(request, b"", json, is_error);
     }
 
-    fn send_with(&mut self, request: &Request<'_>, headers: &[u8], json: &[u8], is_error: bool) {
+    /// The same, with a header block.
+    pub(super) fn send_with(
+        &mut self,
+        request: &Request<'_>,
+        headers: &[u8],
+        json: &[u8],
+        is_error: bool,
+    ) {
         if let Some(account) = self.settings.account(request.account) {
             let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
             count(&account.usage.api_total);

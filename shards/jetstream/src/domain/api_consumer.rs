@@ -13,7 +13,7 @@ use wire::api::responses::{
     ConsumerList, ConsumerNames, ConsumerReset, Empty, LIST_PAGE, NAMES_PAGE, Page, Paused, Success,
 };
 use wire::api::subjects::{Call, has_path_separator, is_valid_name};
-use wire::api::types::ResponseType;
+use wire::api::types::{ResponseType, encode_response};
 use wire::headers;
 
 use super::Shop;
@@ -264,7 +264,7 @@ impl Home {
         self.write_consumer(slot);
         self.with(slot, shop, |consumer, cx| consumer.advise_action(Action::Create, cx));
         self.answer_made(slot, request, shop);
-        self.enqueue(slot);
+        self.start_later(slot);
         Ok(())
     }
 
@@ -374,7 +374,7 @@ impl Home {
         self.with(slot, shop, |consumer, cx| consumer.reconfigure(config, filter, cx));
         self.write_consumer(slot);
         self.answer_made(slot, request, shop);
-        self.enqueue(slot);
+        self.start_later(slot);
         Ok(())
     }
 
@@ -384,7 +384,8 @@ impl Home {
         if consumer.is_kept() {
             let mut bytes = consumer.created_unix_ns.to_le_bytes().to_vec();
             bytes.extend_from_slice(wire::json::to_go_string(&*consumer.config).as_bytes());
-            self.stream.store.put_note(&config_key(&consumer.name), &bytes);
+            let key = config_key(&consumer.name);
+            self.put_note(&key, &bytes);
         }
     }
 
@@ -402,7 +403,12 @@ impl Home {
         if is_feed {
             headers::set(&mut block, IDENTITY, self.stream.identity().as_bytes());
         }
-        shop.answer_with(request, ResponseType::ConsumerCreate, &block, &info);
+        let json = encode_response(ResponseType::ConsumerCreate, &info);
+        if self.consumers.get(slot as usize).is_some_and(|consumer| consumer.is_kept()) {
+            self.answer_later_with(request, block, json);
+        } else {
+            shop.send_with(request, &block, &json, false);
+        }
     }
 
     fn answer_consumer_info(
@@ -473,7 +479,10 @@ impl Home {
         expect_empty(request.body)?;
         let slot = self.slot_of(name)?;
         self.delete_consumer(slot, shop);
-        shop.answer(request, ResponseType::ConsumerDelete, &Success { success: true });
+        self.answer_later(
+            request,
+            encode_response(ResponseType::ConsumerDelete, &Success { success: true }),
+        );
         Ok(())
     }
 
@@ -491,8 +500,8 @@ impl Home {
         self.feeding -= usize::from(consumer.config.direct);
         self.stream.store.remove_filter(consumer.filter);
         if consumer.is_kept() {
-            self.stream.store.remove_note(&config_key(&consumer.name));
-            self.stream.store.remove_note(&state_key(&consumer.name));
+            self.remove_note(&config_key(&consumer.name));
+            self.remove_note(&state_key(&consumer.name));
         }
         self.stream.remove_consumer_filters(slot);
         if let Some(account) = shop.settings.account(self.stream.id.account) {
@@ -519,7 +528,7 @@ impl Home {
             pause_until: body.pause_until,
             pause_remaining_ns: if paused { left_ns } else { 0 },
         };
-        shop.answer(request, ResponseType::ConsumerPause, &answer);
+        self.answer_later(request, encode_response(ResponseType::ConsumerPause, &answer));
         Ok(())
     }
 
@@ -557,12 +566,14 @@ impl Home {
         let Ok(slot) = self.slot_of(name) else { return Ok(()) };
         let reset = self.with(slot, shop, |consumer, cx| consumer.reset(body.seq, cx));
         let reset_seq = reset.unwrap_or(Err(errors::CONSUMER_NOT_FOUND))?;
+        self.with(slot, shop, |consumer, _| consumer.write_at_once());
         self.enqueue(slot);
         let Some(mut info) = self.consumer_info(slot, shop) else { return Ok(()) };
         if let Some(config) = &mut info.config {
             show_levels(&mut config.metadata, super::api_stream::VERSION);
         }
-        shop.answer(request, ResponseType::ConsumerReset, &ConsumerReset { info, reset_seq });
+        let body = ConsumerReset { info, reset_seq };
+        self.answer_later(request, encode_response(ResponseType::ConsumerReset, &body));
         Ok(())
     }
 }

@@ -70,7 +70,8 @@ impl Home {
             // The sequence may have become another message's in a crash, if nothing of the one
             // that was delivered had been flushed.
             let stored = self.stream.store.time_of(ack.delivery.stream_seq);
-            if stored.is_some_and(|stored| stored != ack.delivery.timestamp_ns) {
+            let named = ack.delivery.timestamp_ns;
+            if named != 0 && stored.is_some_and(|stored| stored != named) {
                 return;
             }
             let named = Named {
@@ -246,7 +247,7 @@ impl Home {
     pub(super) fn write_config(&mut self) {
         let mut bytes = self.stream.created_unix_ns.to_le_bytes().to_vec();
         bytes.extend_from_slice(wire::json::to_go_string(self.stream.config()).as_bytes());
-        self.stream.store.put_note(STREAM_KEY, &bytes);
+        self.put_note(STREAM_KEY, &bytes);
     }
 
     fn update(
