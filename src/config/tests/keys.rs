@@ -69,6 +69,7 @@ fn keys_of_jetstream_give_one_warning_each_or_none() {
  sync_interval: \"1m\"
  domain: hub
  strict: false
+ max_buffered_size: 1M
  limits {
   max_ack_pending: 5
   max_request_batch: 5
@@ -84,7 +85,6 @@ fn keys_of_jetstream_give_one_warning_each_or_none() {
         ("extension_hint: no_extend", "extension_hint"),
         ("unique_tag: \"az:\"", "unique_tag"),
         ("max_outstanding_catchup: 1M", "max_outstanding_catchup"),
-        ("max_buffered_size: 1M", "max_buffered_size"),
         ("max_buffered_msgs: 10", "max_buffered_msgs"),
         ("request_queue_limit: 10", "request_queue_limit"),
         ("info_queue_limit: 10", "info_queue_limit"),

@@ -4,6 +4,7 @@ mod at_rest;
 mod backup;
 mod consuming;
 mod flow;
+mod monitor;
 pub(crate) mod shapes;
 mod storages;
 
