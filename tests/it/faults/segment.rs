@@ -83,8 +83,7 @@ impl Segment {
 
     /// Sequences of the messages that lie, in part, in these bytes.
     pub(super) fn messages_in(&self, bytes: &Range<usize>) -> Vec<u64> {
-        let touched =
-            |record: &&Record| record.at.start < bytes.end && bytes.start < record.at.end;
+        let touched = |record: &&Record| record.at.start < bytes.end && bytes.start < record.at.end;
         let messages = self.records.iter().filter(|record| record.kind == 1);
         messages.filter(touched).map(|record| record.number).collect()
     }
@@ -92,6 +91,13 @@ impl Segment {
     /// Where the end of the log is.
     pub(super) fn end(&self) -> usize {
         self.records.last().map_or(RECORDS, |record| record.at.end)
+    }
+
+    /// Where the last two messages begin, and where the log ends.
+    pub(super) fn last_two(&self) -> (usize, usize) {
+        let messages = self.records.iter().filter(|record| record.kind == 1);
+        let begin: Vec<usize> = messages.map(|record| record.at.start).collect();
+        (begin[begin.len() - 2], self.end())
     }
 
     /// The positions in the file of a byte of the log: its own, or one in each slot.
