@@ -3,6 +3,7 @@
 use store::ALL;
 use wire::api::errors;
 use wire::api::policy::Discard;
+use wire::subject;
 
 use super::Stream;
 use super::draft::{Draft, Refusal};
@@ -144,8 +145,15 @@ impl Stream {
         }
     }
 
-    /// Removes the messages of one subject below a sequence.
+    /// Removes the messages of one subject below a sequence. A publisher may send to a pattern,
+    /// as key-value clients do to purge many keys: that means all that it matches.
     pub(super) fn purge_subject_below(&mut self, subject: &[u8], seq: u64) {
+        if !subject::is_literal(subject) {
+            if self.store.purge(Some(subject), Some(seq), 0) > 0 {
+                self.removed.note_many();
+            }
+            return;
+        }
         while let Some(first) = self.store.first_for(subject).filter(|&first| first < seq) {
             if !self.take_out(first) {
                 return;
