@@ -101,6 +101,8 @@ pub struct Home {
     answers: VecDeque<(Position, Answer)>,
     /// Something since the last answer could not be written.
     unwritten: bool,
+    /// The stream could not be made durable when it was made.
+    pub(crate) doomed: bool,
     /// Consumers that push.
     pub(crate) pushing: usize,
     /// Consumers of mirrors and sources, which are not shown.
@@ -142,6 +144,7 @@ impl Home {
             reading: Vec::new(),
             answers: VecDeque::new(),
             unwritten: false,
+            doomed: false,
             pushing: 0,
             feeding: 0,
             flagged: Vec::new(),
@@ -277,6 +280,7 @@ impl Home {
         let request = parked.request();
         let kind = parse_api(request.subject).and_then(|(_, call)| ResponseType::of(&call));
         if let Some(kind) = kind {
+            self.doomed |= matches!(kind, ResponseType::StreamCreate);
             shop.refuse(&request, kind, &errors::INSUFFICIENT_RESOURCES);
         }
     }
