@@ -62,6 +62,7 @@ pub fn check(
     check_start(config)?;
     check_filters(config)?;
     check_sampling(config)?;
+    check_dead_letter(config, stream)?;
     check_retention(config, stream, ceilings)
 }
 
@@ -75,6 +76,24 @@ fn check_sampling(config: &ConsumerConfig) -> Result<(), ApiError> {
         Ok(_) => Err(errors::CONSUMER_INVALID_SAMPLING.with("<nil>")),
         Err(error) => Err(errors::CONSUMER_INVALID_SAMPLING.with(error)),
     }
+}
+
+/// Dead letters need a subject to go to, and must not come back to the consumer.
+fn check_dead_letter(config: &ConsumerConfig, stream: &StreamConfig) -> Result<(), ApiError> {
+    let Some(to) = config.metadata.get(DEAD_LETTER_KEY).map(String::as_bytes) else {
+        return Ok(());
+    };
+    let text = |what: &str| errors::CONSUMER_CREATE.with(format!("{DEAD_LETTER_KEY} {what}"));
+    if !subject::is_valid_publish(to) || !subject::is_literal(to) || to.starts_with(b"$") {
+        return Err(text("is not a subject to publish to"));
+    }
+    let is_own = stream.subjects.iter().any(|own| subject::matches(own.as_bytes(), to));
+    let mut filters = filters_of(config).peekable();
+    let takes_all = filters.peek().is_none();
+    if is_own && (takes_all || filters.any(|filter| subject::matches(filter.as_bytes(), to))) {
+        return Err(text("forms a cycle"));
+    }
+    Ok(())
 }
 
 fn sample_text(config: &ConsumerConfig) -> &str {

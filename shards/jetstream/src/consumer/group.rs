@@ -94,8 +94,12 @@ pub(super) fn take_pin(
             pin.until_ns = until_ns;
             true
         }
-        _ => {
-            let left = Left { messages: request.batch.max(1), bytes: request.max_bytes.max(0) };
+        Some(_) => {
+            send_status(cx.fx, consumer.account, reply, status::pin_id_mismatch);
+            false
+        }
+        None => {
+            let left = Left { messages: request.batch.max(0), bytes: request.max_bytes.max(0) };
             send_status(cx.fx, consumer.account, reply, |out| {
                 status::wrong_pin_id(out, left);
             });

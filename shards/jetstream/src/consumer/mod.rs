@@ -17,6 +17,7 @@ pub mod flow;
 pub mod group;
 pub mod info;
 pub mod journal;
+mod letters;
 pub mod pull;
 pub mod push;
 pub mod settings;
@@ -24,6 +25,7 @@ pub mod start;
 pub mod state;
 pub mod timers;
 pub mod waiting;
+mod watch;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -66,6 +68,8 @@ pub struct Cx<'a, 'c> {
     pub domain: &'a str,
     /// Name of the account.
     pub account_name: &'a str,
+    /// Time without progress after which a consumer counts as stuck, ns; 0 is never.
+    pub watch_ns: u64,
 }
 
 /// How much one call may deliver.
@@ -163,6 +167,10 @@ pub struct Consumer {
     last_used_ns: u64,
     /// When something was last delivered or settled while somebody waited, monotonic ns.
     progress_ns: u64,
+    /// The watchdog's time, ns; 0 is never.
+    watch_ns: u64,
+    is_stuck: bool,
+    letters: Option<Box<letters::Letters>>,
     scratch: Vec<u8>,
     headers: Vec<u8>,
 }
@@ -192,7 +200,7 @@ impl Consumer {
             self.seen_removed = total;
             if floor != self.state.floor || waiting != self.state.pending.len() {
                 self.last_acked_unix_ns = cx.ctx.unix_ns;
-                self.progress_ns = cx.ctx.mono_ns;
+                self.note_progress(cx.ctx.mono_ns);
                 self.journal.note_whole(cx.ctx.mono_ns);
             }
         }
@@ -239,7 +247,8 @@ impl Consumer {
         let open = match self.settings.ack {
             settings::Ack::None => seq > self.state.looked_at,
             _ => seq > self.state.looked_at || self.state.pending.contains_key(&seq),
-        } || self.state.ahead.binary_search(&seq).is_ok();
+        } || self.state.ahead.binary_search(&seq).is_ok()
+            || self.state.letters.contains_key(&seq);
         open && store.subject_of(seq).is_some_and(|subject| store.matches(self.filter, subject))
     }
 
@@ -259,9 +268,18 @@ impl Consumer {
         let push = self.push.as_ref().map_or(u64::MAX, |push| push.next_deadline_ns());
         let pace = if self.not_before_ns == 0 { u64::MAX } else { self.not_before_ns };
         let pin = self.pin.as_ref().map_or(u64::MAX, |pin| pin.until_ns);
-        let quiet = self.inactive_at_ns();
-        let times =
-            [self.waiting.next_deadline_ns(), self.journal.due_ns(), push, pace, pin, quiet];
+        let letters = self.letters.as_ref().map_or(0, |letters| letters.due_ns);
+        let letters = if letters == 0 { u64::MAX } else { letters };
+        let times = [
+            self.waiting.next_deadline_ns(),
+            self.journal.due_ns(),
+            push,
+            pace,
+            pin,
+            self.inactive_at_ns(),
+            letters,
+            self.watch_at_ns(),
+        ];
         times.into_iter().fold(redelivery, u64::min)
     }
 

@@ -69,6 +69,9 @@ impl Consumer {
         consumer.rearm(cx);
         consumer.recount(cx);
         consumer.check_interest(cx);
+        if !consumer.state.letters.is_empty() {
+            consumer.letters.get_or_insert_default().hurry(cx.ctx.mono_ns);
+        }
         Some(consumer)
     }
 
@@ -120,6 +123,9 @@ impl Consumer {
             last_acked_unix_ns: 0,
             last_used_ns: cx.ctx.mono_ns,
             progress_ns: cx.ctx.mono_ns,
+            watch_ns: cx.watch_ns,
+            is_stuck: false,
+            letters: None,
             scratch: Vec::new(),
             headers: Vec::new(),
             config: Box::new(config),
@@ -214,6 +220,9 @@ impl Consumer {
         self.apply_pause();
         self.recount(cx);
         self.rearm(cx);
+        if !self.state.letters.is_empty() {
+            self.letters.get_or_insert_default().hurry(cx.ctx.mono_ns);
+        }
     }
 
     /// Neither configuration nor state is kept over restarts.

@@ -38,7 +38,7 @@ impl Consumer {
         if self.settings.inactive_ns > 0 && !self.waiting.is_empty() {
             self.end_uninterested(cx);
         }
-        Verdict::Keep
+        self.finish_deadline(cx)
     }
 
     /// Messages whose time for an acknowledgement is over are due again, in order of sequence.

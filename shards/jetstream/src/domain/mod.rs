@@ -17,6 +17,7 @@ pub mod api_stream;
 pub mod backup;
 pub mod catalog;
 pub mod clock;
+mod dead_letters;
 pub mod home;
 pub mod meta;
 pub mod monitor;
@@ -108,7 +109,9 @@ pub fn home_of(account: &str, stream: &str, shards: u16) -> u16 {
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    ((hash >> 32) % u64::from(shards.max(1))) as u16
+    // Names that differ in their end only must not go to the same shard.
+    let hash = (hash ^ hash >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    ((hash ^ hash >> 33) % u64::from(shards.max(1))) as u16
 }
 
 /// Whether the answer to a request may name its client.

@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use wire::api::config::StreamConfig;
-use wire::api::info::{ConsumerInfo, LostData, SourceInfo, StreamState};
+use wire::api::info::{ConsumerInfo, SourceInfo, StreamState};
 use wire::api::timestamp::Timestamp;
 
 use super::JetStream;
@@ -13,9 +13,6 @@ use crate::context::Context;
 use crate::effect::Effects;
 use crate::settings::{AccountSettings, Usage};
 use crate::stream::level;
-
-/// Lost sequences that are named one by one; of more only the first are.
-const LOST_MAX: usize = 1000;
 
 /// Which streams are wanted, and what of each.
 #[derive(Clone, Copy, Debug, Default)]
@@ -151,16 +148,13 @@ impl Home {
 
     /// Consumers of clients.
     fn consumers_shown(&self) -> u64 {
-        self.consumers.iter().filter(|(_, consumer)| !consumer.config.direct).count() as u64
+        (self.consumers.len() - self.feeding) as u64
     }
 
-    /// How many messages damage took, and the first of them.
-    fn lost_figures(&self) -> (u64, Option<LostData>) {
+    /// How many messages damage took.
+    fn lost_count(&self) -> u64 {
         let count = self.lost.iter().map(|(from, to)| to.saturating_sub(*from).saturating_add(1));
-        let count = count.fold(0_u64, u64::saturating_add);
-        let msgs: Vec<u64> =
-            self.lost.iter().flat_map(|(from, to)| *from..=*to).take(LOST_MAX).collect();
-        (count, (!msgs.is_empty()).then_some(LostData { msgs, bytes: 0 }))
+        count.fold(0_u64, u64::saturating_add)
     }
 
     fn figures(&self, wanted: &Wanted<'_>, ctx: &Context<'_>) -> StreamFigures {
@@ -171,9 +165,7 @@ impl Home {
             config.metadata.remove(level::LEVEL_KEY);
             config
         });
-        let (lost, data) = self.lost_figures();
         let state = StreamState {
-            lost: info.state.lost.or(data),
             consumer_count: i64::try_from(self.consumers_shown()).unwrap_or(i64::MAX),
             ..info.state
         };
@@ -186,7 +178,7 @@ impl Home {
             mirror: info.mirror,
             sources: info.sources,
             consumers: Vec::new(),
-            lost,
+            lost: self.lost_count(),
             failed: self.failed(),
         }
     }
@@ -250,7 +242,6 @@ impl JetStream {
         ctx: &Context<'_>,
         fx: &mut Effects,
     ) -> Vec<StreamFigures> {
-        let stuck_ns = self.tools.settings.stuck_consumer_ns;
         let mut left = wanted.consumers_max;
         let mut rows = Vec::new();
         for (_, home) in &mut self.homes {
@@ -269,13 +260,8 @@ impl JetStream {
             for slot in slots {
                 let mut shop = self.tools.open(ctx, fx);
                 let figures = home.with(slot, &mut shop, |consumer, cx| {
-                    let idle_ns = consumer.idle_ns(cx.ctx);
                     let mut info = consumer.info(cx);
-                    let is_stuck = stuck_ns > 0
-                        && idle_ns >= stuck_ns
-                        && info.num_pending > 0
-                        && info.num_waiting > 0
-                        && !info.paused;
+                    let is_stuck = consumer.is_stuck();
                     let is_direct = consumer.config.direct;
                     if !wanted.config {
                         info.config = None;

@@ -305,9 +305,19 @@ fn tell_damage(dir: &str, recovered: &Recovered, fx: &mut Effects) {
     let report = &recovered.report;
     if report.truncated_bytes > 0 {
         let bytes = report.truncated_bytes;
+        let whose = if report.tail_unknown {
+            "may have been acknowledged, for both copies of the tail are damaged; they"
+        } else {
+            "had not been acknowledged and"
+        };
+        let text = format!("JetStream store {dir}: {bytes} bytes at its end {whose} are dropped");
+        fx.log(Level::Warn, text);
+    }
+    if !report.damaged_headers.is_empty() || report.damaged_slots > 0 {
         let text = format!(
-            "JetStream store {dir}: {bytes} bytes at its end had not been \
-            acknowledged and are dropped"
+            "JetStream store {dir}: damaged places that have a second copy: headers of segments \
+            {:?}, {} tail slots",
+            report.damaged_headers, report.damaged_slots
         );
         fx.log(Level::Warn, text);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use wire::api::config::StreamConfig;
 use wire::api::errors::ApiError;
-use wire::api::info::{StreamInfo, StreamState};
+use wire::api::info::{LostData, StreamInfo, StreamState};
 use wire::api::requests::StreamInfoRequest;
 use wire::api::responses::{Page, StreamInfoPage};
 use wire::api::timestamp::Timestamp;
@@ -15,6 +15,8 @@ use crate::context::Context;
 
 /// Subjects of one page of details.
 pub const SUBJECTS_PAGE: usize = 100_000;
+/// Lost sequences that are named one by one; of more only the first are.
+const LOST_MAX: usize = 1000;
 
 /// What the owner of a stream adds to what it says about itself.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,10 +25,19 @@ pub struct InfoFacts<'a> {
     pub version: &'a str,
     /// Consumers.
     pub consumers: usize,
+    /// Ranges of sequences that damage took.
+    pub lost: &'a [(u64, u64)],
 }
 
 fn timestamp(ns: Option<i64>) -> Timestamp {
     ns.map_or(Timestamp::ZERO, Timestamp)
+}
+
+/// The messages that damage took. How many bytes they had is not known.
+fn lost_data(ranges: &[(u64, u64)]) -> Option<LostData> {
+    let all = ranges.iter().flat_map(|(from, to)| *from..=*to);
+    let msgs: Vec<u64> = all.take(LOST_MAX).collect();
+    (!msgs.is_empty()).then_some(LostData { msgs, bytes: 0 })
 }
 
 impl Stream {
@@ -70,7 +81,7 @@ impl Stream {
         StreamInfo {
             config: self.shown_config(facts.version),
             created: Timestamp(self.created_unix_ns),
-            state: self.state(facts.consumers),
+            state: StreamState { lost: lost_data(facts.lost), ..self.state(facts.consumers) },
             domain: self.id.domain.to_string(),
             mirror: self.mirror_info(ctx.mono_ns),
             sources: self.sources_info(ctx.mono_ns),

@@ -262,6 +262,32 @@ fn facts_outlive_the_segments_that_held_them() {
     assert_eq!(notes[1].deltas, deltas);
 }
 
+/// More facts than a segment holds: dropping segments of them would never end.
+#[test]
+fn many_facts_do_not_chase_each_other() {
+    let mut rig = Rig::new();
+    for key in 0..300u32 {
+        rig.store.put_note(&key.to_le_bytes(), &[7; 1000]);
+        rig.run();
+    }
+    // 330 KB in segments of 64 KiB, each copied but once.
+    let newest = |rig: &Rig| {
+        let segments = rig.driver.disk.files.keys().filter(|path| path.ends_with(".seg"));
+        segments.max().and_then(|path| path[15..35].parse::<u32>().ok()).unwrap()
+    };
+    assert!(newest(&rig) <= 8, "{}", newest(&rig));
+    for round in 0..100u32 {
+        rig.store.add_delta(&round.to_le_bytes(), b"x");
+        rig.run();
+    }
+    assert!(newest(&rig) <= 8, "{}", newest(&rig));
+    let (mut disk, _) = rig.crash();
+    let found = recover(&mut disk);
+    assert_eq!(found.notes.len(), 300);
+    assert!(found.notes.iter().all(|note| note.value.as_deref() == Some(&[7; 1000][..])));
+    assert_eq!(found.notes.iter().filter(|note| note.deltas.len() == 1).count(), 100);
+}
+
 #[test]
 fn a_group_is_kept_as_a_whole_or_not_at_all() {
     let message = NewMessage { subject: b"g", payload: &[3; 3000], ..NewMessage::default() };
