@@ -325,12 +325,12 @@ impl JetStream {
     ) {
         let Some((_, call)) = parse_api(request.subject) else { return };
         let Some(kind) = ResponseType::of(&call) else { return };
-        let name = match call {
-            Call::StreamCreate { stream }
-            | Call::StreamUpdate { stream }
-            | Call::StreamDelete { stream }
-            | Call::StreamRestore { stream } => stream,
-            _ => return,
+        let (Call::StreamCreate { stream: name }
+        | Call::StreamUpdate { stream: name }
+        | Call::StreamDelete { stream: name }
+        | Call::StreamRestore { stream: name }) = call
+        else {
+            return;
         };
         let slot = self.slot_of(request.account, name);
         let outcome = match (action, slot) {
