@@ -2,7 +2,7 @@
 
 #[path = "../log/tests/disk.rs"]
 #[allow(dead_code, reason = "the log's tests use the rest of it")]
-mod disk;
+pub(crate) mod disk;
 mod figures;
 mod file;
 mod files;
