@@ -85,7 +85,9 @@ impl Home {
         if let Some(flow) = parse_flow_control_subject(request.subject) {
             let slot = self.slot_of_bytes(flow.consumer);
             if let Some(slot) = slot {
-                self.with(slot, shop, |consumer, cx| consumer.handle_flow_answer(flow.id, cx));
+                self.with(slot, shop, |consumer, cx| {
+                    consumer.handle_flow_answer(flow.id, request.headers, cx);
+                });
                 self.enqueue(slot);
             }
             return;
