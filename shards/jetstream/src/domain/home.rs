@@ -46,6 +46,7 @@ pub(crate) enum Answer {
 #[derive(Debug)]
 pub struct Parked {
     pub(crate) account: u32,
+    pub(crate) origin: u16,
     pub(crate) subject: Vec<u8>,
     pub(crate) reply: Vec<u8>,
     pub(crate) headers: Vec<u8>,
@@ -59,6 +60,7 @@ impl Parked {
     pub fn of(request: &Request<'_>) -> Self {
         Self {
             account: request.account,
+            origin: request.origin,
             subject: request.subject.to_vec(),
             reply: request.reply.to_vec(),
             headers: request.headers.to_vec(),
@@ -72,6 +74,7 @@ impl Parked {
     pub fn request(&self) -> Request<'_> {
         Request {
             account: self.account,
+            origin: self.origin,
             subject: &self.subject,
             reply: &self.reply,
             headers: &self.headers,
