@@ -5,7 +5,7 @@
 //!  quarantine/<stream>-<time>/     what could not be understood; nothing is ever deleted for that
 //! ```
 
-use store::disk::{BootDisk, DiskError};
+use store::disk::{BootDisk, DiskError, Ticket};
 use store::log::{self, Log, Options, RecoverError};
 use store::{MemoryOptions, Recovered, RecoveredNote, Store};
 use wire::api::config::StreamConfig;
@@ -63,6 +63,8 @@ fn log_options(settings: &Settings, config: &StreamConfig, dir: &str, uid: u64) 
             Durability::Flushed => log::Durability::Flushed,
         },
         stream: config.name.clone().into_bytes(),
+        encryption: settings.encryption.clone(),
+        waiting_bytes_max: settings.buffered_bytes_max,
         ..Options::new(dir, uid)
     }
 }
@@ -81,6 +83,18 @@ impl JetStream {
         ctx: &Context<'_>,
         fx: &mut Effects,
     ) -> u32 {
+        let stream = self.new_stream(account, config, ctx, fx);
+        self.seat(stream)
+    }
+
+    /// A new stream that is not served yet.
+    pub(super) fn new_stream(
+        &mut self,
+        account: u32,
+        config: StreamConfig,
+        ctx: &Context<'_>,
+        fx: &mut Effects,
+    ) -> Stream {
         let id = self.tools.ids.next_id();
         let uid = id.iter().fold(ctx.unix_ns as u64, |uid, byte| {
             (uid ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
@@ -97,33 +111,39 @@ impl JetStream {
                 Store::file(options, config.first_seq, &mut fx.disk)
             }
         };
-        self.seat(account, config, ctx.unix_ns, store)
+        self.stream_of(account, config, ctx.unix_ns, store)
     }
 
-    fn seat(
-        &mut self,
+    fn stream_of(
+        &self,
         account: u32,
         config: StreamConfig,
         created_unix_ns: i64,
         store: Store,
-    ) -> u32 {
+    ) -> Stream {
         let account_name = self.account_name(account);
         let settings = &self.tools.settings;
-        let entry = self.homes.vacant_entry();
-        let slot = entry.key() as u32;
+        let slot = self.homes.vacant_key() as u32;
         let id = Identity {
             account,
             account_name: account_name.into(),
             slot,
             domain: settings.domain.as_str().into(),
         };
-        let name: Box<str> = config.name.as_str().into();
         let mut stream = Stream::new(id, config, created_unix_ns, store);
         stream.batch_limits.atomic_max = settings.batches_per_stream_max;
         stream.batch_limits.messages_max = settings.batch_messages_max as u64;
         stream.batch_limits.quiet_ns = settings.batch_timeout_ns;
-        entry.insert(Box::new(Home::new(stream)));
-        self.names.insert((account, name), slot);
+        stream
+    }
+
+    /// Serves a stream from now on: its slot.
+    fn seat(&mut self, mut stream: Stream) -> u32 {
+        let slot = self.homes.vacant_key() as u32;
+        stream.id.slot = slot;
+        let key = (stream.id.account, stream.name().into());
+        self.homes.insert(Box::new(Home::new(stream)));
+        self.names.insert(key, slot);
         slot
     }
 
@@ -168,7 +188,7 @@ impl JetStream {
     ) {
         let (uid, account, stream) = match Log::identify(dir, boot) {
             Ok(identity) => identity,
-            Err(error) => return self.pass_over(dir, &error, boot, fx),
+            Err(error) => return self.pass_over(dir, &error, boot, ctx, fx),
         };
         let account = String::from_utf8_lossy(&account).into_owned();
         let stream = String::from_utf8_lossy(&stream).into_owned();
@@ -187,7 +207,7 @@ impl JetStream {
         let options = Options { account: account.clone().into_bytes(), ..options };
         match Store::recover(options, boot) {
             Ok(recovered) => self.bring_back(id, dir, recovered, boot, ctx, fx),
-            Err(error) => self.pass_over(dir, &error, boot, fx),
+            Err(error) => self.pass_over(dir, &error, boot, ctx, fx),
         }
     }
 
@@ -197,6 +217,7 @@ impl JetStream {
         dir: &str,
         error: &RecoverError,
         boot: &mut dyn BootDisk,
+        ctx: &Context<'_>,
         fx: &mut Effects,
     ) {
         if self.tools.me != 0 {
@@ -212,7 +233,8 @@ impl JetStream {
                 over with `nats stream backup` and `nats stream restore`"
             )
         } else {
-            format!("JetStream store {dir}: {error}; it is left as it is and not served")
+            // Out of the way of a new stream of that name.
+            return set_aside(dir, &error.to_string(), boot, ctx, fx);
         };
         fx.log(Level::Error, text);
     }
@@ -231,13 +253,14 @@ impl JetStream {
         let Recovered { store, notes, lost, .. } = recovered;
         let known = notes.iter().find(|note| note.key == STREAM_KEY).and_then(read_note);
         let Some((created, config)) = known else {
-            return set_aside(dir, boot, ctx, fx);
+            return set_aside(dir, "its configuration cannot be read", boot, ctx, fx);
         };
         let Ok(config) = decode_document::<StreamConfig>(&config) else {
-            return set_aside(dir, boot, ctx, fx);
+            return set_aside(dir, "its configuration cannot be read", boot, ctx, fx);
         };
         let json = wire::json::to_go_string(&config);
-        let slot = self.seat(account, config.clone(), created, store);
+        let stream = self.stream_of(account, config.clone(), created, store);
+        let slot = self.seat(stream);
         let mut shop = self.tools.open(ctx, fx);
         shop.reserve(account, &config, 1);
         if let Some(home) = self.homes.get_mut(slot as usize) {
@@ -257,10 +280,13 @@ impl JetStream {
         self.homes.iter().all(|(_, home)| home.flagged.is_empty())
     }
 
-    /// Removes what the disk holds of a stream.
-    pub(super) fn remove_files(&mut self, home: Home, fx: &mut Effects) {
+    /// Removes what the disk holds of a stream. The operation after which it is gone for good;
+    /// none for a stream in memory.
+    pub(super) fn remove_files(&mut self, home: Home, fx: &mut Effects) -> Option<Ticket> {
+        let in_files = home.stream.config().storage == Storage::File;
         home.stream.store.delete(&mut fx.disk, &mut self.tools.cache);
         self.skip_ops(fx);
+        fx.disk.ops.last().filter(|_| in_files).map(|(ticket, _)| *ticket)
     }
 }
 
@@ -270,14 +296,14 @@ fn read_note(note: &RecoveredNote) -> Option<(i64, Vec<u8>)> {
     Some((i64::from_le_bytes(*time), json.to_vec()))
 }
 
-fn set_aside(dir: &str, boot: &mut dyn BootDisk, ctx: &Context<'_>, fx: &mut Effects) {
+fn set_aside(dir: &str, why: &str, boot: &mut dyn BootDisk, ctx: &Context<'_>, fx: &mut Effects) {
     let name = dir.rsplit('/').next().unwrap_or(dir);
     let to = format!("{QUARANTINE}/{name}-{}", ctx.unix_ns);
     let outcome = match boot.rename(dir, &to) {
         Ok(()) => format!("it is kept in {to}"),
         Err(error) => format!("it is left where it is ({error})"),
     };
-    let text = format!("JetStream store {dir}: its configuration cannot be read; {outcome}");
+    let text = format!("JetStream store {dir}: {why}; {outcome}");
     fx.log(Level::Error, text);
 }
 
@@ -285,9 +311,19 @@ fn tell_damage(dir: &str, recovered: &Recovered, fx: &mut Effects) {
     let report = &recovered.report;
     if report.truncated_bytes > 0 {
         let bytes = report.truncated_bytes;
+        let whose = if report.tail_unknown {
+            "may have been acknowledged, for both copies of the tail are damaged; they"
+        } else {
+            "had not been acknowledged and"
+        };
+        let text = format!("JetStream store {dir}: {bytes} bytes at its end {whose} are dropped");
+        fx.log(Level::Warn, text);
+    }
+    if !report.damaged_headers.is_empty() || report.damaged_slots > 0 {
         let text = format!(
-            "JetStream store {dir}: {bytes} bytes at its end had not been \
-            acknowledged and are dropped"
+            "JetStream store {dir}: damaged places that have a second copy: headers of segments \
+            {:?}, {} tail slots",
+            report.damaged_headers, report.damaged_slots
         );
         fx.log(Level::Warn, text);
     }
@@ -328,6 +364,7 @@ impl Home {
             self.bring_back_consumer(&name, note, notes, shop);
         }
         self.reconcile();
+        self.stream.enforce_all_limits();
         self.subscribe(shop.fx);
         let window_ns = self.stream.config().duplicate_window_ns.max(0);
         let from = self.stream.store.seq_at_time(shop.ctx.unix_ns.saturating_sub(window_ns));

@@ -55,7 +55,7 @@ use std::collections::VecDeque;
 use store::Store;
 use store::cache::Cache;
 use wire::api::config::StreamConfig;
-use wire::api::policy::PersistMode;
+use wire::api::policy::{Compression, PersistMode};
 use wire::api::publish::pub_ack_prefix;
 use wire::nuid::Nuid;
 use wire::transform::Transform;
@@ -227,12 +227,17 @@ impl Stream {
             let src = if to.src.is_empty() { ">" } else { &to.src };
             Transform::new(src.as_bytes(), to.dest.as_bytes()).ok()
         });
+        self.store.set_compression(config.compression == Compression::S2);
         *self.config = config;
     }
 
     /// Messages up to `Store::durable_seq` are safe: their publishers get their answers.
     pub fn handle_durable(&mut self, fx: &mut Effects) {
         self.acks.send(self.store.durable_seq(), self.id.account, fx);
+        // What waits now would wait for ever.
+        if self.store.fenced().is_some() && !self.acks.is_empty() {
+            self.handle_store_failed(fx);
+        }
     }
 
     /// The store has failed: publishers whose messages are not safe get an error.

@@ -523,6 +523,14 @@ impl Log {
         self.segments.iter().map(|segment| (segment.number(), segment.file_len, segment.sealed))
     }
 
+    /// Whether messages are compressed from now on.
+    pub fn set_compression(&mut self, is_on: bool) {
+        self.options.compress = is_on;
+        if !is_on {
+            self.compressor = None;
+        }
+    }
+
     /// The stream.
     #[must_use]
     pub const fn uid(&self) -> u64 {
