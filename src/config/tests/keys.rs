@@ -81,7 +81,6 @@ fn keys_of_jetstream_give_one_warning_each_or_none() {
 ";
     assert_eq!(warnings_of(served), [""; 0]);
     for (text, name) in [
-        ("cipher: aes", "cipher"),
         ("extension_hint: no_extend", "extension_hint"),
         ("unique_tag: \"az:\"", "unique_tag"),
         ("max_outstanding_catchup: 1M", "max_outstanding_catchup"),

@@ -23,6 +23,7 @@ mod follow;
 mod found;
 mod header;
 mod keys;
+mod mend;
 mod notes;
 mod pack;
 mod read;
