@@ -126,7 +126,7 @@ impl Consumer {
         let Some(letter) = self.state.letters.get(&seq) else { return Sent::Yes };
         let message = match cx.store.get(seq, cx.cache, &mut cx.fx.disk) {
             Read::Message(message) => message,
-            Read::Pending => return Sent::Reading,
+            Read::Pending | Read::Failed => return Sent::Reading,
             Read::Missing | Read::Damaged => return Sent::Gone,
         };
         let origin = Origin {

@@ -162,6 +162,8 @@ pub struct Consumer {
     pace: Option<(i64, u64)>,
     /// Not before, monotonic ns.
     not_before_ns: u64,
+    /// The last message that the disk did not give; 0 for none.
+    unread: u64,
     reading: bool,
     last_delivered_unix_ns: i64,
     last_acked_unix_ns: i64,
