@@ -85,7 +85,9 @@ impl Home {
         if let Some(flow) = parse_flow_control_subject(request.subject) {
             let slot = self.slot_of_bytes(flow.consumer);
             if let Some(slot) = slot {
-                self.with(slot, shop, |consumer, cx| consumer.handle_flow_answer(flow.id, cx));
+                self.with(slot, shop, |consumer, cx| {
+                    consumer.handle_flow_answer(flow.id, request.headers, cx);
+                });
                 self.enqueue(slot);
             }
             return;
@@ -325,12 +327,12 @@ impl JetStream {
     ) {
         let Some((_, call)) = parse_api(request.subject) else { return };
         let Some(kind) = ResponseType::of(&call) else { return };
-        let name = match call {
-            Call::StreamCreate { stream }
-            | Call::StreamUpdate { stream }
-            | Call::StreamDelete { stream }
-            | Call::StreamRestore { stream } => stream,
-            _ => return,
+        let (Call::StreamCreate { stream: name }
+        | Call::StreamUpdate { stream: name }
+        | Call::StreamDelete { stream: name }
+        | Call::StreamRestore { stream: name }) = call
+        else {
+            return;
         };
         let slot = self.slot_of(request.account, name);
         let outcome = match (action, slot) {
