@@ -510,6 +510,14 @@ impl Home {
         false
     }
 
+    /// The server is about to stop: requests for messages end.
+    pub(crate) fn say_farewell(&mut self, shop: &mut Shop<'_, '_>) {
+        let slots: Vec<u32> = self.consumers.iter().map(|(slot, _)| slot as u32).collect();
+        for slot in slots {
+            self.with(slot, shop, |consumer, cx| consumer.end_all_requests(cx, Ending::Shutdown));
+        }
+    }
+
     /// The server stops. True when the store has nothing more to write.
     pub(crate) fn handle_stop(&mut self, shop: &mut Shop<'_, '_>) -> bool {
         let slots: Vec<u32> = self.consumers.iter().map(|(slot, _)| slot as u32).collect();
