@@ -108,7 +108,9 @@ impl Client {
     ) -> std::io::Result<()> {
         let mut bytes = Vec::with_capacity(payload.len() + 128);
         if headers.is_empty() {
-            bytes.extend_from_slice(format!("PUB {subject} {reply} {}\r\n", payload.len()).as_bytes());
+            bytes.extend_from_slice(
+                format!("PUB {subject} {reply} {}\r\n", payload.len()).as_bytes(),
+            );
         } else {
             let block = format!("NATS/1.0\r\n{}\r\n\r\n", headers.join("\r\n"));
             let (head, all) = (block.len(), block.len() + payload.len());

@@ -54,8 +54,7 @@ impl Writer {
                 // Part of it may have reached the server even if this fails.
                 self.next += 1;
                 self.doubtful.push_back(number);
-                let sent =
-                    client.publish(&self.subject(), &reply, &headers, &origin.payload());
+                let sent = client.publish(&self.subject(), &reply, &headers, &origin.payload());
                 if sent.is_err() {
                     return;
                 }

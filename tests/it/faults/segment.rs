@@ -83,8 +83,7 @@ impl Segment {
 
     /// Sequences of the messages that lie, in part, in these bytes.
     pub(super) fn messages_in(&self, bytes: &Range<usize>) -> Vec<u64> {
-        let touched =
-            |record: &&Record| record.at.start < bytes.end && bytes.start < record.at.end;
+        let touched = |record: &&Record| record.at.start < bytes.end && bytes.start < record.at.end;
         let messages = self.records.iter().filter(|record| record.kind == 1);
         messages.filter(touched).map(|record| record.number).collect()
     }

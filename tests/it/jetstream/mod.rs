@@ -3,9 +3,11 @@
 mod at_rest;
 mod backup;
 mod consuming;
+mod dead_letters;
 mod flow;
 pub(crate) mod shapes;
 mod storages;
+mod watchdog;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
