@@ -130,9 +130,7 @@ fn read_limit_key(
                 r.error(node, "jetstream max catchup cannot be negative");
             }
         }),
-        "max_buffered_size" => r.known("jetstream.max_buffered_size", node, |r| {
-            put(&mut out.buffered_bytes_max, r.storage_size(node, lower));
-        }),
+        "max_buffered_size" => put(&mut out.buffered_bytes_max, r.storage_size(node, lower)),
         "max_buffered_msgs" => r.known("jetstream.max_buffered_msgs", node, |r| {
             put(&mut out.buffered_msgs_max, read_size(r, key, node));
         }),

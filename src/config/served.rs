@@ -13,7 +13,7 @@ pub(super) enum Served {
 }
 
 /// Keys that may be ignored: nobody gets in, or sees something, because of that.
-const NO_EFFECT: [&str; 39] = [
+const NO_EFFECT: [&str; 38] = [
     "cluster",
     "gateway",
     "leafnodes",
@@ -42,7 +42,6 @@ const NO_EFFECT: [&str; 39] = [
     "jetstream.extension_hint",
     "jetstream.unique_tag",
     "jetstream.max_outstanding_catchup",
-    "jetstream.max_buffered_size",
     "jetstream.max_buffered_msgs",
     "jetstream.request_queue_limit",
     "jetstream.info_queue_limit",

@@ -158,7 +158,8 @@ pub enum DiskOp {
         /// Overwrite with zeroes, flush, then remove.
         erase: bool,
     },
-    /// Removes a directory and all in it, durably.
+    /// Removes a directory and all in it, durably, all or nothing: after a crash it is there as it
+    /// was, or gone.
     RemoveTree {
         /// Where.
         path: String,
@@ -255,7 +256,8 @@ pub trait BootDisk {
     /// What the operating system says.
     fn replace(&mut self, path: &str, bytes: &[u8]) -> Result<(), DiskError>;
 
-    /// Overwrites part of a file, durably: for the end of a log that a crash left torn.
+    /// Overwrites part of a file, durably: for the end of a log that a crash left torn. A file
+    /// that ends before becomes longer, with zeroes between.
     ///
     /// # Errors
     /// What the operating system says.

@@ -25,7 +25,7 @@ use crate::recover::{FILE_OVERHEAD, MARK_MSG_ID};
 pub const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
 /// Most that a record of a message takes beside subject, headers and payload.
-const RECORD_OVERHEAD_BYTES: usize = log::OVERHEAD_BYTES + 32;
+const RECORD_OVERHEAD_BYTES: usize = log::OVERHEAD_BYTES + 56;
 
 /// A place in the log: everything done before it was taken is safe once it is durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -211,6 +211,17 @@ impl Store {
         Ok(())
     }
 
+    /// Gives the next number to a message that is not kept. That it came at `ts_ns` is known until
+    /// the server ends.
+    ///
+    /// # Errors
+    /// See [`AppendError`]; nothing has changed then.
+    pub fn skip_at(&mut self, seq: u64, ts_ns: i64) -> Result<(), AppendError> {
+        self.skip_to(seq)?;
+        self.index.set_last_ts(ts_ns);
+        Ok(())
+    }
+
     /// Removes a message. With `erase` that is written at once and its bytes are not to be found
     /// in memory any more.
     pub fn remove(&mut self, seq: u64, erase: bool) -> Option<Removed> {
@@ -226,7 +237,9 @@ impl Store {
         let (entry, bytes) = self.index.remove(seq)?;
         match &mut self.backing {
             Backing::Memory(log, _) => log.free(entry.location, self.index.seqs_mut()),
-            Backing::File(file) => file.handle_removed(seq, entry.location, is_written),
+            Backing::File(file) => {
+                file.handle_removed(seq, entry.location, entry.size, is_written);
+            }
         }
         Some(Removed { bytes })
     }

@@ -4,6 +4,7 @@
 //! Each case has a stream of its own, so that one restart tries many of them.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use super::client::Client;
@@ -27,6 +28,8 @@ enum Cost {
     Nothing,
     AtMost(Vec<u64>),
     Exactly(Vec<u64>),
+    /// The configuration is damaged: the whole stream may be put aside, with all its files.
+    Aside,
 }
 
 fn case(name: impl Into<String>, edit: impl Fn(&mut Segment) -> Cost + 'static) -> Case {
@@ -87,6 +90,9 @@ impl Patients {
         self.server.crash();
         self.server.start_again();
         for (at, found) in found.into_iter().enumerate() {
+            if self.costs[at] == Cost::Aside {
+                continue;
+            }
             let mut client = Client::new(self.server.port);
             let again = missing(&mut client, at, MESSAGES);
             assert_eq!(again, found, "{}: another recovery", self.cases[at].name);
@@ -97,6 +103,10 @@ impl Patients {
     fn examine_one(&self, at: usize) -> BTreeSet<u64> {
         let (name, cost) = (&self.cases[at].name, &self.costs[at]);
         let mut client = Client::new(self.server.port);
+        if *cost == Cost::Aside {
+            self.examine_aside(at);
+            return BTreeSet::new();
+        }
         let missing = missing(&mut client, at, MESSAGES);
         let list: Vec<u64> = missing.iter().copied().collect();
         match cost {
@@ -106,6 +116,7 @@ impl Patients {
                 assert!(is_covered, "{name}: {list:?} are missing, not only of {most:?}");
             }
             Cost::Exactly(wanted) => assert_eq!(&list, wanted, "{name}"),
+            Cost::Aside => {}
         }
         if !missing.is_empty() {
             self.examine_report(at, &list, &mut client);
@@ -116,6 +127,15 @@ impl Patients {
         let seq = answer["seq"].as_u64().unwrap_or_else(|| panic!("{name}: {answer}"));
         assert!(seq > MESSAGES, "{name}: {seq} was acknowledged before");
         missing
+    }
+
+    /// A stream without its configuration is told of and kept.
+    fn examine_aside(&self, at: usize) {
+        let told = format!("/streams/D{at}: its configuration cannot be read; it is kept in ");
+        let line = self.server.wait_log(&told);
+        let place = line.split(&told).nth(1).unwrap();
+        let kept = self.server.dir().join("js/jetstream").join(place);
+        assert_eq!(Segment::all(&kept).len(), 1, "{}: {place}", self.cases[at].name);
     }
 
     /// What is missing is told: in the log, and in the stream's info.
@@ -129,7 +149,8 @@ impl Patients {
             let lost = info["state"]["lost"]["msgs"].as_array();
             let is_shown = lost.is_some_and(|lost| lost.iter().any(|lost| lost == seq));
             assert!(is_shown, "{name}: {seq} is not among the lost: {info}");
-            let ranges = told.split(['[', ']']).nth(1).unwrap().split(", ");
+            let ranges = told.split("lost: [").nth(1).unwrap();
+            let ranges = ranges.split(']').next().unwrap().split(", ");
             let is_named = ranges.map(|range| range.split_once('-').unwrap_or((range, range))).any(
                 |(first, last)| (first.parse().unwrap()..=last.parse().unwrap()).contains(seq),
             );
@@ -245,6 +266,111 @@ fn a_flip_in_a_record_costs_that_message() {
             segment.flip_everywhere(at);
             Cost::Exactly(vec![seq])
         }));
+    }
+    examine(cases);
+}
+
+/// Notes have the configuration and the consumers; messages are served whatever becomes of them.
+#[test]
+fn flips_in_notes_of_a_consumer_cost_no_message() {
+    let mut cases = Vec::new();
+    for back in 0..4 {
+        for place in [0, 5, 6, 9, 17, 30] {
+            cases.push(case(format!("byte {place} of note {back} from the end"), move |segment| {
+                let notes = segment.records.iter().filter(|record| [5, 6].contains(&record.kind));
+                // The first note is the configuration of the stream itself.
+                let notes: Vec<_> = notes.skip(1).collect();
+                let note = notes[notes.len().saturating_sub(1 + back)].at.clone();
+                if note.start + place < segment.block {
+                    segment.flip_everywhere(note.start + place);
+                }
+                Cost::Nothing
+            }));
+        }
+    }
+    examine(cases);
+}
+
+/// A torn tail: the file ends at any place of the last two records that lie before the
+/// unfinished block. All before is served; what the slots have is, too.
+#[test]
+fn a_file_cut_anywhere_in_its_last_records() {
+    let ends = |segment: &Segment| {
+        let whole = segment.records.iter().filter(|record| record.kind == 1);
+        let whole: Vec<_> = whole.filter(|record| record.at.end <= segment.block).collect();
+        (whole[whole.len() - 2].at.start, segment.end())
+    };
+    let steps = 60;
+    let cases = (0..=steps).map(|step| {
+        case(format!("cut at step {step} of {steps}"), move |segment: &mut Segment| {
+            let (from, to) = ends(segment);
+            let cut = from + (to - from) * step / steps;
+            segment.bytes.truncate(cut);
+            Cost::AtMost(segment.messages_in(&(cut..segment.block.max(cut))))
+        })
+    });
+    examine(cases.collect());
+}
+
+/// The same within the slots: each of them torn at every place of its last two records.
+#[test]
+fn slots_torn_anywhere_in_the_last_records() {
+    let mut cases = Vec::new();
+    for step in 0..48_usize {
+        for slots in [&SLOTS[..1], &SLOTS[1..], &SLOTS[..]] {
+            cases.push(case(format!("slots at {slots:?} torn at step {step}"), move |segment| {
+                let (first, end) = segment.last_two();
+                let from = first.max(segment.block);
+                let cut = from + (end - from) * step / 48;
+                for slot in slots {
+                    let from = slot + 64 + cut - segment.block;
+                    segment.bytes[from..slot + 8192].fill(0);
+                }
+                if slots.len() == 1 {
+                    return Cost::Nothing;
+                }
+                Cost::AtMost(segment.messages_in(&(segment.block..end)))
+            }));
+        }
+    }
+    examine(cases);
+}
+
+impl Segment {
+    /// What it costs at most when these bytes are gone. The first note is the configuration.
+    fn cost_of(&self, range: &Range<usize>) -> Cost {
+        let mut notes = self.records.iter().filter(|record| [5, 6].contains(&record.kind));
+        let config = notes.next().unwrap().at.clone();
+        if config.start < range.end && range.start < config.end {
+            return Cost::Aside;
+        }
+        Cost::AtMost(self.messages_in(range))
+    }
+}
+
+/// Sectors and blocks that come back as zeroes, or as what is written elsewhere.
+#[test]
+fn lost_sectors_cost_what_lay_there() {
+    let mut cases = Vec::new();
+    for (size, count) in [(512, 14), (4096, 1)] {
+        for at in 0..count {
+            let place = move |segment: &Segment| {
+                let from = 20_480 + at * size;
+                (from + size <= segment.block).then_some(from..from + size)
+            };
+            cases.push(case(format!("{size} zeroes, {at}"), move |segment| {
+                let Some(range) = place(segment) else { return Cost::Nothing };
+                segment.bytes[range.clone()].fill(0);
+                segment.cost_of(&range)
+            }));
+            cases.push(case(format!("{size} bytes of another place, {at}"), move |segment| {
+                let Some(range) = place(segment) else { return Cost::Nothing };
+                let other = 20_480 + (at * size + size) % (segment.block - 20_480);
+                let other = segment.bytes[other..other + size].to_vec();
+                segment.bytes[range.clone()].copy_from_slice(&other);
+                segment.cost_of(&range)
+            }));
+        }
     }
     examine(cases);
 }

@@ -93,6 +93,13 @@ impl Segment {
         self.records.last().map_or(RECORDS, |record| record.at.end)
     }
 
+    /// Where the last two messages begin, and where the log ends.
+    pub(super) fn last_two(&self) -> (usize, usize) {
+        let messages = self.records.iter().filter(|record| record.kind == 1);
+        let begin: Vec<usize> = messages.map(|record| record.at.start).collect();
+        (begin[begin.len() - 2], self.end())
+    }
+
     /// The positions in the file of a byte of the log: its own, or one in each slot.
     pub(super) fn places(&self, at: usize) -> Vec<usize> {
         if at < self.block {

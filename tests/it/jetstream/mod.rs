@@ -5,6 +5,7 @@ mod backup;
 mod consuming;
 mod dead_letters;
 mod flow;
+mod monitor;
 pub(crate) mod shapes;
 mod storages;
 mod watchdog;

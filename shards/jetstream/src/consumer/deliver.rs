@@ -116,11 +116,18 @@ impl Consumer {
         if pending_max > 0 && self.state.pending.len() >= pending_max {
             return Next::Full;
         }
+        // What is not durable may be gone after a crash, and its sequence another message's.
+        let durable = cx.store.durable_seq();
         if let Some(seq) = self.state.ahead.front().copied() {
+            if seq > durable {
+                return Next::End;
+            }
             return Next::Pick(Pick { seq, count: 1, from: From::Ahead });
         }
-        let Some(seq) = cx.store.next(self.filter, self.state.looked_at + 1) else {
-            self.state.looked_at = self.state.looked_at.max(cx.store.last_seq());
+        let next = cx.store.next(self.filter, self.state.looked_at + 1);
+        let Some(seq) = next.filter(|seq| *seq <= durable) else {
+            let looked_at = next.map_or(cx.store.last_seq(), |seq| seq - 1).min(durable);
+            self.state.looked_at = self.state.looked_at.max(looked_at);
             return Next::End;
         };
         if !self.is_time_for(seq, cx) {

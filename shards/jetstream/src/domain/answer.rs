@@ -42,6 +42,17 @@ impl Shop<'_, '_> {
 
     /// Sends an answer as it is, counts it, and tells who audits.
     pub(super) fn send_answer(&mut self, request: &Request<'_>, json: &[u8], is_error: bool) {
+        self.send_with(request, b"", json, is_error);
+    }
+
+    /// The same, with a header block.
+    pub(super) fn send_with(
+        &mut self,
+        request: &Request<'_>,
+        headers: &[u8],
+        json: &[u8],
+        is_error: bool,
+    ) {
         if let Some(account) = self.settings.account(request.account) {
             let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
             count(&account.usage.api_total);
@@ -57,7 +68,7 @@ impl Shop<'_, '_> {
                     payload: json.into(),
                 });
             } else {
-                self.fx.publish(request.account, request.reply, b"", b"", json);
+                self.fx.publish(request.account, request.reply, b"", headers, json);
             }
         }
         if self.ctx.interest.has_interest(request.account, AUDIT_SUBJECT) {

@@ -1,5 +1,6 @@
 //! Requests about one stream at its home shard, and what shard 0 lets it do.
 
+use store::disk::{DiskDone, DiskError, Ticket};
 use wire::api::ack::{parse_ack_subject, parse_flow_control_subject};
 use wire::api::advisory::{Event, StreamActed, encode_event};
 use wire::api::config::StreamConfig;
@@ -14,7 +15,7 @@ use wire::api::subjects::{Call, parse as parse_api};
 use wire::api::timestamp::Timestamp;
 use wire::api::types::{ResponseType, encode_response};
 
-use super::home::{Home, STREAM_KEY};
+use super::home::{Home, Parked, STREAM_KEY};
 use super::parcel::{self, Parcel, Request};
 use super::{JetStream, Shop};
 use crate::consumer::ack::Named;
@@ -59,12 +60,21 @@ pub(super) fn cluster_of(shop: &Shop<'_, '_>) -> Option<ClusterInfo> {
 
 impl Home {
     pub(super) fn facts(&self) -> InfoFacts<'_> {
-        InfoFacts { version: VERSION, consumers: self.consumers.len(), lost: &self.lost }
+        // Those of mirrors and sources are not counted.
+        let consumers = self.consumers.len() - self.feeding;
+        InfoFacts { version: VERSION, consumers, lost: &self.lost }
     }
 
     /// A request about this stream, or an acknowledgement of one of its deliveries.
     pub(super) fn handle_request(&mut self, request: &Request<'_>, shop: &mut Shop<'_, '_>) {
         if let Some(ack) = parse_ack_subject(request.subject) {
+            // The sequence may have become another message's in a crash, if nothing of the one
+            // that was delivered had been flushed.
+            let stored = self.stream.store.time_of(ack.delivery.stream_seq);
+            let named = ack.delivery.timestamp_ns;
+            if named != 0 && stored.is_some_and(|stored| stored != named) {
+                return;
+            }
             let named = Named {
                 stream: ack.delivery.stream_seq,
                 consumer: ack.delivery.consumer_seq,
@@ -240,7 +250,7 @@ impl Home {
     pub(super) fn write_config(&mut self) {
         let mut bytes = self.stream.created_unix_ns.to_le_bytes().to_vec();
         bytes.extend_from_slice(wire::json::to_go_string(self.stream.config()).as_bytes());
-        self.stream.store.put_note(STREAM_KEY, &bytes);
+        self.put_note(STREAM_KEY, &bytes);
     }
 
     fn update(
@@ -317,12 +327,12 @@ impl JetStream {
     ) {
         let Some((_, call)) = parse_api(request.subject) else { return };
         let Some(kind) = ResponseType::of(&call) else { return };
-        let name = match call {
-            Call::StreamCreate { stream }
-            | Call::StreamUpdate { stream }
-            | Call::StreamDelete { stream }
-            | Call::StreamRestore { stream } => stream,
-            _ => return,
+        let (Call::StreamCreate { stream: name }
+        | Call::StreamUpdate { stream: name }
+        | Call::StreamDelete { stream: name }
+        | Call::StreamRestore { stream: name }) = call
+        else {
+            return;
         };
         let slot = self.slot_of(request.account, name);
         let outcome = match (action, slot) {
@@ -333,9 +343,13 @@ impl JetStream {
             (parcel::Action::Create, None) => self.make(request, config, ctx, fx),
             (parcel::Action::Update, Some(slot)) => self.change(slot, request, config, ctx, fx),
             (parcel::Action::Delete, Some(slot)) => {
-                self.drop_stream(slot, ctx, fx);
-                let body = Success { success: true };
-                self.tools.open(ctx, fx).answer(request, kind, &body);
+                let json = encode_response(kind, &Success { success: true });
+                match self.drop_stream(slot, ctx, fx) {
+                    Some(ticket) => {
+                        self.deletions.insert(ticket, (Parked::of(request), json));
+                    }
+                    None => self.tools.open(ctx, fx).send_answer(request, &json, false),
+                }
                 Ok(())
             }
             (parcel::Action::Restore, None) => self.begin_restore(request, config, ctx, fx),
@@ -377,7 +391,9 @@ impl JetStream {
         _fx: &mut Effects,
     ) {
         let Some(home) = self.homes.get_mut(slot as usize) else { return };
-        let info = home.stream.info(&home.facts(), ctx);
+        let mut info = home.stream.info(&home.facts(), ctx);
+        // The one answer about a stream that does not name the domain.
+        info.domain = String::new();
         let body = StreamCreated { info, did_create: true };
         home.answer_later(request, encode_response(ResponseType::StreamCreate, &body));
         self.touch(slot);
@@ -421,9 +437,9 @@ impl JetStream {
     }
 
     /// Deletes a stream with everything in it.
-    fn drop_stream(&mut self, slot: u32, ctx: &Context<'_>, fx: &mut Effects) {
+    fn drop_stream(&mut self, slot: u32, ctx: &Context<'_>, fx: &mut Effects) -> Option<Ticket> {
         let mut shop = self.tools.open(ctx, fx);
-        let Some(home) = self.homes.get_mut(slot as usize) else { return };
+        let home = self.homes.get_mut(slot as usize)?;
         let before = home.push_consumers();
         let room = room_of(&home.stream, &shop);
         home.stream.stop_feeds(&mut shop.stream_cx(room));
@@ -436,10 +452,38 @@ impl JetStream {
         home.unsubscribe(&subjects, shop.fx);
         home.close_letters(&mut shop);
         home.advise_action(Action::Delete, &mut shop);
-        let Some(home) = self.homes.try_remove(slot as usize) else { return };
+        let home = self.homes.try_remove(slot as usize)?;
         self.names.remove(&(home.stream.id.account, home.stream.name()) as &dyn super::Key);
         home.note_usage_gone(&self.tools.settings);
-        self.remove_files(*home, fx);
+        self.remove_files(*home, fx)
+    }
+
+    /// The files of a deleted stream are gone, or cannot be removed: the client is told.
+    pub(super) fn end_deletion(&mut self, done: &DiskDone, ctx: &Context<'_>, fx: &mut Effects) {
+        let Some((parked, json)) = self.deletions.remove(&done.ticket) else { return };
+        let mut shop = self.tools.open(ctx, fx);
+        match &done.result {
+            Ok(_) | Err(DiskError::NotFound) => shop.send_answer(&parked.request(), &json, false),
+            Err(error) => {
+                let error = errors::STREAM_DELETE.with(error);
+                shop.refuse(&parked.request(), ResponseType::StreamDelete, &error);
+            }
+        }
+    }
+
+    /// A stream that could not be made is no stream: shard 0 learns it.
+    pub(super) fn drop_doomed(&mut self, slot: u32, ctx: &Context<'_>, fx: &mut Effects) {
+        let Some(home) = self.homes.get(slot as usize) else { return };
+        let account = home.stream.id.account;
+        let config = home.stream.config().clone();
+        self.drop_stream(slot, ctx, fx);
+        self.tools.open(ctx, fx).reserve(account, &config, -1);
+        if self.meta.is_some() {
+            self.note_absent(account, &config.name);
+        } else {
+            let absent = Parcel::Absent { account, stream: config.name.as_bytes() };
+            self.tools.open(ctx, fx).post(0, &absent);
+        }
     }
 
     /// The infos of streams of this shard as JSON lines.

@@ -37,6 +37,8 @@ pub(crate) struct Job {
     subject: Box<[u8]>,
     request: Parked,
     started_unix_ns: i64,
+    /// What went wrong. It is told at the end; what comes until then is taken for nothing.
+    failure: Option<ApiError>,
     /// Chunks that the store could not take yet, with their replies. The first one has begun.
     waiting: VecDeque<(Vec<u8>, Vec<u8>)>,
 }
@@ -171,6 +173,7 @@ impl JetStream {
             subject: subject.clone(),
             request: Parked::of(request),
             started_unix_ns: ctx.unix_ns,
+            failure: None,
             waiting: VecDeque::new(),
         });
         let mut shop = self.tools.open(ctx, fx);
@@ -199,6 +202,15 @@ impl JetStream {
             let error = errors::STREAM_RESTORE.with("chunk without reply");
             return self.fail_restore(number, &error, b"", ctx, fx);
         }
+        if let Some(error) = &job.failure {
+            if m.body.is_empty() {
+                let error = error.clone();
+                self.fail_restore(number, &error, m.reply, ctx, fx);
+            } else {
+                fx.publish(job.account, m.reply, b"", b"", b"");
+            }
+            return;
+        }
         job.waiting.push_back((m.reply.to_vec(), m.body.to_vec()));
         if job.waiting.len() == 1 {
             let outcome = job.restore.handle_chunk(m.body, ctx);
@@ -220,7 +232,7 @@ impl JetStream {
             match outcome {
                 Ok(Taken::Busy) => break,
                 Ok(Taken::All) => return self.end_restore(number, &reply, ctx, fx),
-                Err(error) => return self.fail_restore(number, &error, &reply, ctx, fx),
+                Err(error) => return self.note_failure(number, error, ctx, fx),
                 Ok(Taken::Chunk) => {
                     if !reply.is_empty() {
                         fx.publish(job.account, &reply, b"", b"", b"");
@@ -235,6 +247,19 @@ impl JetStream {
             job.restore.stream_mut().store.commit(ctx.mono_ns, &mut fx.disk);
             self.note_ops(RESTORE_BIT | number, fx);
         }
+    }
+
+    /// A restore cannot succeed any more. Chunks are acknowledged all the same, for clients look
+    /// for an error only in the answer to the last one.
+    fn note_failure(&mut self, number: u32, error: ApiError, ctx: &Context<'_>, fx: &mut Effects) {
+        let Some(job) = self.restores.get_mut(number as usize) else { return };
+        for (reply, chunk) in std::mem::take(&mut job.waiting) {
+            if chunk.is_empty() {
+                return self.fail_restore(number, &error, &reply, ctx, fx);
+            }
+            fx.publish(job.account, &reply, b"", b"", b"");
+        }
+        job.failure = Some(error);
     }
 
     /// A disk operation of a restore has ended.
@@ -252,10 +277,7 @@ impl JetStream {
         store.commit(ctx.mono_ns, &mut fx.disk);
         self.note_ops(RESTORE_BIT | number, fx);
         if let Some(error) = progress.failed {
-            let error = errors::STREAM_RESTORE.with(error);
-            let reply = self.restores.get(number as usize).and_then(|job| job.waiting.front());
-            let reply = reply.map(|(reply, _)| reply.clone()).unwrap_or_default();
-            return self.fail_restore(number, &error, &reply, ctx, fx);
+            return self.note_failure(number, errors::STREAM_RESTORE.with(error), ctx, fx);
         }
         let Some(job) = self.restores.get_mut(number as usize) else { return };
         if !job.waiting.is_empty() {

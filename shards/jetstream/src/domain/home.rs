@@ -8,6 +8,9 @@ use rustc_hash::FxBuildHasher;
 use slab::Slab;
 use store::Position;
 use store::disk::DiskDone;
+use wire::api::errors;
+use wire::api::subjects::parse as parse_api;
+use wire::api::types::ResponseType;
 use wire::subject;
 
 use super::parcel::Request;
@@ -33,8 +36,10 @@ pub(crate) enum Answer {
     Confirmed(Box<[u8]>),
     /// Dead letters of a consumer are kept, and may go.
     Letters(u32),
-    /// A request is carried out; the JSON that says so.
-    Done(Parked, Vec<u8>),
+    /// A consumer's maker knows of it: it may deliver.
+    Start(u32),
+    /// A request is carried out; the headers and the JSON that say so.
+    Done(Parked, Vec<u8>, Vec<u8>),
 }
 
 /// A copy of a request.
@@ -94,8 +99,14 @@ pub struct Home {
     reading: Vec<u32>,
     /// Answers, and what must be durable first.
     answers: VecDeque<(Position, Answer)>,
+    /// Something since the last answer could not be written.
+    unwritten: bool,
+    /// The stream could not be made durable when it was made.
+    pub(crate) doomed: bool,
     /// Consumers that push.
     pub(crate) pushing: usize,
+    /// Consumers of mirrors and sources, which are not shown.
+    pub(crate) feeding: usize,
     /// Messages whose ids have to be learned after a start.
     pub(crate) flagged: Vec<u64>,
     /// Publishes that came before those ids are known: of other streams, since no client is
@@ -126,7 +137,7 @@ impl Home {
     #[must_use]
     pub fn new(stream: Stream) -> Self {
         Self {
-            fed_up_to: stream.store.last_seq(),
+            fed_up_to: stream.store.durable_seq(),
             stream,
             consumers: Slab::new(),
             by_name: HashMap::default(),
@@ -135,7 +146,10 @@ impl Home {
             settled: Vec::new(),
             reading: Vec::new(),
             answers: VecDeque::new(),
+            unwritten: false,
+            doomed: false,
             pushing: 0,
+            feeding: 0,
             flagged: Vec::new(),
             early: Vec::new(),
             lost: Vec::new(),
@@ -179,44 +193,99 @@ impl Home {
         let Some(consumer) = self.consumers.get_mut(slot as usize) else { return };
         if let Some(entry) = consumer.take_entry(now_ns) {
             let key = state_key(&consumer.name);
-            match entry {
+            let position = match entry {
                 Entry::Whole(bytes) => self.stream.store.put_note(&key, &bytes),
                 Entry::Events(bytes) => self.stream.store.add_delta(&key, &bytes),
             };
+            self.unwritten |= position == Position::NEVER;
         }
-        if consumer.take_fresh_letters() {
-            self.answers.push_back((self.stream.store.position(), Answer::Letters(slot)));
+        let fresh = consumer.take_fresh_letters();
+        let confirms = consumer.has_confirmations();
+        if !fresh && !confirms {
+            return;
         }
-        if consumer.has_confirmations() {
-            let position = self.stream.store.position();
+        let position = self.position();
+        if fresh {
+            self.answers.push_back((position, Answer::Letters(slot)));
+        }
+        if let Some(consumer) = self.consumers.get_mut(slot as usize)
+            && confirms
+        {
             let waiting = consumer.take_confirmations();
             let answers = waiting.into_iter().map(|reply| (position, Answer::Confirmed(reply)));
             self.answers.extend(answers);
         }
     }
 
+    /// The place behind everything so far; never durable if something could not be written.
+    fn position(&mut self) -> Position {
+        let position = self.stream.store.position();
+        if std::mem::take(&mut self.unwritten) { Position::NEVER } else { position }
+    }
+
+    /// Keeps a fact among the stream's notes.
+    pub(crate) fn put_note(&mut self, key: &[u8], bytes: &[u8]) {
+        self.unwritten |= self.stream.store.put_note(key, bytes) == Position::NEVER;
+    }
+
+    /// Forgets a fact.
+    pub(crate) fn remove_note(&mut self, key: &[u8]) {
+        self.unwritten |= self.stream.store.remove_note(key) == Position::NEVER;
+    }
+
     /// An answer that goes once everything so far is durable.
     pub(crate) fn answer_later(&mut self, request: &Request<'_>, json: Vec<u8>) {
-        let position = self.stream.store.position();
-        self.answers.push_back((position, Answer::Done(Parked::of(request), json)));
+        self.answer_later_with(request, Vec::new(), json);
+    }
+
+    /// A consumer delivers once its maker has been answered.
+    pub(crate) fn start_later(&mut self, slot: u32) {
+        self.answers.push_back((Position::default(), Answer::Start(slot)));
+    }
+
+    /// The same, with a header block.
+    pub(crate) fn answer_later_with(
+        &mut self,
+        request: &Request<'_>,
+        headers: Vec<u8>,
+        json: Vec<u8>,
+    ) {
+        let position = self.position();
+        self.answers.push_back((position, Answer::Done(Parked::of(request), headers, json)));
     }
 
     /// Sends the answers to what is durable.
     fn confirm(&mut self, shop: &mut Shop<'_, '_>) {
         while let Some((position, _)) = self.answers.front() {
             if !self.stream.store.is_durable(*position) {
-                return;
+                if *position != Position::NEVER && self.stream.store.fenced().is_none() {
+                    return;
+                }
+                self.refuse_first(shop);
+                continue;
             }
             match self.answers.pop_front() {
                 Some((_, Answer::Confirmed(reply))) => {
                     shop.fx.publish(self.stream.id.account, &reply, b"", b"", b"");
                 }
                 Some((_, Answer::Letters(slot))) => self.send_letters(slot, shop),
-                Some((_, Answer::Done(parked, json))) => {
-                    shop.send_answer(&parked.request(), &json, false);
+                Some((_, Answer::Start(slot))) => self.enqueue(slot),
+                Some((_, Answer::Done(parked, headers, json))) => {
+                    shop.send_with(&parked.request(), &headers, &json, false);
                 }
                 None => return,
             }
+        }
+    }
+
+    /// What the first answer is about cannot become durable: the client is told.
+    fn refuse_first(&mut self, shop: &mut Shop<'_, '_>) {
+        let Some((_, Answer::Done(parked, ..))) = self.answers.pop_front() else { return };
+        let request = parked.request();
+        let kind = parse_api(request.subject).and_then(|(_, call)| ResponseType::of(&call));
+        if let Some(kind) = kind {
+            self.doomed |= matches!(kind, ResponseType::StreamCreate);
+            shop.refuse(&request, kind, &errors::INSUFFICIENT_RESOURCES);
         }
     }
 
@@ -361,6 +430,7 @@ impl Home {
         let text = format!("JetStream stream '{account} > {name}': {error}");
         shop.fx.log(crate::effect::Level::Error, text);
         self.stream.handle_store_failed(shop.fx);
+        self.confirm(shop);
     }
 
     /// What is due.
@@ -410,7 +480,8 @@ impl Home {
 
     /// The end of a turn. True when there is more to deliver.
     pub(crate) fn finish(&mut self, shop: &mut Shop<'_, '_>) -> bool {
-        let last = self.stream.store.last_seq();
+        // Consumers get what is durable and nothing else.
+        let last = self.stream.store.durable_seq();
         if last != self.fed_up_to {
             self.fed_up_to = last;
             self.queue.extend(self.hungry.drain(..));

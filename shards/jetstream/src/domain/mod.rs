@@ -109,7 +109,9 @@ pub fn home_of(account: &str, stream: &str, shards: u16) -> u16 {
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    ((hash >> 32) % u64::from(shards.max(1))) as u16
+    // Names that differ in their end only must not go to the same shard.
+    let hash = (hash ^ hash >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    ((hash ^ hash >> 33) % u64::from(shards.max(1))) as u16
 }
 
 /// Whether the answer to a request may name its client.
@@ -133,6 +135,8 @@ pub struct JetStream {
     pub(crate) clock: Clock,
     /// Whose operation it is.
     pub(crate) tickets: FxHashMap<Ticket, u32>,
+    /// Answers to deletions, by the operation that must have ended.
+    pub(crate) deletions: FxHashMap<Ticket, (home::Parked, Vec<u8>)>,
     /// The last operation that has been noted in `tickets`.
     pub(crate) noted: Ticket,
     /// Streams with something to do at the end of the turn.
@@ -166,6 +170,7 @@ impl JetStream {
             meta: (me == 0).then(|| Box::new(Meta::new(shards))),
             clock: Clock::default(),
             tickets: FxHashMap::default(),
+            deletions: FxHashMap::default(),
             noted: Ticket(0),
             touched: Vec::new(),
             push_consumers: 0,
@@ -267,7 +272,9 @@ impl JetStream {
 
     /// A disk operation has ended.
     pub fn handle_disk_done(&mut self, done: DiskDone, ctx: &Context<'_>, fx: &mut Effects) {
-        let Some(slot) = self.tickets.remove(&done.ticket) else { return };
+        let Some(slot) = self.tickets.remove(&done.ticket) else {
+            return self.end_deletion(&done, ctx, fx);
+        };
         if slot & backup::RESTORE_BIT != 0 {
             return self.handle_restore_done(slot & !backup::RESTORE_BIT, done, ctx, fx);
         }
@@ -307,6 +314,10 @@ impl JetStream {
             let unfinished = home.finish(&mut shop);
             self.clock.arm(slot, home.next_deadline_ns(ctx), &mut home.armed_ns);
             self.note_ops(slot, fx);
+            if self.homes.get(slot as usize).is_some_and(|home| home.doomed) {
+                self.drop_doomed(slot, ctx, fx);
+                continue;
+            }
             if unfinished {
                 more = true;
                 self.touch(slot);

@@ -148,7 +148,7 @@ impl Home {
 
     /// Consumers of clients.
     fn consumers_shown(&self) -> u64 {
-        self.consumers.iter().filter(|(_, consumer)| !consumer.config.direct).count() as u64
+        (self.consumers.len() - self.feeding) as u64
     }
 
     /// How many messages damage took.
