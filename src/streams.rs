@@ -122,6 +122,7 @@ pub fn settings(
         domain: given.domain.clone(),
         strict: given.strict,
         durability,
+        stuck_consumer_ns: u64::try_from(given.stuck_consumer.as_nanos()).unwrap_or(u64::MAX),
         memory_bytes_max: memory_limit(given.memory_bytes_max),
         file_bytes_max: file_limit(given.file_bytes_max, &store_dir(options)),
         buffered_bytes_max: size(given.buffered_bytes_max, defaults.buffered_bytes_max),

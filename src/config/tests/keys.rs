@@ -67,6 +67,7 @@ fn keys_of_jetstream_give_one_warning_each_or_none() {
  max_mem: 1G
  max_file: 1G
  sync_interval: \"1m\"
+ stuck_consumer: \"30s\"
  domain: hub
  strict: false
  max_buffered_size: 1M

@@ -178,6 +178,8 @@ impl Consumer {
         let event = Event::LetterDone { stream: seq };
         self.state.apply(event);
         self.journal.note(&event, cx.ctx.mono_ns);
+        // In the log it stands before the message's removal, which is written in this turn.
+        self.journal.note_confirmation(cx.ctx.mono_ns);
         cx.settled.push(seq);
     }
 

@@ -182,6 +182,8 @@ pub struct Consumer {
 impl Consumer {
     /// Brings the counts up to date with what came into the stream and left it.
     fn sync(&mut self, cx: &mut Cx<'_, '_>) {
+        // It may have been configured anew.
+        self.watch_ns = cx.watch_ns;
         let total = cx.removed.total();
         let mut next = self.state.looked_at + 1;
         let mut recount = false;

@@ -112,6 +112,9 @@ pub struct Home {
     pub(crate) feeding: usize,
     /// Messages whose ids have to be learned after a start.
     pub(crate) flagged: Vec<u64>,
+    /// Publishes that came before those ids are known: of other streams, since no client is
+    /// served yet.
+    early: Vec<Parked>,
     /// Messages that damage took, ranges of sequences.
     pub(crate) lost: Vec<(u64, u64)>,
     /// Where answers to dead letters come to, once there was one.
@@ -151,6 +154,7 @@ impl Home {
             pushing: 0,
             feeding: 0,
             flagged: Vec::new(),
+            early: Vec::new(),
             lost: Vec::new(),
             letter_inbox: None,
             counted_bytes: 0,
@@ -320,6 +324,9 @@ impl Home {
         if matches!(endpoint, Endpoint::Reply(_, dead_letters::NUMBER)) {
             return self.handle_letter_answer(m, shop);
         }
+        if matches!(endpoint, Endpoint::Stream(_)) && !self.flagged.is_empty() {
+            return self.early.push(Parked::of(m));
+        }
         let room = api_stream::room_of(&self.stream, shop);
         let mut cx = shop.stream_cx(room);
         match endpoint {
@@ -347,6 +354,16 @@ impl Home {
                 self.stream.handle_reply(number, m.headers, m.body, &mut cx);
             }
             Endpoint::Restore(_) => {}
+        }
+    }
+
+    /// Takes the publishes that waited for the ids of what is stored.
+    fn take_early(&mut self, shop: &mut Shop<'_, '_>) {
+        if self.flagged.is_empty() {
+            let endpoint = Endpoint::Stream(self.stream.id.slot);
+            for parked in std::mem::take(&mut self.early) {
+                self.handle_message(endpoint, &parked.request(), shop);
+            }
         }
     }
 
@@ -396,6 +413,7 @@ impl Home {
         }
         if progress.are_reads_ready {
             self.learn_ids(shop);
+            self.take_early(shop);
             for slot in std::mem::take(&mut self.reading) {
                 if let Some(consumer) = self.consumers.get_mut(slot as usize) {
                     consumer.handle_read_ready();
