@@ -332,7 +332,7 @@ fn the_shipped_server_conf_knows_every_key_in_it() {
 #[test]
 fn the_watchdog_of_consumers_has_a_time() {
     let options = options_of("jetstream { store_dir: d, stuck_consumer: \"30s\" }");
-    assert_eq!(options.jetstream.stuck_consumer, std::time::Duration::from_secs(30));
+    assert_eq!(options.jetstream.stuck_consumer, Duration::from_secs(30));
     let options = options_of("jetstream { store_dir: d, stuck_consumer: 0 }");
     assert!(options.jetstream.stuck_consumer.is_zero());
 }
