@@ -1,7 +1,7 @@
 //! What was published, what was answered, and so what must, may and must not be found in a
 //! stream. It knows nothing of the server but its answers.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use shard::Now;
 
@@ -260,8 +260,12 @@ impl Model {
         if stream.name != stream_name {
             return Err(format!("{who}: acknowledged by {stream_name}"));
         }
-        if stream.fenced.is_some_and(|fenced| sent.tick > fenced) {
-            return Err(format!("{who}: acknowledged by a stream whose disk has failed before"));
+        let is_known = is_duplicate && stream.by_seq.contains_key(&seq);
+        if stream.fenced.is_some_and(|fenced| sent.tick > fenced) && !is_known {
+            return Err(format!(
+                "{who}: acknowledged at {seq}, duplicate {is_duplicate}, by a stream whose disk \
+                 has failed before"
+            ));
         }
         if is_duplicate {
             self.duplicates += 1;
@@ -273,7 +277,8 @@ impl Model {
             if other.is_some_and(|at| self.sent[at].msg_id.as_ref() != Some(&msg_id)) {
                 return Err(format!("{who}: no duplicate of what is at {seq} ({other:?})"));
             }
-            stream.claims.push((seq, msg_id));
+            stream.claims.push((seq, msg_id.clone()));
+            self.learn_original(id, seq, &msg_id, tick);
             return Ok(());
         }
         if sent.expected_last.is_some_and(|last| last + 1 != seq) {
@@ -289,8 +294,11 @@ impl Model {
         }
         if let Some(last) = sent.expected_subject_last {
             let subject = sent.subject.clone();
-            let between = stream.by_seq.range(last + 1..seq);
-            let mut between = between.filter(|(_, at)| self.sent[**at].subject == subject);
+            let (place, newest) = (sent.stream, stream.last_seq.max(seq));
+            let between = self.streams[place].by_seq.range(last + 1..seq);
+            let mut between = between.filter(|(_, at)| {
+                self.sent[**at].subject == subject && self.excuse(**at, newest).is_none()
+            });
             if let Some((other, _)) = between.next() {
                 return Err(format!("{who}: at {seq}, but {other} came after {last}"));
             }
@@ -301,6 +309,34 @@ impl Model {
         sent.known_tick = tick;
         self.acked += 1;
         Ok(())
+    }
+
+    /// A duplicate was reported: what it repeats is stored, and as safe as if it had been
+    /// acknowledged itself.
+    fn learn_original(&mut self, id: usize, seq: u64, msg_id: &str, tick: u64) {
+        let (place, era) = (self.sent[id].stream, self.sent[id].era);
+        if self.streams[place].by_seq.contains_key(&seq) || self.streams[place].gone.contains(&seq)
+        {
+            return;
+        }
+        let mut candidates: Vec<usize> = Vec::new();
+        for (other, sent) in self.sent.iter().enumerate() {
+            let fits = sent.stream == place
+                && sent.era == era
+                && sent.seq.is_none()
+                && matches!(sent.fate, Fate::Open | Fate::Doubt)
+                && sent.msg_id.as_deref() == Some(msg_id);
+            if fits {
+                candidates.push(other);
+            }
+        }
+        if let [original] = candidates[..] {
+            let sent = &mut self.sent[original];
+            sent.fate = Fate::Stored;
+            sent.seq = Some(seq);
+            sent.known_tick = tick;
+            self.streams[place].by_seq.insert(seq, original);
+        }
     }
 
     /// Why a message that was stored may not be there any more.
@@ -384,19 +420,6 @@ impl Model {
                 (any && all.all(|c| c.has_settled(id, seq))).then_some("all acknowledged it")
             }
         }
-    }
-
-    /// Ids of messages of a stream, by message id header.
-    pub(crate) fn same_ids(&self, at: usize) -> HashMap<&str, Vec<usize>> {
-        let mut ids: HashMap<&str, Vec<usize>> = HashMap::new();
-        for (id, sent) in self.sent.iter().enumerate() {
-            if sent.stream == at && sent.fate == Fate::Stored {
-                if let Some(msg_id) = &sent.msg_id {
-                    ids.entry(msg_id).or_default().push(id);
-                }
-            }
-        }
-        ids
     }
 }
 

@@ -453,7 +453,8 @@ fn create_consumer(world: &mut World, client: usize, at: usize) {
     } else {
         None
     };
-    let consumer = format!("C{}", world.model.streams[at].consumers.len());
+    let stream = &world.model.streams[at];
+    let consumer = format!("C{}x{}", stream.era, stream.consumers.len());
     let pushes = world.one_in(4);
     let mut parts = vec![
         format!("\"durable_name\":\"{consumer}\",\"name\":\"{consumer}\""),
