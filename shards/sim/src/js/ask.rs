@@ -61,6 +61,9 @@ const SURE_ERRORS: [u64; 14] = [
     10_199, 10_200,
 ];
 
+/// Errors of the API that speak of the disk.
+const DISK_ERRORS: [u64; 2] = [10_023, 10_047];
+
 impl World {
     /// A message for a client: a delivery of a consumer, or an answer.
     pub(crate) fn handle_message(&mut self, at: usize, m: &Message) -> Result<(), String> {
@@ -108,6 +111,11 @@ impl World {
                 "answer to {ask:?}: {text} {}",
                 if no_responders { "503" } else { "" }
             ));
+        }
+        // The disk failed: nobody knows what a restart will find.
+        let is_open = error.is_some_and(|code| DISK_ERRORS.contains(&code));
+        if is_open && !matches!(ask, Ask::Publish(_) | Ask::Refused(_)) {
+            return Ok(());
         }
         match ask {
             Ask::Publish(id) => return self.handle_published(id, no_responders, error, &json),
@@ -284,6 +292,7 @@ impl World {
         if known.being == Being::Present && known.has_settled(id, seq) {
             return Err(format!("{who}: its acknowledgement had been confirmed"));
         }
+        let line = format!("{who} to {at}");
         *known.delivered.entry(id).or_default() += 1;
         known.drained.insert(id);
         if known.policy != Policy::None {
@@ -291,6 +300,9 @@ impl World {
             known.unsettled.push((id, seq, m.reply.clone()));
         }
         self.model.delivered += 1;
+        if self.trace {
+            self.note(line);
+        }
         if *times != "1" {
             self.model.redelivered += 1;
         }

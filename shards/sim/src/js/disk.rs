@@ -552,7 +552,7 @@ impl SimDisk {
     }
 
     /// Flips one bit at rest in a file below a directory. True when there was one.
-    pub(crate) fn flip_bit(&mut self, prefix: &str, near: bool) -> Option<String> {
+    pub(crate) fn flip_bit(&mut self, prefix: &str, near: bool) -> Option<(String, usize)> {
         let files: Vec<(String, u64)> = self
             .names
             .iter()
@@ -574,7 +574,7 @@ impl SimDisk {
         if let Some(byte) = inode.durable.get_mut(at) {
             *byte ^= bit;
         }
-        Some(format!("{name} at {at}"))
+        Some((name.clone(), at))
     }
 }
 

@@ -70,7 +70,11 @@ fn drain_consumer(world: &mut World, at: usize, which: usize) -> Result<(), Fail
         let stream = &world.model.streams[at];
         let last = stream.last_seq.max(stream.by_seq.keys().next_back().copied().unwrap_or(0));
         due.retain(|id| {
-            !stream.consumers[which].drained.contains(id) && world.model.excuse(*id, last).is_none()
+            let consumer = &stream.consumers[which];
+            let seq = world.model.sent[*id].seq.unwrap_or(0);
+            !consumer.drained.contains(id)
+                && !consumer.may_have_settled(*id, seq)
+                && world.model.excuse(*id, last).is_none()
         });
         if due.is_empty() {
             break;

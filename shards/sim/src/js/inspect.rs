@@ -337,7 +337,8 @@ impl World {
                 continue;
             }
             let stream = &self.model.streams[place];
-            if stream.is_damaged && (self.is_reported(place) || stream.get_errors > 0) {
+            let is_end = stream.has_lost_slot && found.keys().all(|other| *other < seq);
+            if stream.is_damaged && (self.is_reported(place) || stream.get_errors > 0 || is_end) {
                 self.model.lost_to_damage += 1;
                 continue;
             }

@@ -140,6 +140,8 @@ pub(crate) struct StreamModel {
     pub(crate) fenced: Option<u64>,
     /// Bits of its files were flipped.
     pub(crate) is_damaged: bool,
+    /// One of them in a tail slot: an end that was not written twice yet may be lost.
+    pub(crate) has_lost_slot: bool,
     /// It hangs, or its disk fails to read, for now.
     pub(crate) is_stuck: bool,
 }
@@ -260,8 +262,8 @@ impl Model {
         if stream.name != stream_name {
             return Err(format!("{who}: acknowledged by {stream_name}"));
         }
-        let is_known = is_duplicate && stream.by_seq.contains_key(&seq);
-        if stream.fenced.is_some_and(|fenced| sent.tick > fenced) && !is_known {
+        // What a duplicate repeats may have been safe before.
+        if stream.fenced.is_some_and(|fenced| sent.tick > fenced) && !is_duplicate {
             return Err(format!(
                 "{who}: acknowledged at {seq}, duplicate {is_duplicate}, by a stream whose disk \
                  has failed before"
@@ -447,6 +449,7 @@ impl StreamModel {
         self.last_seq = 0;
         self.fenced = None;
         self.is_damaged = false;
+        self.has_lost_slot = false;
         for consumer in &mut self.consumers {
             consumer.being = Being::Absent;
         }

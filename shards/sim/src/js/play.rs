@@ -9,6 +9,8 @@ use super::world::{End, World};
 use crate::oracle::Failure;
 
 const SECOND_NS: u64 = 1_000_000_000;
+/// Where the tail slots of a segment lie, see docs/STORAGE.md.
+const TAIL_SLOTS: std::ops::Range<usize> = 4096..20_480;
 /// Last tokens of the subjects of a stream.
 const TOKENS: [&str; 3] = ["a", "b", "c.d"];
 
@@ -104,9 +106,11 @@ fn flip(world: &mut World) {
     let at = world.below(world.model.streams.len());
     let dir = format!("{}/", dir_of(&world.model.streams[at].name));
     let near = !world.one_in(4);
-    if let Some(place) = world.disk.flip_bit(&dir, near) {
-        world.note(format!("a bit flips in {place}"));
-        world.model.streams[at].is_damaged = true;
+    if let Some((file, offset)) = world.disk.flip_bit(&dir, near) {
+        world.note(format!("a bit flips in {file} at {offset}"));
+        let stream = &mut world.model.streams[at];
+        stream.is_damaged = true;
+        stream.has_lost_slot |= file.ends_with(".seg") && TAIL_SLOTS.contains(&offset);
         world.flips += 1;
     }
 }
