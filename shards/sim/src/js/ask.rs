@@ -279,6 +279,10 @@ impl World {
         }
         let subject = sent.subject.clone();
         let stream = &mut self.model.streams[place];
+        if sent.era < stream.era {
+            // Of the stream that had this name before.
+            return Ok(());
+        }
         let Some(which) = stream.consumers.iter().position(|c| c.name == *consumer) else {
             return Err(format!("{who}: no such consumer"));
         };

@@ -176,6 +176,7 @@ pub(crate) struct SimDisk {
     /// Writes of the boot disk that succeed before the power goes again.
     pub(crate) boot_writes_left: Option<usize>,
     pub(crate) random: Random,
+    trace: bool,
     pub(crate) counts: DiskCounts,
 }
 
@@ -193,6 +194,7 @@ impl SimDisk {
             sector,
             boot_writes_left: None,
             random,
+            trace: std::env::var_os("SIM_TRACE_DISK").is_some(),
             counts: DiskCounts::default(),
         }
     }
@@ -329,6 +331,13 @@ impl SimDisk {
         let sync_fails = self.faulty(&job, FaultKind::Sync, now_ns);
         let read_fails = self.faulty(&job, FaultKind::Read, now_ns);
         let shard = job.shard;
+        if self.trace {
+            eprintln!(
+                "[disk {now_ns}] {} {:?}",
+                self.path_of(&job).unwrap_or_default(),
+                Brief(&job.op)
+            );
+        }
         match job.op {
             DiskOp::Commit { file, extents, sync } => {
                 self.counts.commits += 1;
@@ -575,6 +584,22 @@ impl SimDisk {
             *byte ^= bit;
         }
         Some((name.clone(), at))
+    }
+}
+
+/// An operation without its bytes.
+struct Brief<'a>(&'a DiskOp);
+
+impl std::fmt::Debug for Brief<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            DiskOp::Commit { extents, sync, .. } => {
+                write!(f, "Commit sync {sync}")?;
+                extents.iter().try_for_each(|e| write!(f, " {}+{}", e.offset, e.bytes.len()))
+            }
+            DiskOp::Replace { path, bytes } => write!(f, "Replace {path} {}", bytes.len()),
+            op => write!(f, "{op:?}"),
+        }
     }
 }
 

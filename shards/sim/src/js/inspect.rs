@@ -21,6 +21,8 @@ struct Found {
     wall_ns: i64,
 }
 
+/// Time after which an acknowledged end lies twice on a disk that works, ns.
+const SETTLE_NS_MAX: u64 = 1_000_000_000;
 /// Messages asked for at once.
 const BATCH: usize = 100;
 
@@ -259,13 +261,15 @@ impl World {
             if sent.seq.is_some_and(|known| known != *seq) {
                 return self.fail(format!("{who}: message {id}, known at {:?}", sent.seq));
             }
-            if matches!(sent.fate, Fate::Refused | Fate::Gone) {
+            let may_return = stream.is_damaged && sent.fate == Fate::Gone && sent.seq.is_some();
+            if matches!(sent.fate, Fate::Refused | Fate::Gone) && !may_return {
                 return self.fail(format!("{who}: message {id} is there, {:?}", sent.fate));
             }
-            if stream.deleted.contains(seq) {
+            if stream.deleted.contains(seq) && !stream.is_damaged {
                 return self.fail(format!("{who}: message {id} was deleted"));
             }
-            if let Some(why) = self.model.must_be_gone(id) {
+            let gone = self.model.must_be_gone(id).filter(|_| !stream.is_damaged);
+            if let Some(why) = gone {
                 return self.fail(format!("{who}: message {id} is there, but {why}"));
             }
         }
@@ -337,7 +341,10 @@ impl World {
                 continue;
             }
             let stream = &self.model.streams[place];
-            let is_end = stream.has_lost_slot && found.keys().all(|other| *other < seq);
+            // An end that was not written twice yet cannot be told from one that tore.
+            let known_ns = self.model.sent[id].known_ns;
+            let is_young = stream.has_open_end || known_ns + SETTLE_NS_MAX > self.model.end_ns;
+            let is_end = is_young && found.keys().all(|other| *other < seq);
             if stream.is_damaged && (self.is_reported(place) || stream.get_errors > 0 || is_end) {
                 self.model.lost_to_damage += 1;
                 continue;
@@ -436,7 +443,15 @@ impl World {
         let stream = &mut self.model.streams[place];
         let gone: Vec<u64> =
             stream.by_seq.keys().filter(|seq| !found.contains_key(seq)).copied().collect();
+        let last = found.keys().next_back().copied().unwrap_or(0);
         for seq in gone {
+            if stream.is_damaged && seq > last {
+                // The number may be given again.
+                if let Some(id) = stream.by_seq.remove(&seq) {
+                    self.model.sent[id].fate = Fate::Gone;
+                }
+                continue;
+            }
             if let Some(id) = stream.by_seq.remove(&seq) {
                 self.model.sent[id].fate = Fate::Gone;
                 stream.gone.insert(seq);

@@ -43,6 +43,8 @@ pub(crate) struct Sent {
     pub(crate) fate: Fate,
     /// When it was known to be stored.
     pub(crate) known_tick: u64,
+    /// The same, monotonic ns.
+    pub(crate) known_ns: u64,
 }
 
 /// Which messages a stream keeps.
@@ -140,8 +142,8 @@ pub(crate) struct StreamModel {
     pub(crate) fenced: Option<u64>,
     /// Bits of its files were flipped.
     pub(crate) is_damaged: bool,
-    /// One of them in a tail slot: an end that was not written twice yet may be lost.
-    pub(crate) has_lost_slot: bool,
+    /// Its disk hung when the server ended, so that its end may not have been written twice.
+    pub(crate) has_open_end: bool,
     /// It hangs, or its disk fails to read, for now.
     pub(crate) is_stuck: bool,
 }
@@ -158,6 +160,9 @@ pub(crate) struct Model {
     /// The latest wall clock so far, and whether it ever jumped.
     pub(crate) wall_max_ns: i64,
     pub(crate) jumps: usize,
+    pub(crate) now_ns: u64,
+    /// When the server ended last.
+    pub(crate) end_ns: u64,
     pub(crate) acked: usize,
     pub(crate) duplicates: usize,
     pub(crate) refused: usize,
@@ -201,6 +206,7 @@ impl Model {
 
     pub(crate) fn see_time(&mut self, now: Now) {
         self.wall_max_ns = self.wall_max_ns.max(now.wall_ns);
+        self.now_ns = now.mono_ns;
     }
 
     pub(crate) fn count_start(&mut self) {
@@ -225,6 +231,7 @@ impl Model {
 
     /// The server has ended: what was not answered never will be.
     pub(crate) fn handle_end(&mut self, _how: End) {
+        self.end_ns = self.now_ns;
         for sent in &mut self.sent {
             if sent.fate == Fate::Open {
                 sent.fate = Fate::Doubt;
@@ -309,6 +316,7 @@ impl Model {
         sent.seq = Some(seq);
         sent.fate = Fate::Stored;
         sent.known_tick = tick;
+        sent.known_ns = self.now_ns;
         self.acked += 1;
         Ok(())
     }
@@ -449,7 +457,7 @@ impl StreamModel {
         self.last_seq = 0;
         self.fenced = None;
         self.is_damaged = false;
-        self.has_lost_slot = false;
+        self.has_open_end = false;
         for consumer in &mut self.consumers {
             consumer.being = Being::Absent;
         }

@@ -9,8 +9,6 @@ use super::world::{End, World};
 use crate::oracle::Failure;
 
 const SECOND_NS: u64 = 1_000_000_000;
-/// Where the tail slots of a segment lie, see docs/STORAGE.md.
-const TAIL_SLOTS: std::ops::Range<usize> = 4096..20_480;
 /// Last tokens of the subjects of a stream.
 const TOKENS: [&str; 3] = ["a", "b", "c.d"];
 
@@ -108,9 +106,7 @@ fn flip(world: &mut World) {
     let near = !world.one_in(4);
     if let Some((file, offset)) = world.disk.flip_bit(&dir, near) {
         world.note(format!("a bit flips in {file} at {offset}"));
-        let stream = &mut world.model.streams[at];
-        stream.is_damaged = true;
-        stream.has_lost_slot |= file.ends_with(".seg") && TAIL_SLOTS.contains(&offset);
+        world.model.streams[at].is_damaged = true;
         world.flips += 1;
     }
 }
@@ -215,6 +211,7 @@ fn new_message(world: &mut World, client: usize, at: usize, size: usize) -> usiz
         seq: None,
         fate: Fate::Open,
         known_tick: 0,
+        known_ns: 0,
     });
     id
 }

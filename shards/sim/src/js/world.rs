@@ -263,6 +263,9 @@ impl World {
             self.disk.lose_power();
         }
         self.clients.clear();
+        for (at, stream) in self.model.streams.iter_mut().enumerate() {
+            stream.has_open_end = self.hung.contains(&at) || self.disk.is_full;
+        }
         self.hung.clear();
         self.asks.clear();
         self.model.handle_end(how);
@@ -683,10 +686,14 @@ impl World {
         let from_ns = self.now.mono_ns;
         for _ in 0..REST_STEPS_MAX {
             if self.is_calm() {
-                // A stream whose disk has failed confirms nothing, and has no word for that.
+                // A stream whose disk has failed confirms nothing, and has no word for that;
+                // a consumer that is gone neither.
                 let streams = &self.model.streams;
                 self.asks.retain(|_, (_, _, ask)| match ask {
-                    Ask::Ack(at, ..) => streams.get(*at).is_none_or(|s| s.fenced.is_none()),
+                    Ask::Ack(at, which, ..) => streams.get(*at).is_none_or(|s| {
+                        let consumer = s.consumers.get(*which);
+                        s.fenced.is_none() && consumer.is_some_and(|c| c.being == Being::Present)
+                    }),
                     _ => true,
                 });
                 if self.asks.is_empty() {
