@@ -4,7 +4,7 @@
 use std::net::{TcpListener, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use broker::monitor::ServerFacts;
 use broker::settings::Identity;
@@ -142,19 +142,20 @@ fn start(flags: &Flags, loaded: Configured, log: LogHandle) -> Result<Server, St
     let verdict = look_around(&options)?;
     let monitor = listen_monitor(&options)?;
     let clients = listen(&options.listen.host, options.listen.port)?;
-    tell_listener(&mut identity, &options, clients.as_ref());
+    let port = local_port(clients.as_ref());
+    name_listener(&mut identity, &options, port);
     let mut accounts = AccountRegistry::default();
     let settings = translate::shard_settings(&options, identity.clone(), &mut accounts)
         .map_err(StartError::Config)?;
     let mut usage = UsageRegistry::default();
-    let (jetstream, store_lock) = if options.jetstream.enabled {
+    let begun = Instant::now();
+    let planned = options.jetstream.enabled.then(|| {
         let settings = streams::settings(&options, &identity, &settings.accounts, &mut usage);
-        let (plan, lock) = streams::plan(&options, settings)?;
-        (Some(plan), Some(lock))
-    } else {
-        (None, None)
-    };
+        streams::plan(&options, settings)
+    });
+    let (jetstream, store_lock) = planned.transpose()?.unzip();
     let facts = new_facts(&options, &identity, &digest, verdict.shard_cpus.len(), tls.as_ref());
+    facts.set_jetstream(&options, jetstream.as_ref().map(|plan| &*plan.settings));
     let pool = HelperPool::new(HELPER_THREADS, HELPER_QUEUE_MAX)
         .map_err(|source| StartError::Os { what: "cannot start helper threads", source })?;
     let link = Arc::new(std::sync::OnceLock::new());
@@ -182,6 +183,7 @@ fn start(flags: &Flags, loaded: Configured, log: LogHandle) -> Result<Server, St
     // Set once, here.
     let _ = link.set(Arc::clone(&running.shared));
     let running = wait_ready(running)?;
+    tell_serving(&identity, &options, port, begun);
     let ports_file = tell_ready(&mut options, &ports)?;
     let shared = Arc::clone(&running.shared);
     let steering =
@@ -256,6 +258,9 @@ fn new_identity(options: &Options) -> Result<Identity, StartError> {
         host: options.listen.host.clone(),
         port: 0,
         cluster: None,
+        jetstream: options.jetstream.enabled,
+        domain: options.jetstream.domain.clone(),
+        api_level: streams::API_LEVEL,
         xkey: None,
     })
 }
@@ -359,8 +364,9 @@ fn local_port(listener: Option<&TcpListener>) -> Option<u16> {
     listener.and_then(|listener| listener.local_addr().ok()).map(|address| address.port())
 }
 
-fn tell_listener(identity: &mut Identity, options: &Options, clients: Option<&TcpListener>) {
-    let Some(port) = local_port(clients) else { return };
+/// What clients are told of where they connect to.
+fn name_listener(identity: &mut Identity, options: &Options, port: Option<u16>) {
+    let Some(port) = port else { return };
     identity.port = port;
     let advertised = &options.client_advertise;
     if let Some((host, port_text)) = advertised.rsplit_once(':')
@@ -371,6 +377,15 @@ fn tell_listener(identity: &mut Identity, options: &Options, clients: Option<&Tc
     } else if !advertised.is_empty() {
         identity.host.clone_from(advertised);
     }
+}
+
+/// Clients are served from now on.
+fn tell_serving(identity: &Identity, options: &Options, port: Option<u16>, begun: Instant) {
+    if options.jetstream.enabled {
+        let took = i64::try_from(begun.elapsed().as_nanos()).unwrap_or(i64::MAX);
+        tracing::info!("Took {} to start JetStream", wire::time::format_go_duration(took));
+    }
+    let Some(port) = port else { return };
     tracing::info!("Listening for client connections on {}:{port}", options.listen.host);
     if options.tls.is_some() {
         tracing::info!("TLS required for client connections");

@@ -5,14 +5,22 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use broker::monitor::{AccountFacts, GLOBAL_ACCOUNT, ServerFacts};
+use broker::monitor::{
+    AccountFacts, GLOBAL_ACCOUNT, JetStreamConfigFacts, JetStreamFacts, JetStreamLimitFacts,
+    ServerFacts,
+};
+use jetstream::settings::{Durability, Settings};
 use reactor::FactsSource;
 
 use crate::config::Options;
+use crate::streams;
 use crate::translate::NATS_VERSION;
 
 /// CPU use is averaged over at least this long.
 const CPU_SPAN_MIN: Duration = Duration::from_millis(500);
+
+/// A disk operation under way for longer makes the server unhealthy.
+const DISK_STUCK: Duration = Duration::from_secs(5);
 
 /// The facts that change only at start and reload, and the last look at the CPU clock.
 #[derive(Debug)]
@@ -61,6 +69,13 @@ impl Facts {
         change(&mut self.fixed.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// What JetStream obeys has been read.
+    pub(crate) fn set_jetstream(&self, options: &Options, settings: Option<&Settings>) {
+        self.replace(|fixed| {
+            fixed.jetstream = settings.map(|settings| jetstream_facts(options, settings));
+        });
+    }
+
     fn cpu_percent(&self) -> f64 {
         let mut cpu = self.cpu.lock().unwrap_or_else(PoisonError::into_inner);
         let (now, used) = (Instant::now(), cpu_used());
@@ -84,6 +99,55 @@ impl Facts {
             copy.cpu_percent = facts.cpu_percent();
             copy
         })
+    }
+}
+
+/// What the options and settings say of JetStream.
+fn jetstream_facts(options: &Options, settings: &Settings) -> JetStreamFacts {
+    let given = &options.jetstream;
+    let limits = &given.limits;
+    let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
+    let unless = |number: i64, default: i64| if number == default { 0 } else { number };
+    let defaults = crate::config::JetStreamLimits::default();
+    let (sync_interval, sync_always) = match settings.durability {
+        Durability::Flushed => (nanos(given.sync_interval), true),
+        Durability::Lazy { interval_ns } => (interval_ns, false),
+    };
+    JetStreamFacts {
+        api_level: streams::API_LEVEL,
+        config: JetStreamConfigFacts {
+            max_memory: settings.memory_bytes_max,
+            max_storage: settings.file_bytes_max,
+            store_dir: streams::store_dir(options).display().to_string(),
+            sync_interval,
+            sync_always,
+            domain: settings.domain.clone(),
+            compress_ok: true,
+            unique_tag: given.unique_tag.clone(),
+            strict: settings.strict,
+        },
+        limits: JetStreamLimitFacts {
+            max_request_batch: limits.request_batch_max,
+            max_ack_pending: limits.ack_pending_max,
+            max_ha_assets: limits.ha_assets_max,
+            max_duplicate_window: limits.duplicate_window.map_or(0, nanos),
+            max_batch_inflight_per_stream: unless(
+                limits.batch_inflight_per_stream_max,
+                defaults.batch_inflight_per_stream_max,
+            ),
+            max_batch_inflight_total: unless(
+                limits.batch_inflight_total_max,
+                defaults.batch_inflight_total_max,
+            ),
+            max_batch_size: unless(limits.batch_msgs_max, defaults.batch_msgs_max),
+            max_batch_timeout: if limits.batch_timeout == defaults.batch_timeout {
+                0
+            } else {
+                nanos(limits.batch_timeout)
+            },
+            default_max_consumers: limits.default_consumers_max,
+        },
+        disk_stuck_ns: nanos(DISK_STUCK),
     }
 }
 
@@ -116,6 +180,7 @@ pub(crate) fn fill_from_options(facts: &mut ServerFacts, options: &Options, dige
     let account = |name: &str| AccountFacts {
         name: name.to_owned(),
         updated_ns: now,
+        jetstream: streams::is_enabled_for(options, name),
         mappings: BTreeMap::new(),
         exports: Vec::new(),
         imports: Vec::new(),

@@ -132,6 +132,7 @@ impl Steering {
                 &mut self.usage,
             );
             let jetstream = Arc::new(jetstream);
+            self.facts.set_jetstream(&loaded.options, Some(&jetstream));
             let command = || Control::Command(Command::ReloadJetStream(Arc::clone(&jetstream)));
             self.shared.send_all(command);
         }

@@ -11,6 +11,9 @@ use reactor::disk::{DiskSettings, Faults, StoreLock};
 use crate::config::{AccountJetStream, AccountOptions, Options};
 use crate::error::StartError;
 
+/// Level of the JetStream API.
+pub const API_LEVEL: u64 = jetstream::domain::api_account::API_LEVEL as u64;
+
 /// Share of the memory or free disk that is used when no limit is configured, percent.
 const DEFAULT_SHARE: u64 = 75;
 /// Directory below `store_dir`.
@@ -70,11 +73,20 @@ fn account_limits(given: &AccountJetStream) -> AccountLimits {
     }
 }
 
+/// Whether an account may use JetStream.
+#[must_use]
+pub fn is_enabled_for(options: &Options, name: &str) -> bool {
+    let is_system = options.system_account_name() == Some(name);
+    options.jetstream.enabled && limits_of(options, name, is_system).is_some()
+}
+
 /// Marks the accounts that may use JetStream.
 pub fn mark_accounts(options: &Options, accounts: &mut [BrokerAccount]) {
     for account in accounts {
-        account.jetstream = options.jetstream.enabled
-            && limits_of(options, &account.name, account.is_system).is_some();
+        let enabled = options.jetstream.enabled;
+        account.asks_jetstream = enabled && !account.is_system;
+        account.jetstream =
+            enabled && limits_of(options, &account.name, account.is_system).is_some();
     }
 }
 
@@ -171,18 +183,31 @@ pub fn plan(
     Ok((JetStreamPlan { settings: Arc::new(settings), disk }, lock))
 }
 
+/// Bytes in the largest unit that leaves a whole part, as nats-server writes them.
+fn shown_bytes(bytes: i64) -> String {
+    const UNITS: [&str; 6] = ["KB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let power = (bytes.ilog2() / 10) as usize;
+    let unit = UNITS.get(power - 1).copied().unwrap_or_default();
+    format!("{:.2} {unit}", bytes as f64 / 1024_f64.powi(power as i32))
+}
+
 fn tell(options: &Options, settings: &Settings) {
     let dir = store_dir(options);
-    let quote = |bytes: i64| format!("{:.2} GB", bytes as f64 / f64::from(1 << 30));
     tracing::info!("Starting JetStream");
     tracing::info!("---------------- JETSTREAM ----------------");
-    tracing::info!("  Strict:          {}", settings.strict);
-    tracing::info!("  Max Memory:      {}", quote(settings.memory_bytes_max));
-    tracing::info!("  Max Storage:     {}", quote(settings.file_bytes_max));
+    if settings.strict {
+        tracing::info!("  Strict:          true");
+    }
+    tracing::info!("  Max Memory:      {}", shown_bytes(settings.memory_bytes_max));
+    tracing::info!("  Max Storage:     {}", shown_bytes(settings.file_bytes_max));
     tracing::info!("  Store Directory: \"{}\"", dir.display());
     if !settings.domain.is_empty() {
         tracing::info!("  Domain:          {}", settings.domain);
     }
+    tracing::info!("  API Level:       {API_LEVEL}");
     match settings.durability {
         Durability::Flushed => {
             tracing::info!("  Durability:      flushed to disk before every acknowledgement");
@@ -194,4 +219,23 @@ fn tell(options: &Options, settings: &Settings) {
         ),
     }
     tracing::info!("-------------------------------------------");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown_bytes;
+
+    #[test]
+    fn bytes_are_shown_as_nats_server_shows_them() {
+        for (bytes, shown) in [
+            (1000, "1000 B"),
+            (100_000, "97.66 KB"),
+            (100 << 20, "100.00 MB"),
+            (1 << 30, "1.00 GB"),
+            (5_000_000_000_000, "4.55 TB"),
+            (i64::MAX, "8.00 EB"),
+        ] {
+            assert_eq!(shown_bytes(bytes), shown);
+        }
+    }
 }

@@ -97,6 +97,7 @@ pub fn shard_settings(
             verify: tls.is_some_and(|tls| tls.verify || tls.verify_and_map),
             available: tls.is_some() && options.allow_non_tls,
         },
+        jetstream_domain: options.jetstream.domain.clone(),
         headers: !options.no_header_support,
         trace: options.log.trace,
         ..Settings::default()

@@ -85,18 +85,24 @@ fn read_store_key(
             r.place("jetstream.domain", node);
             put(&mut out.domain, r.text(node));
         }
-        "key" | "ek" | "encryption_key" => put(&mut out.key, r.secret(node)),
-        "prev_key" | "prev_ek" | "prev_encryption_key" => put(&mut out.prev_key, r.secret(node)),
-        "cipher" => put(&mut out.cipher, read_cipher(r, node)),
-        "extension_hint" => {
+        "key" | "ek" | "encryption_key" => {
+            r.known("jetstream.key", node, |r| put(&mut out.key, r.secret(node)));
+        }
+        "prev_key" | "prev_ek" | "prev_encryption_key" => {
+            r.known("jetstream.prev_key", node, |r| put(&mut out.prev_key, r.secret(node)));
+        }
+        "cipher" => r.known("jetstream.cipher", node, |r| {
+            put(&mut out.cipher, read_cipher(r, node));
+        }),
+        "extension_hint" => r.known("jetstream.extension_hint", node, |r| {
             r.place("jetstream.extension_hint", node);
             put(&mut out.extension_hint, r.text(node).map(|hint| hint.to_ascii_lowercase()));
-        }
-        "unique_tag" => {
+        }),
+        "unique_tag" => r.known("jetstream.unique_tag", node, |r| {
             let tag = r.text(node).map(|tag| tag.trim().to_ascii_lowercase());
             put(&mut out.unique_tag, tag);
-        }
-        "tpm" => out.tpm = read_tpm(r, node, &mut out.cipher),
+        }),
+        "tpm" => r.known("jetstream.tpm", node, |r| out.tpm = read_tpm(r, node, &mut out.cipher)),
         _ => return false,
     }
     true
@@ -117,39 +123,53 @@ fn read_limit_key(
         "max_file_store" | "max_file" => {
             put(&mut out.file_bytes_max, r.storage_size(node, "max_file_store"));
         }
-        "max_outstanding_catchup" => {
+        "max_outstanding_catchup" => r.known("jetstream.max_outstanding_catchup", node, |r| {
             put(&mut out.catchup_bytes_max, r.storage_size(node, lower));
             if out.catchup_bytes_max < 0 {
                 r.error(node, "jetstream max catchup cannot be negative");
             }
-        }
+        }),
         "max_buffered_size" => put(&mut out.buffered_bytes_max, r.storage_size(node, lower)),
-        "max_buffered_msgs" => put(&mut out.buffered_msgs_max, read_size(r, key, node)),
-        "request_queue_limit" => put(&mut out.request_queue_max, read_size(r, key, node)),
-        "info_queue_limit" => put(&mut out.info_queue_max, read_size(r, key, node)),
-        "meta_compact" => {
+        "max_buffered_msgs" => r.known("jetstream.max_buffered_msgs", node, |r| {
+            put(&mut out.buffered_msgs_max, read_size(r, key, node));
+        }),
+        "request_queue_limit" => r.known("jetstream.request_queue_limit", node, |r| {
+            put(&mut out.request_queue_max, read_size(r, key, node));
+        }),
+        "info_queue_limit" => r.known("jetstream.info_queue_limit", node, |r| {
+            put(&mut out.info_queue_max, read_size(r, key, node));
+        }),
+        "meta_compact" => r.known("jetstream.meta_compact", node, |r| {
             put(&mut out.meta_compact, read_absolute(r, key, node, Some(node.value.clone())));
-        }
-        "meta_compact_size" => {
+        }),
+        "meta_compact_size" => r.known("jetstream.meta_compact_size", node, |r| {
             let size = r.storage_size(node, lower).map(Value::Int);
             put(&mut out.meta_compact_bytes, read_absolute(r, key, node, size));
-        }
-        "meta_compact_sync" => put(&mut out.meta_compact_sync, r.flag(node)),
-        "max_concurrent_io" => match node.value {
-            Value::Int(ios @ 4..=8192) => out.concurrent_io_max = ios,
-            Value::Missing => {}
-            _ => {
-                let shown = node.value.shown();
-                let text = format!(
-                    "Expected an absolute size for {key:?} between 4 and 8192, got {shown}"
-                );
-                r.error(node, text);
-            }
-        },
+        }),
+        "meta_compact_sync" => r.known("jetstream.meta_compact_sync", node, |r| {
+            put(&mut out.meta_compact_sync, r.flag(node));
+        }),
+        "max_concurrent_io" => r.known("jetstream.max_concurrent_io", node, |r| {
+            put(&mut out.concurrent_io_max, read_concurrent_io(r, key, node));
+        }),
         "limits" => read_limits(r, node, &mut out.limits),
         _ => return false,
     }
     true
+}
+
+fn read_concurrent_io(r: &mut Reader, key: &str, node: &Node) -> Option<i64> {
+    match node.value {
+        Value::Int(ios @ 4..=8192) => Some(ios),
+        Value::Missing => None,
+        _ => {
+            let shown = node.value.shown();
+            let text =
+                format!("Expected an absolute size for {key:?} between 4 and 8192, got {shown}");
+            r.error(node, text);
+            None
+        }
+    }
 }
 
 fn read_size(r: &mut Reader, key: &str, node: &Node) -> Option<i64> {
@@ -193,7 +213,9 @@ fn read_limits(r: &mut Reader, node: &Node, out: &mut JetStreamLimits) {
     for (key, node) in map.in_order() {
         match key.to_ascii_lowercase().as_str() {
             "max_ack_pending" => put(&mut out.ack_pending_max, r.int(node)),
-            "max_ha_assets" => put(&mut out.ha_assets_max, r.int(node)),
+            "max_ha_assets" => r.known("jetstream.limits.max_ha_assets", node, |r| {
+                put(&mut out.ha_assets_max, r.int(node));
+            }),
             "max_request_batch" => put(&mut out.request_batch_max, r.int(node)),
             "duplicate_window" => out.duplicate_window = r.duration_text(node, key),
             "default_max_consumers" => put(&mut out.default_consumers_max, r.int(node)),
@@ -210,7 +232,11 @@ fn read_batch(r: &mut Reader, node: &Node, out: &mut JetStreamLimits) {
     for (key, node) in map.in_order() {
         match key.to_ascii_lowercase().as_str() {
             "max_inflight_per_stream" => put(&mut out.batch_inflight_per_stream_max, r.int(node)),
-            "max_inflight_total" => put(&mut out.batch_inflight_total_max, r.int(node)),
+            "max_inflight_total" => {
+                r.known("jetstream.limits.batch.max_inflight_total", node, |r| {
+                    put(&mut out.batch_inflight_total_max, r.int(node));
+                });
+            }
             "max_msgs" => put(&mut out.batch_msgs_max, r.int(node)),
             "timeout" => put(&mut out.batch_timeout, r.duration_text(node, key)),
             _ => r.unknown(key, node),
@@ -270,7 +296,9 @@ pub(super) fn read_account_jetstream(r: &mut Reader, node: &Node) -> Option<Acco
                 put(&mut out.file_stream_bytes_max, read_size(r, key, node));
             }
             "max_ack_pending" => put(&mut out.ack_pending_max, read_size(r, key, node)),
-            "cluster_traffic" => put(&mut out.owner_traffic, read_traffic(r, key, node)),
+            "cluster_traffic" => r.known("account.jetstream.cluster_traffic", node, |r| {
+                put(&mut out.owner_traffic, read_traffic(r, key, node));
+            }),
             _ => r.unknown(key, node),
         }
     }

@@ -13,6 +13,7 @@
 
 mod core;
 mod encrypted;
+mod faults;
 mod hostile;
 mod jetstream;
 mod lifecycle;

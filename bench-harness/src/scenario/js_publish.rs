@@ -16,6 +16,8 @@ use crate::report::Outcome;
 
 /// The open loop's rate when none is given, in messages a second.
 const RATE_DEFAULT: f64 = 20_000.0;
+/// The guess of what a run writes stops here: no disk keeps up with a larger one.
+const GUESS_MAX_BYTES: u64 = 8 << 30;
 
 /// Runs the scenario.
 ///
@@ -116,5 +118,5 @@ pub fn bytes_needed(params: &Params) -> u64 {
     let rate = if params.rate > 0.0 { params.rate } else { RATE_MAX };
     let span: Duration = params.warmup + params.duration;
     let messages = (rate * span.as_secs_f64()) as u64;
-    messages.saturating_mul(params.size as u64 + 64)
+    messages.saturating_mul(params.size as u64 + 64).min(GUESS_MAX_BYTES)
 }

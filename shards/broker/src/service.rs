@@ -152,6 +152,18 @@ impl ServiceInbox {
     }
 }
 
+/// Whether a subject below `$JS.` is one that JetStream answers or takes.
+fn is_request(subject: &[u8], domain: &[u8]) -> bool {
+    let rest = subject.get(REQUEST_PREFIX.len()..).unwrap_or_default();
+    let own = [&b"API."[..], b"ACK.", b"FC.", b"SNAPSHOT."];
+    let of_domain = || {
+        let rest = rest.strip_prefix(domain)?.strip_prefix(b".")?;
+        (!domain.is_empty() && rest.starts_with(b"API.")).then_some(())
+    };
+    let known = own.iter().any(|prefix| rest.starts_with(prefix)) || of_domain().is_some();
+    known && wire::subject::tokens(subject).all(|token| !token.is_empty())
+}
+
 /// A message as the services see it, without its closing CRLF.
 fn parts<'a>(m: &Published<'a>) -> ServiceMessage<'a> {
     let end = m.body.len().saturating_sub(2);
@@ -181,7 +193,8 @@ pub struct ServicePublish<'a> {
 impl Broker {
     /// What waits for the services; they give it back when they have looked.
     pub fn take_service_inbox(&mut self) -> ServiceInbox {
-        std::mem::take(&mut self.service)
+        let watching = self.service.watching;
+        std::mem::replace(&mut self.service, ServiceInbox { watching, ..ServiceInbox::default() })
     }
 
     /// Takes the looked-at inbox back; what came meanwhile stays.
@@ -292,7 +305,9 @@ impl Broker {
         if !m.subject.starts_with(REQUEST_PREFIX) || m.subject.starts_with(EVENT_PREFIX) {
             return false;
         }
-        let serves = self.accounts.get(m.account as usize).is_some_and(|a| a.settings.jetstream);
+        let account = self.accounts.get(m.account as usize);
+        let serves = account.is_some_and(|account| account.settings.asks_jetstream)
+            && is_request(m.subject, self.settings.jetstream_domain.as_bytes());
         if serves {
             self.service.push(Kind::Request(m.origin), &parts(m));
         }

@@ -28,6 +28,8 @@ pub struct Settings {
     pub accounts: Vec<AccountSettings>,
     /// What INFO says about TLS.
     pub tls: TlsAnnouncement,
+    /// JetStream domain, may be empty.
+    pub jetstream_domain: String,
     /// Whether clients may use headers (`no_header_support` turns this off).
     pub headers: bool,
     /// Whether login and traffic are traced to the log.
@@ -53,6 +55,12 @@ pub struct Identity {
     pub port: u16,
     /// Cluster name when clustering is configured.
     pub cluster: Option<String>,
+    /// JetStream is on.
+    pub jetstream: bool,
+    /// JetStream domain, may be empty.
+    pub domain: String,
+    /// Level of the JetStream API, which INFO tells whether JetStream is on or not.
+    pub api_level: u64,
     /// Curve public key `X...`.
     pub xkey: Option<String>,
 }
@@ -182,8 +190,10 @@ pub struct AccountSettings {
     pub max_subscriptions: Option<usize>,
     /// Largest message, bytes.
     pub max_payload: Option<usize>,
-    /// JetStream takes requests of this account.
+    /// The account may use JetStream.
     pub jetstream: bool,
+    /// JetStream takes requests of this account, if only to refuse them.
+    pub asks_jetstream: bool,
     /// Connections of the account in the whole process. The one count that shards share, so that
     /// the limit is exact.
     pub connections: Arc<std::sync::atomic::AtomicUsize>,
@@ -200,6 +210,7 @@ impl AccountSettings {
             max_subscriptions: None,
             max_payload: None,
             jetstream: false,
+            asks_jetstream: false,
             connections: Arc::default(),
         }
     }
@@ -220,6 +231,7 @@ impl Default for Settings {
                 AccountSettings { is_system: true, ..AccountSettings::new("$SYS") },
             ],
             tls: TlsAnnouncement::default(),
+            jetstream_domain: String::new(),
             headers: true,
             trace: false,
         }

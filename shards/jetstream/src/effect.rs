@@ -83,9 +83,22 @@ pub enum Level {
     Debug,
 }
 
+/// An answer that waits until every shard knows of the interest announced before it.
+#[derive(Debug)]
+pub struct AfterInterest {
+    /// Account id.
+    pub account: u32,
+    /// Where it goes.
+    pub subject: Box<[u8]>,
+    /// The answer.
+    pub payload: Box<[u8]>,
+}
+
 /// The reusable sink of effects.
 #[derive(Debug, Default)]
 pub struct Effects {
+    /// Answers that tell of new subjects: whoever has one may publish from any shard.
+    pub after_interest: Vec<AfterInterest>,
     arena: Vec<u8>,
     sends: Vec<Send>,
     /// Changes of JetStream's own subscriptions, in order, before the messages.

@@ -45,9 +45,12 @@ impl Gathering {
 
 impl Reactor {
     /// This shard's figures.
-    pub(crate) fn snapshot(&self, needs: &GatherNeeds) -> ShardSnapshot {
+    pub(crate) fn snapshot(&mut self, needs: &GatherNeeds) -> ShardSnapshot {
         let mut snapshot = self.shard.broker.snapshot(needs, self.now);
         snapshot.turns = self.turns.clone();
+        if let Some(need) = &needs.jetstream {
+            snapshot.jetstream = self.jetstream_snapshot(need).map(Box::new);
+        }
         snapshot
     }
 

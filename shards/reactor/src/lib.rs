@@ -15,6 +15,7 @@ pub mod disk;
 pub mod entropy;
 mod flush;
 mod gather;
+mod gather_jetstream;
 mod runtime;
 mod socket;
 mod spin;

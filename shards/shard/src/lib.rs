@@ -15,6 +15,7 @@ pub use broker::effect::{Close, Effects, HelperJob, Level};
 use broker::index::ShardId;
 use broker::settings::Settings;
 use jetstream::domain::JetStream;
+use jetstream::domain::monitor::{StreamFigures, Wanted};
 use service::{Carrier, Subscriptions};
 use store::disk::{BootDisk, DiskDone, DiskOp, Ticket};
 
@@ -103,6 +104,13 @@ impl Shard {
     pub fn stop_jetstream(&mut self, now: Now) -> bool {
         self.carrier().is_none_or(|mut carrier| {
             carrier.work(now, |jetstream, ctx, fx| jetstream.handle_stop(ctx, fx))
+        })
+    }
+
+    /// The streams that monitoring wants.
+    pub fn stream_figures(&mut self, wanted: &Wanted<'_>, now: Now) -> Vec<StreamFigures> {
+        self.carrier().map_or_else(Vec::new, |mut carrier| {
+            carrier.work(now, |jetstream, ctx, fx| jetstream.stream_figures(wanted, ctx, fx))
         })
     }
 

@@ -8,17 +8,18 @@
 //! ```
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 
 use broker::broker::Broker;
 use broker::clock::Now;
 use broker::effect::{Effects, Level};
-use broker::index::SubId;
+use broker::index::{ShardId, SubId};
 use broker::service::{SERVICE_SLOT, ServiceInput, ServicePublish};
 use hashbrown::HashMap;
 use jetstream::context::{Context, Interest as Listeners};
 use jetstream::domain::JetStream;
 use jetstream::domain::parcel::Request;
-use jetstream::effect::{Endpoint, Interest, Level as JsLevel};
+use jetstream::effect::{AfterInterest, Endpoint, Interest, Level as JsLevel};
 use rustc_hash::FxBuildHasher;
 
 /// Rounds in which messages of JetStream may lead to others before other work gets its turn.
@@ -37,6 +38,8 @@ impl Listeners for View<'_> {
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
     ids: HashMap<(Endpoint, Box<[u8]>), SubId, FxBuildHasher>,
+    /// Answers that wait until the other shards know the interest before them.
+    held: VecDeque<(Vec<(ShardId, u64)>, AfterInterest)>,
 }
 
 /// An endpoint as the broker's tag.
@@ -47,12 +50,12 @@ fn tag_of(endpoint: Endpoint) -> u64 {
         Endpoint::Restore(slot) => (2, slot, 0),
         Endpoint::Reply(slot, part) => (3, slot, part),
     };
-    kind << 60 | u64::from(slot) << 28 | u64::from(part & 0xfff_ffff)
+    kind << 60 | u64::from(slot & 0xfff_ffff) << 32 | u64::from(part)
 }
 
 fn endpoint_of(tag: u64) -> Endpoint {
-    let slot = (tag >> 28) as u32;
-    let part = (tag & 0xfff_ffff) as u32;
+    let slot = (tag >> 32) as u32 & 0xfff_ffff;
+    let part = tag as u32;
     match tag >> 60 {
         0 => Endpoint::Stream(slot),
         1 => Endpoint::Source(slot, part),
@@ -150,6 +153,29 @@ impl Carrier<'_> {
         });
     }
 
+    /// Sends the answers whose interest every shard knows by now.
+    fn send_held(&mut self, now: Now, fx: &mut Effects) {
+        for answer in self.js_fx.after_interest.drain(..) {
+            let barrier = self.broker.announce_barrier();
+            self.subscriptions.held.push_back((barrier, answer));
+        }
+        while let Some((barrier, _)) = self.subscriptions.held.front() {
+            if !self.broker.is_interest_known(barrier) {
+                return;
+            }
+            let Some((_, answer)) = self.subscriptions.held.pop_front() else { return };
+            let publish = ServicePublish {
+                account: answer.account,
+                to: &answer.subject,
+                subject: &answer.subject,
+                reply: b"",
+                headers: b"",
+                payload: &answer.payload,
+            };
+            self.broker.publish_service(&publish, now, fx);
+        }
+    }
+
     /// Fetches what JetStream wants done in the broker.
     fn fetch(&mut self, now: Now, fx: &mut Effects) {
         for change in self.js_fx.interests.drain(..) {
@@ -182,6 +208,7 @@ impl Carrier<'_> {
             self.broker.publish_service(&publish, now, fx);
         }
         self.js_fx.clear_sends();
+        self.send_held(now, fx);
         for (level, text) in self.js_fx.logs.drain(..) {
             let level = match level {
                 JsLevel::Error => Level::Error,
@@ -202,10 +229,10 @@ mod tests {
     fn endpoints_are_tags_and_back() {
         for endpoint in [
             Endpoint::Stream(0),
-            Endpoint::Stream(u32::MAX),
+            Endpoint::Stream(0xfff_ffff),
             Endpoint::Source(7, 3),
             Endpoint::Restore(9),
-            Endpoint::Reply(1, 0xfff_ffff),
+            Endpoint::Reply(1, u32::MAX),
         ] {
             assert_eq!(endpoint_of(tag_of(endpoint)), endpoint);
         }

@@ -255,7 +255,8 @@ pub trait BootDisk {
     /// What the operating system says.
     fn replace(&mut self, path: &str, bytes: &[u8]) -> Result<(), DiskError>;
 
-    /// Overwrites part of a file, durably: for the end of a log that a crash left torn.
+    /// Overwrites part of a file, durably: for the end of a log that a crash left torn. A file
+    /// that ends before becomes longer, with zeroes between.
     ///
     /// # Errors
     /// What the operating system says.

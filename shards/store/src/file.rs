@@ -302,11 +302,13 @@ impl FileLog {
             self.is_dirty = !self.removed.is_empty();
             return;
         }
-        let present: Vec<(u32, bool)> = self.log.segments().map(|(n, _, s)| (n, s)).collect();
-        let numbers: BTreeSet<u32> = present.iter().map(|&(number, _)| number).collect();
-        for (number, is_sealed) in present {
+        let present: Vec<(u32, u32, bool)> = self.log.segments().collect();
+        let numbers: BTreeSet<u32> = present.iter().map(|s| s.0).collect();
+        for (number, bytes, is_sealed) in present {
             let is_live = self.uses.get(&number).is_some_and(|u| u.live > 0);
-            if !is_sealed || is_live {
+            // Copying more than that would fill segments as fast as it frees them.
+            let is_worth = || self.log.note_bytes_in(number) <= u64::from(bytes) / 2;
+            if !is_sealed || is_live || !is_worth() {
                 continue;
             }
             let removes_from =

@@ -211,6 +211,17 @@ impl Store {
         Ok(())
     }
 
+    /// Gives the next number to a message that is not kept. That it came at `ts_ns` is known until
+    /// the server ends.
+    ///
+    /// # Errors
+    /// See [`AppendError`]; nothing has changed then.
+    pub fn skip_at(&mut self, seq: u64, ts_ns: i64) -> Result<(), AppendError> {
+        self.skip_to(seq)?;
+        self.index.set_last_ts(ts_ns);
+        Ok(())
+    }
+
     /// Removes a message. With `erase` that is written at once and its bytes are not to be found
     /// in memory any more.
     pub fn remove(&mut self, seq: u64, erase: bool) -> Option<Removed> {

@@ -114,6 +114,23 @@ pub fn set(block: &mut Vec<u8>, key: &[u8], value: &[u8]) -> bool {
     true
 }
 
+/// Gives the first header with this key another value where it stands; without one, the header
+/// is set at the end of the block.
+///
+/// Answers false and changes nothing if the value holds a line break or the key is no key.
+pub fn replace(block: &mut Vec<u8>, key: &[u8], value: &[u8]) -> bool {
+    if !is_key(key) || memchr::memchr2(b'\r', b'\n', value).is_some() {
+        return false;
+    }
+    let found = lines(block).skip(1).find(|line| value_of(line.text, key).is_some());
+    let Some(range) = found.map(|line| line.start..line.end) else {
+        return set(block, key, value);
+    };
+    let line = [key, b": ", value, CR_LF].concat();
+    block.splice(range, line);
+    true
+}
+
 /// The three digits and the description of the status line; `None` for an ordinary block.
 pub fn status(block: &[u8]) -> Option<(u16, &[u8])> {
     let rest = lines(block).next()?.text.strip_prefix(VERSION)?;

@@ -13,8 +13,6 @@ fn a_key_that_is_not_served_gives_one_warning_with_its_name_and_place() {
         ("leaf { port: 7422, tls { verify: true } }", "leafnodes"),
         ("ws { port: 8080, no_tls: true }", "websocket"),
         ("mqtt { port: 1883 }", "mqtt"),
-        ("jetstream: enabled", "jetstream"),
-        ("jetstream { max_mem: 1G, limits { max_ack_pending: 5 } }", "jetstream"),
         ("default_js_domain { A: d }", "default_js_domain"),
         ("feature_flags { x: true }", "feature_flags"),
         ("mappings { a: b }", "mappings"),
@@ -63,6 +61,61 @@ fn what_is_off_anyway_gives_no_warning() {
 }
 
 #[test]
+fn keys_of_jetstream_give_one_warning_each_or_none() {
+    let served = "jetstream {
+ store_dir: d
+ max_mem: 1G
+ max_file: 1G
+ sync_interval: \"1m\"
+ domain: hub
+ strict: false
+ max_buffered_size: 1M
+ limits {
+  max_ack_pending: 5
+  max_request_batch: 5
+  duplicate_window: \"1m\"
+  default_max_consumers: 5
+  batch { max_inflight_per_stream: 5, max_msgs: 5, timeout: \"1s\" }
+ }
+}
+";
+    assert_eq!(warnings_of(served), [""; 0]);
+    for (text, name) in [
+        ("cipher: aes", "cipher"),
+        ("extension_hint: no_extend", "extension_hint"),
+        ("unique_tag: \"az:\"", "unique_tag"),
+        ("max_outstanding_catchup: 1M", "max_outstanding_catchup"),
+        ("max_buffered_msgs: 10", "max_buffered_msgs"),
+        ("request_queue_limit: 10", "request_queue_limit"),
+        ("info_queue_limit: 10", "info_queue_limit"),
+        ("meta_compact: 10", "meta_compact"),
+        ("meta_compact_size: 10", "meta_compact_size"),
+        ("meta_compact_sync: true", "meta_compact_sync"),
+        ("max_concurrent_io: 10", "max_concurrent_io"),
+    ] {
+        let line = format!("t.conf:2:2: \"jetstream.{name}\" is not served yet and has no effect");
+        let text = format!("jetstream {{\n {text}\n domain: hub\n}}\n");
+        assert_eq!(warnings_of(&text), [line], "{text}");
+    }
+}
+
+#[test]
+fn a_store_that_is_to_be_encrypted_is_refused() {
+    for (text, name) in [
+        ("key: secret", "key"),
+        ("ek: secret", "key"),
+        ("encryption_key: secret", "key"),
+        ("prev_key: secret", "prev_key"),
+        ("tpm { keys_file: k, encryption_password: p }", "tpm"),
+    ] {
+        let errors = errors_of(&format!("jetstream {{\n {text}\n}}\n"));
+        let start = format!("\"jetstream.{name}\" is not served yet and can not be ignored");
+        assert!(errors.iter().any(|line| line.contains(&start)), "{text}: {errors:?}");
+        assert!(errors.iter().all(|line| !line.contains("secret")), "{errors:?}");
+    }
+}
+
+#[test]
 fn account_keys_that_are_not_served_give_one_warning_each() {
     let text = "accounts {\n A {\n  exports: [{stream: a}, {service: b}]\n  jetstream: enabled\n  \
                 mappings { a: b }\n  msg_trace: x\n }\n B { imports: [{stream: {account: A, \
@@ -71,7 +124,6 @@ fn account_keys_that_are_not_served_give_one_warning_each() {
         warnings_of(text),
         [
             "t.conf:3:3: \"account.exports\" is not served yet and has no effect",
-            "t.conf:4:3: \"account.jetstream\" is not served yet and has no effect",
             "t.conf:5:3: \"account.mappings\" is not served yet and has no effect",
             "t.conf:6:3: \"account.msg_trace\" is not served yet and has no effect",
             "t.conf:8:6: \"account.imports\" is not served yet and has no effect",

@@ -1,8 +1,10 @@
 //! JetStream: the shapes of what the server says, and what transcripts cannot tell line by line.
 
+mod at_rest;
 mod backup;
 mod consuming;
 mod flow;
+mod monitor;
 pub(crate) mod shapes;
 mod storages;
 

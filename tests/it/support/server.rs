@@ -91,12 +91,22 @@ pub(crate) struct Options {
     shards: usize,
     port: Option<u16>,
     log_to_stderr: bool,
+    variables: Vec<(String, String)>,
+    files_max: Option<u32>,
 }
 
 impl Options {
     /// A server with neither configuration nor flags, on two shards.
     pub(crate) fn new() -> Self {
-        Self { config: None, flags: Vec::new(), shards: 2, port: None, log_to_stderr: true }
+        Self {
+            config: None,
+            flags: Vec::new(),
+            shards: 2,
+            port: None,
+            log_to_stderr: true,
+            variables: Vec::new(),
+            files_max: None,
+        }
     }
 
     /// The text of the configuration file. `{dir}` stands for the server's folder.
@@ -123,6 +133,18 @@ impl Options {
         self
     }
 
+    /// A variable of its environment. `{dir}` stands for the server's folder.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// How many files the process may have open (`ulimit -n`).
+    pub(crate) fn files_max(mut self, count: u32) -> Self {
+        self.files_max = Some(count);
+        self
+    }
+
     /// The server logs elsewhere, so that readiness is read from its ports file.
     pub(crate) fn log_elsewhere(mut self) -> Self {
         self.log_to_stderr = false;
@@ -145,7 +167,10 @@ impl Options {
     }
 
     fn command(&self, dir: &Path) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = self.program();
+        for (name, value) in &self.variables {
+            command.env(name, value.replace("{dir}", &dir.display().to_string()));
+        }
         command.current_dir(dir).env_remove("NO_COLOR");
         command.args(["-a", "127.0.0.1", "-p"]);
         command.arg(self.port.map_or_else(|| String::from("-1"), |port| port.to_string()));
@@ -158,6 +183,14 @@ impl Options {
         command.args(&self.flags);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+
+    /// The binary, behind a shell that lowers a limit first if one is asked for.
+    fn program(&self) -> Command {
+        let Some(count) = self.files_max else { return Command::new(binary()) };
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {count} && exec \"$0\" \"$@\"")]).arg(binary());
+        shell
     }
 
     fn spawn(self, dir: TempDir) -> Result<Server, String> {
@@ -310,19 +343,41 @@ impl Server {
     /// Ends the process by SIGTERM and starts it again in the same folder, with the configuration
     /// it was started with and, unless one was fixed, on another port.
     pub(crate) fn restart(&mut self) {
+        self.stop();
+        self.start_again();
+    }
+
+    /// Ends the process by SIGTERM and leaves its folder as it is.
+    pub(crate) fn stop(&mut self) {
         self.signal(Signal::TERM);
         self.wait_exit();
+    }
+
+    /// Ends the process by SIGKILL and leaves its folder as it is.
+    pub(crate) fn crash(&mut self) {
+        self.end();
+    }
+
+    /// After [`Server::stop`] or [`Server::crash`]: starts it in the same folder, as
+    /// [`Server::restart`] does.
+    pub(crate) fn start_again(&mut self) {
+        let ready = self.try_start_again();
+        assert!(ready, "the server did not come back:\n{}", self.log.text());
+    }
+
+    /// As [`Server::start_again`]; false when it ended before it was ready.
+    pub(crate) fn try_start_again(&mut self) -> bool {
+        self.begin();
+        if self.options.log_to_stderr { self.read_ports_from_log() } else { self.read_ports_file() }
+    }
+
+    /// Starts the process again and does not wait for anything.
+    pub(crate) fn begin(&mut self) {
         let mut child =
             self.options.command(self.dir.path()).stdout(Stdio::null()).spawn().unwrap();
         self.log = Arc::new(Log::default());
         self.log.follow(child.stderr.take().unwrap());
         self.child = child;
-        let ready = if self.options.log_to_stderr {
-            self.read_ports_from_log()
-        } else {
-            self.read_ports_file()
-        };
-        assert!(ready, "the server did not come back:\n{}", self.log.text());
     }
 
     /// Ends the process the hard way and gives its port, on which the next one can start.

@@ -130,7 +130,9 @@ impl Broker {
             host: identity.host.clone(),
             port: identity.port,
             headers: self.settings.headers,
-            jetstream: self.settings.accounts.iter().any(|account| account.jetstream),
+            jetstream: identity.jetstream,
+            domain: identity.domain.clone(),
+            api_level: identity.api_level,
             auth_required: if connect_info {
                 !self.auth.is_open()
             } else {

@@ -160,7 +160,7 @@ fn detail<'a>(
         is_system: account.name == facts.system_account,
         expired: false,
         complete: true,
-        jetstream_enabled: false,
+        jetstream_enabled: account.jetstream,
         leafnode_connections: parts().fold(0, |sum, part| part.leafnodes.saturating_add(sum)),
         client_connections: parts().fold(0, |sum, part| part.connections.saturating_add(sum)),
         subscriptions: index.subs,

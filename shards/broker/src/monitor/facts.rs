@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::jetstream::JetStreamFacts;
 use super::request::RequestCounts;
 
 /// The server, as the replies show it. Times are wall clock nanoseconds since 1970.
@@ -92,6 +93,8 @@ pub struct ServerFacts {
     pub system_account: String,
     /// When the certificate for clients ends, in seconds since 1970.
     pub tls_cert_not_after_s: Option<u64>,
+    /// JetStream; `None` when it is off.
+    pub jetstream: Option<JetStreamFacts>,
     /// The accounts.
     pub accounts: Vec<AccountFacts>,
     /// The part that keeps the server from taking connections now (nats-server says `server`);
@@ -118,6 +121,8 @@ pub struct AccountFacts {
     pub name: String,
     /// When it was last configured.
     pub updated_ns: u64,
+    /// Whether it may use JetStream.
+    pub jetstream: bool,
     /// Weighted mappings, by source subject.
     pub mappings: BTreeMap<String, Vec<MappingFacts>>,
     /// What it offers to others.

@@ -9,13 +9,13 @@ use super::accstatz::merged;
 use super::facts::ServerFacts;
 use super::response::Response;
 use super::settings::{METRICS_ACCOUNTS_MAX, METRICS_LABEL_BYTES_MAX};
-use super::snapshot::{AccountSnapshot, PeerQueue, ShardSnapshot};
+use super::snapshot::{AccountSnapshot, PeerQueue, ShardSnapshot, TurnHistogram};
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Whether a value only grows.
 #[derive(Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     Counter,
     Gauge,
     Histogram,
@@ -120,20 +120,25 @@ const fn figure(
 }
 
 /// The growing text.
-struct Metrics {
+pub(super) struct Metrics {
     text: String,
 }
 
 impl Metrics {
     /// Begins a family of samples.
-    fn family(&mut self, name: &str, kind: Kind, help: &str) {
+    pub(super) fn family(&mut self, name: &str, kind: Kind, help: &str) {
         // Writing to a String cannot fail.
         let _ = writeln!(self.text, "# HELP shearwater_{name} {help}");
         let _ = writeln!(self.text, "# TYPE shearwater_{name} {}", kind.text());
     }
 
     /// Adds a sample of the family begun last. Labels come as name and value.
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+    pub(super) fn sample(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        value: impl std::fmt::Display,
+    ) {
         let _ = write!(self.text, "shearwater_{name}");
         for (at, (label, value)) in labels.iter().enumerate() {
             self.text.push(if at == 0 { '{' } else { ',' });
@@ -159,15 +164,35 @@ impl Metrics {
         }
     }
 
+    /// Adds the samples of one histogram to the family begun last.
+    pub(super) fn histogram(&mut self, name: &str, labels: &[(&str, &str)], times: &TurnHistogram) {
+        let mut sum = 0_u64;
+        let bucket = format!("{name}_bucket");
+        for (bound_ns, count) in times.buckets() {
+            sum = sum.wrapping_add(count);
+            let bound = bound_ns.map_or_else(|| "+Inf".to_owned(), seconds);
+            let labels = [labels, &[("le", &bound)]].concat();
+            self.sample(&bucket, &labels, sum);
+        }
+        self.sample(&format!("{name}_sum"), labels, seconds(times.sum_ns()));
+        self.sample(&format!("{name}_count"), labels, sum);
+    }
+
     /// Adds a family with a single sample.
-    fn single(&mut self, name: &str, kind: Kind, help: &str, value: impl std::fmt::Display) {
+    pub(super) fn single(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        help: &str,
+        value: impl std::fmt::Display,
+    ) {
         self.family(name, kind, help);
         self.sample(name, &[], value);
     }
 }
 
 /// A label value within its limit, cut between letters.
-fn shortened(value: &str) -> &str {
+pub(super) fn shortened(value: &str) -> &str {
     let ends = value.char_indices().map(|(at, letter)| at + letter.len_utf8());
     let end = ends.take_while(|end| *end <= METRICS_LABEL_BYTES_MAX).last().unwrap_or(0);
     value.get(..end).unwrap_or_default()
@@ -181,6 +206,7 @@ pub(super) fn render(facts: &ServerFacts, shards: &[ShardSnapshot]) -> Response 
     push_peers(&mut metrics, shards);
     push_turns(&mut metrics, shards);
     push_accounts(&mut metrics, facts, shards);
+    super::metrics_jetstream::push(&mut metrics, facts, shards);
     Response::page(CONTENT_TYPE, metrics.text.into_bytes())
 }
 
@@ -230,7 +256,7 @@ fn push_server(metrics: &mut Metrics, facts: &ServerFacts, shards: usize) {
 }
 
 /// Nanoseconds as seconds without any loss.
-fn seconds(ns: u64) -> String {
+pub(super) fn seconds(ns: u64) -> String {
     let (whole, fraction) = (ns / 1_000_000_000, ns % 1_000_000_000);
     if fraction == 0 { whole.to_string() } else { format!("{whole}.{fraction:09}") }
 }
@@ -282,15 +308,7 @@ fn push_turns(metrics: &mut Metrics, shards: &[ShardSnapshot]) {
     metrics.family("turn_seconds", Kind::Histogram, "How long the turns of a shard took.");
     for shard in shards {
         let number = shard.shard.to_string();
-        let times = &shard.turns.times;
-        let mut sum = 0_u64;
-        for (bound_ns, count) in times.buckets() {
-            sum = sum.wrapping_add(count);
-            let bound = bound_ns.map_or_else(|| "+Inf".to_owned(), seconds);
-            metrics.sample("turn_seconds_bucket", &[("shard", &number), ("le", &bound)], sum);
-        }
-        metrics.sample("turn_seconds_sum", &[("shard", &number)], seconds(times.sum_ns()));
-        metrics.sample("turn_seconds_count", &[("shard", &number)], sum);
+        metrics.histogram("turn_seconds", &[("shard", &number)], &shard.turns.times);
     }
 }
 

@@ -22,10 +22,12 @@ mod facts;
 mod healthz;
 mod http;
 mod ipqueuesz;
+mod jetstream;
 mod json;
 mod jsz;
 mod links;
 mod metrics;
+mod metrics_jetstream;
 mod needs;
 mod path;
 mod query;
@@ -45,6 +47,11 @@ pub use facts::{
     AccountFacts, ExportFacts, GLOBAL_ACCOUNT, ImportFacts, MappingFacts, ServerFacts,
 };
 pub use http::{HttpConn, HttpRequest, Step};
+pub use jetstream::{
+    AccountsNeed, ConsumerSnapshot, DiskSnapshot, FailedStream, JetStreamAccount,
+    JetStreamConfigFacts, JetStreamFacts, JetStreamLimitFacts, JetStreamNeed, JetStreamSnapshot,
+    StreamSnapshot, StreamsNeed,
+};
 pub use needs::{ConnLook, ConnsNeed, GatherNeeds, SubsNeed};
 pub use request::{
     ConnState, ConnzOptions, Endpoint, HealthzOptions, JszOptions, MonitorRequest, Page, Parsed,
@@ -71,8 +78,8 @@ pub fn render(request: &MonitorRequest, facts: &ServerFacts, shards: &[ShardSnap
         MonitorRequest::Subsz(options) => subsz::render(options, facts, shards),
         MonitorRequest::Accountz(name) => accountz::render(name.as_deref(), facts, shards),
         MonitorRequest::Accstatz(unused) => accstatz::render(*unused, facts, shards),
-        MonitorRequest::Jsz(options) => jsz::render(options, facts),
-        MonitorRequest::Healthz(options) => healthz::render(options, facts),
+        MonitorRequest::Jsz(options) => jsz::render(options, facts, shards),
+        MonitorRequest::Healthz(options) => healthz::render(options, facts, shards),
         MonitorRequest::Ipqueuesz { all, name } => ipqueuesz::render(*all, name.as_deref(), shards),
         MonitorRequest::Raftz => raftz::render(),
         MonitorRequest::Stacksz => stacksz::render(facts, shards),

@@ -3,6 +3,7 @@
 
 use wire::subject::matches;
 
+use super::jetstream::JetStreamNeed;
 use super::request::{ConnState, ConnzOptions, MonitorRequest, Page, SubsDetail, SubszOptions};
 use super::settings::PAGE_REACH_MAX;
 use super::snapshot::ConnFigures;
@@ -20,6 +21,8 @@ pub struct GatherNeeds {
     pub closed: Option<ConnsNeed>,
     /// Rows of subscriptions.
     pub subs: Option<SubsNeed>,
+    /// Figures of JetStream.
+    pub jetstream: Option<JetStreamNeed>,
 }
 
 /// Which connections are wanted, and how many of them.
@@ -58,6 +61,11 @@ impl MonitorRequest {
     /// What the shards have to send. `now_ns` is the wall clock, to be used for
     /// [`ServerFacts::now_ns`](super::ServerFacts::now_ns) too.
     pub fn needs(&self, now_ns: u64) -> GatherNeeds {
+        let jetstream = JetStreamNeed::of(self);
+        GatherNeeds { jetstream, ..self.core_needs(now_ns) }
+    }
+
+    fn core_needs(&self, now_ns: u64) -> GatherNeeds {
         match self {
             Self::Connz(options) => {
                 let need = ConnsNeed::new(options, now_ns);
@@ -214,7 +222,7 @@ mod tests {
             assert_eq!((needs.conns.is_some(), needs.closed.is_some()), (open, closed));
             assert!(needs.subs.is_none() && !needs.accounts);
         }
-        assert_eq!(MonitorRequest::Varz.needs(1), GatherNeeds::default());
+        assert_eq!(MonitorRequest::Routez.needs(1), GatherNeeds::default());
         assert!(MonitorRequest::Metrics.needs(1).accounts);
     }
 

@@ -228,11 +228,28 @@ pub struct SubszOptions {
     pub test: Option<String>,
 }
 
-/// What `/jsz` was asked for, as far as it matters while JetStream is off.
+/// What `/jsz` was asked for. `stream-leader-only` is read and changes nothing: a single server
+/// leads all its streams.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JszOptions {
+    /// Only this account.
+    pub account: Option<String>,
+    /// Whether accounts are listed.
+    pub accounts: bool,
+    /// Whether streams are listed; their accounts are then too.
+    pub streams: bool,
+    /// Whether consumers are listed; their streams are then too.
+    pub consumers: bool,
+    /// Whether consumers of mirrors and sources are listed beside those of clients.
+    pub direct_consumers: bool,
+    /// Whether configurations are shown.
+    pub config: bool,
+    /// Whether it is counted what this server leads.
+    pub raft: bool,
     /// Answer only if this server leads the meta group.
     pub leader_only: bool,
+    /// The part of the accounts.
+    pub page: Page,
 }
 
 /// What `/healthz` was asked for.
@@ -246,6 +263,10 @@ pub struct HealthzOptions {
     pub consumer: Option<String>,
     /// Errors as a list of objects.
     pub details: bool,
+    /// Judge JetStream only by whether it is on (`js-enabled-only`, and the older `js-enabled`).
+    pub enabled_only: bool,
+    /// Leave accounts, streams and consumers out.
+    pub server_only: bool,
 }
 
 /// One request, understood.
@@ -394,22 +415,30 @@ fn read_connz(query: &Query) -> Result<ConnzOptions, String> {
 }
 
 fn read_jsz(query: &Query) -> Result<JszOptions, String> {
-    for name in ["accounts", "streams", "consumers", "direct-consumers", "config"] {
-        query.boolean(name)?;
-    }
-    query.integer("offset")?;
-    query.integer("limit")?;
-    let leader_only = query.boolean("leader-only")?;
-    query.boolean("raft")?;
+    let options = JszOptions {
+        accounts: query.boolean("accounts")?,
+        streams: query.boolean("streams")?,
+        consumers: query.boolean("consumers")?,
+        direct_consumers: query.boolean("direct-consumers")?,
+        config: query.boolean("config")?,
+        page: Page::read(query)?,
+        leader_only: query.boolean("leader-only")?,
+        raft: query.boolean("raft")?,
+        account: query.text("acc"),
+    };
     query.boolean("stream-leader-only")?;
-    Ok(JszOptions { leader_only })
+    Ok(options)
 }
 
 fn read_healthz(query: &Query) -> Result<HealthzOptions, String> {
-    for name in ["js-enabled", "js-enabled-only", "js-server-only", "js-meta-only"] {
-        query.boolean(name)?;
-    }
+    let enabled = query.boolean("js-enabled")?;
+    let enabled_only = query.boolean("js-enabled-only")?;
+    let server_only = query.boolean("js-server-only")?;
+    // Without a cluster the meta layer is the server itself, and nats-server looks further.
+    query.boolean("js-meta-only")?;
     Ok(HealthzOptions {
+        enabled_only: enabled || enabled_only,
+        server_only,
         details: query.boolean("details")?,
         account: query.text("account"),
         stream: query.text("stream"),

@@ -15,6 +15,20 @@ pub const PAGE_REACH_MAX: usize = 1_048_576;
 /// counted in `shearwater_accounts_unlisted`.
 pub const METRICS_ACCOUNTS_MAX: usize = 200;
 
+/// Most streams of one shard that `/jsz` lists; beyond that only the sums count them.
+pub const JSZ_STREAMS_MAX: usize = 100_000;
+
+/// Most consumers of one shard that `/jsz` lists; beyond that only the sums count them.
+pub const JSZ_CONSUMERS_MAX: usize = 200_000;
+
+/// Most streams that get their own lines in `/metrics`. The others are counted in
+/// `shearwater_jetstream_streams_unlisted`.
+pub const METRICS_STREAMS_MAX: usize = 1000;
+
+/// Most consumers that get their own lines in `/metrics`. The others are counted in
+/// `shearwater_jetstream_consumers_unlisted`.
+pub const METRICS_CONSUMERS_MAX: usize = 2000;
+
 /// Longest label value in `/metrics`, in bytes of UTF-8. Longer values are cut.
 pub const METRICS_LABEL_BYTES_MAX: usize = 128;
 

@@ -4,6 +4,7 @@
 //! All times are wall clock nanoseconds since 1970; all counters run from the start of the
 //! server.
 
+use super::jetstream::JetStreamSnapshot;
 use super::settings::{TURN_BUCKET_FIRST_LOG2, TURN_BUCKETS};
 
 /// One shard's answer.
@@ -51,6 +52,8 @@ pub struct ShardSnapshot {
     pub subs_total: u64,
     /// The first of them in the shard's own order, if asked for.
     pub subs: Vec<SubSnapshot>,
+    /// JetStream, if asked for and served.
+    pub jetstream: Option<Box<JetStreamSnapshot>>,
 }
 
 /// Messages and bytes in both directions. In is what the server received.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::facts::ServerFacts;
+use super::jetstream::{JetStreamConfigFacts, JetStreamLimitFacts, Stats, accounts};
 use super::json::{indented, is_zero};
 use super::response::Response;
 use super::snapshot::{KindCounts, ShardSnapshot, Traffic};
@@ -48,7 +49,7 @@ struct Varz<'a> {
     leaf: Unset,
     mqtt: Unset,
     websocket: Unset,
-    jetstream: Unset,
+    jetstream: JetStreamVarz<'a>,
     tls_timeout: f64,
     write_deadline: u64,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -93,6 +94,27 @@ struct Varz<'a> {
     disk_io_wait_stats: DiskWaits,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls_cert_not_after: Option<String>,
+}
+
+/// JetStream; empty when it is off.
+#[derive(Default, Serialize)]
+struct JetStreamVarz<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<&'a JetStreamConfigFacts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stats: Option<Stats>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<&'a JetStreamLimitFacts>,
+}
+
+impl<'a> JetStreamVarz<'a> {
+    fn new(facts: &'a ServerFacts, shards: &[ShardSnapshot]) -> Self {
+        facts.jetstream.as_ref().map_or_else(Self::default, |jetstream| Self {
+            config: Some(&jetstream.config),
+            stats: Some(Stats::of(jetstream.api_level, accounts(shards))),
+            limits: Some(&jetstream.limits),
+        })
+    }
 }
 
 /// The block of a part that is not configured.
@@ -154,12 +176,15 @@ impl Sums {
 }
 
 pub(super) fn render(facts: &ServerFacts, shards: &[ShardSnapshot]) -> Response {
-    Response::json(200, indented(&varz(facts, &Sums::of(shards))))
+    Response::json(
+        200,
+        indented(&varz(facts, &Sums::of(shards), JetStreamVarz::new(facts, shards))),
+    )
 }
 
 // One line for each field of the reply; cutting it would only scatter the list.
 #[allow(clippy::too_many_lines)]
-fn varz<'a>(facts: &'a ServerFacts, sums: &Sums) -> Varz<'a> {
+fn varz<'a>(facts: &'a ServerFacts, sums: &Sums, jetstream: JetStreamVarz<'a>) -> Varz<'a> {
     Varz {
         server_id: &facts.server_id,
         server_name: &facts.server_name,
@@ -190,7 +215,7 @@ fn varz<'a>(facts: &'a ServerFacts, sums: &Sums) -> Varz<'a> {
         leaf: Unset {},
         mqtt: Unset {},
         websocket: Unset {},
-        jetstream: Unset {},
+        jetstream,
         tls_timeout: facts.tls_timeout_s,
         write_deadline: facts.write_deadline_ns,
         write_timeout: &facts.write_timeout,

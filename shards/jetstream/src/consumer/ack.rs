@@ -23,19 +23,19 @@ pub struct Named {
 impl Consumer {
     /// A client acknowledges. `reply` is where it wants that confirmed, or where messages go
     /// that it asks for at the same time.
-    pub fn handle_ack(&mut self, named: Named, body: Body<'_>, reply: &[u8], cx: &mut Cx<'_, '_>) {
+    pub fn handle_ack(&mut self, named: Named, body: &Body<'_>, reply: &[u8], cx: &mut Cx<'_, '_>) {
         self.sync(cx);
         self.last_used_ns = cx.ctx.mono_ns;
         let known = named.stream <= self.state.delivered.stream && self.settings.tracks();
         if known {
-            match body {
+            match *body {
                 Body::Ack | Body::Next { .. } => self.acknowledge(named, cx),
                 Body::Nak { delay_ns } => self.handle_nak(named, delay_ns, cx),
                 Body::Progress => self.handle_progress(named, cx),
                 Body::Term { reason } => self.handle_term(named, reason, cx),
             }
         }
-        match body {
+        match *body {
             Body::Next { request } => self.handle_pull(reply, PullRequest::parse(request), cx),
             _ => self.confirm(reply, cx),
         }
@@ -57,7 +57,9 @@ impl Consumer {
         match self.settings.ack {
             Ack::Explicit | Ack::FlowControl => {
                 let count = self.state.deliveries(named.stream);
-                let Some(pending) = self.state.settle(named.stream) else { return };
+                let Some(pending) = self.state.settle(named.stream) else {
+                    return self.settle_late(named.stream, cx);
+                };
                 self.journal.note(&Event::Settled { stream: named.stream }, cx.ctx.mono_ns);
                 cx.settled.push(named.stream);
                 self.sample(named.stream, &pending, count, cx);
@@ -71,7 +73,20 @@ impl Consumer {
             Ack::None => return,
         }
         self.last_acked_unix_ns = cx.ctx.unix_ns;
-        self.progress_ns = cx.ctx.mono_ns;
+        self.note_progress(cx.ctx.mono_ns);
+    }
+
+    /// A message that waits no longer, because it had all its deliveries, may leave the stream
+    /// after all.
+    fn settle_late(&mut self, seq: u64, cx: &mut Cx<'_, '_>) {
+        if self.state.letters.contains_key(&seq) {
+            return;
+        }
+        let subject = cx.store.subject_of(seq);
+        if subject.is_some_and(|subject| cx.store.matches(self.filter, subject)) {
+            self.state.redelivered.remove(&seq);
+            cx.settled.push(seq);
+        }
     }
 
     /// Reports how long a message took, for one of so many.
@@ -111,6 +126,8 @@ impl Consumer {
         self.advise(&event, cx);
         match delay_ns {
             Some(delay) if delay > 0 => {
+                // It may have been due already, its time having passed.
+                self.due_set.remove(&seq);
                 let at_ns = cx.ctx.mono_ns.saturating_add(delay as u64);
                 self.arm(seq, at_ns);
             }
@@ -145,9 +162,11 @@ impl Consumer {
         self.advise(&event, cx);
         if self.state.settle(seq).is_some() {
             self.journal.note(&Event::Settled { stream: seq }, cx.ctx.mono_ns);
-            cx.settled.push(seq);
+            if !self.make_letter(seq, count, Some(reason), cx) {
+                cx.settled.push(seq);
+            }
             self.last_acked_unix_ns = cx.ctx.unix_ns;
-            self.progress_ns = cx.ctx.mono_ns;
+            self.note_progress(cx.ctx.mono_ns);
         }
     }
 
@@ -176,11 +195,22 @@ impl Consumer {
         }
     }
 
+    /// Gives a message up that has had all its deliveries. False when it has not.
+    pub(super) fn give_up(&mut self, seq: u64, cx: &mut Cx<'_, '_>) -> bool {
+        let count = self.state.deliveries(seq);
+        let is_last = self.settings.deliver_max > 0 && count >= self.settings.deliver_max;
+        if is_last {
+            self.exhaust(seq, count, cx);
+        }
+        is_last
+    }
+
     /// A message has had all its deliveries.
     pub(super) fn exhaust(&mut self, seq: u64, count: u32, cx: &mut Cx<'_, '_>) {
         let event = Event::Exhausted { stream: seq, count };
         self.state.apply(event);
         self.journal.note(&event, cx.ctx.mono_ns);
+        self.make_letter(seq, count, None, cx);
         let event = MaxDeliveries {
             stream: self.stream.to_string(),
             consumer: self.name.to_string(),

@@ -8,20 +8,10 @@ use wire::subject;
 
 use super::settings::{Ack, Priority, Settings};
 
-/// Time for an acknowledgement, ns.
-const ACK_WAIT_NS: i64 = 30_000_000_000;
-/// Idle time of a consumer without a durable name, ns.
-const INACTIVE_NS: i64 = 5_000_000_000;
-/// Time that a pinned client may be silent, ns.
-const PINNED_NS: i64 = 120_000_000_000;
 /// Shortest heartbeat, ns.
 const HEARTBEAT_MIN_NS: i64 = 100_000_000;
 /// Shortest limit of a request's waiting time, ns.
 const EXPIRES_MIN_NS: i64 = 1_000_000;
-/// Requests that may wait.
-const WAITING_MAX: i64 = 512;
-/// Unsettled messages.
-const ACK_PENDING_MAX: i64 = 1000;
 /// Longest description, bytes.
 const DESCRIPTION_MAX: usize = 4 << 10;
 /// Longest name, bytes.
@@ -50,81 +40,6 @@ fn invalid<T>(text: &'static str) -> Result<T, ApiError> {
     Err(errors::CONSUMER_INVALID_POLICY.with(text))
 }
 
-/// In pedantic mode a value that would be replaced is an error.
-fn pedantic_check(pedantic: bool, same: bool, text: &str) -> Result<(), ApiError> {
-    if pedantic && !same { Err(errors::PEDANTIC.with(text)) } else { Ok(()) }
-}
-
-/// Fills in what was left out.
-///
-/// # Errors
-/// In pedantic mode, when something that was given would be replaced.
-pub fn set_defaults(
-    config: &mut ConsumerConfig,
-    stream: &StreamConfig,
-    ceilings: &Ceilings,
-    pedantic: bool,
-) -> Result<(), ApiError> {
-    if config.name.is_empty() {
-        config.name.clone_from(&config.durable_name);
-    }
-    if config.max_deliver == 0 {
-        config.max_deliver = -1;
-    } else if config.max_deliver < -1 {
-        pedantic_check(pedantic, false, "max_deliver must be set to -1")?;
-        config.max_deliver = -1;
-    }
-    let waits = matches!(config.ack_policy, AckPolicy::Explicit | AckPolicy::All);
-    if config.ack_wait_ns == 0 && waits {
-        config.ack_wait_ns = ACK_WAIT_NS;
-    }
-    if let Some(first) = config.backoff_ns.first().copied() {
-        let same = config.ack_wait_ns == 0 || config.ack_wait_ns == first;
-        let text = "first backoff value has to equal batch AckWait";
-        pedantic_check(pedantic, same || !waits, text)?;
-        config.ack_wait_ns = first;
-    }
-    let limits = &stream.consumer_limits;
-    if config.durable_name.is_empty() || limits.inactive_threshold_ns > 0 {
-        if config.inactive_threshold_ns == 0 {
-            config.inactive_threshold_ns = if limits.inactive_threshold_ns > 0 {
-                limits.inactive_threshold_ns
-            } else {
-                INACTIVE_NS
-            };
-        } else if limits.inactive_threshold_ns > 0
-            && config.inactive_threshold_ns > limits.inactive_threshold_ns
-        {
-            return Err(errors::CONSUMER_INACTIVE_THRESHOLD_EXCESS
-                .with(wire::time::format_go_duration(limits.inactive_threshold_ns)));
-        }
-    }
-    if config.deliver_subject.is_empty() && config.max_waiting == 0 {
-        config.max_waiting = WAITING_MAX;
-    }
-    set_ack_pending(config, stream, ceilings);
-    if config.max_batch == 0 && ceilings.request_batch_max > 0 && config.deliver_subject.is_empty()
-    {
-        config.max_batch = ceilings.request_batch_max;
-    }
-    if config.priority_policy == PriorityPolicy::PinnedClient && config.priority_timeout_ns == 0 {
-        config.priority_timeout_ns = PINNED_NS;
-    }
-    Ok(())
-}
-
-fn set_ack_pending(config: &mut ConsumerConfig, stream: &StreamConfig, ceilings: &Ceilings) {
-    let waits = matches!(config.ack_policy, AckPolicy::Explicit | AckPolicy::All);
-    if !waits || config.max_ack_pending != 0 {
-        return;
-    }
-    let stream_max = stream.consumer_limits.max_ack_pending;
-    config.max_ack_pending = if stream_max > 0 { stream_max } else { ACK_PENDING_MAX };
-    if ceilings.ack_pending_max > 0 {
-        config.max_ack_pending = config.max_ack_pending.min(ceilings.ack_pending_max);
-    }
-}
-
 /// Checks a configuration whose defaults are filled in.
 ///
 /// # Errors
@@ -134,7 +49,7 @@ pub fn check(
     stream: &StreamConfig,
     ceilings: &Ceilings,
 ) -> Result<(), ApiError> {
-    check_copies(config, stream)?;
+    check_copies(config)?;
     check_texts(config)?;
     check_waits(config)?;
     if config.deliver_subject.is_empty() {
@@ -145,27 +60,56 @@ pub fn check(
     check_flow_ack(config)?;
     check_groups(config)?;
     check_start(config)?;
-    check_filters(config, stream)?;
+    check_filters(config)?;
+    check_sampling(config)?;
+    check_dead_letter(config, stream)?;
+    check_retention(config, stream, ceilings)
+}
+
+fn check_sampling(config: &ConsumerConfig) -> Result<(), ApiError> {
     if config.sample_freq.is_empty() {
-        return check_retention(config, stream);
+        return Ok(());
     }
-    let text = config.sample_freq.trim_end_matches('%');
-    if let Err(error) = parse_percent(text) {
-        return Err(errors::CONSUMER_INVALID_SAMPLING.with(error));
+    match parse_percent(sample_text(config)) {
+        Ok(0..) => Ok(()),
+        // nats-server prints the error it does not have.
+        Ok(_) => Err(errors::CONSUMER_INVALID_SAMPLING.with("<nil>")),
+        Err(error) => Err(errors::CONSUMER_INVALID_SAMPLING.with(error)),
     }
-    check_retention(config, stream)
+}
+
+/// Dead letters need a subject to go to, and must not come back to the consumer.
+fn check_dead_letter(config: &ConsumerConfig, stream: &StreamConfig) -> Result<(), ApiError> {
+    let Some(to) = config.metadata.get(DEAD_LETTER_KEY).map(String::as_bytes) else {
+        return Ok(());
+    };
+    let text = |what: &str| errors::CONSUMER_CREATE.with(format!("{DEAD_LETTER_KEY} {what}"));
+    if !subject::is_valid_publish(to) || !subject::is_literal(to) || to.starts_with(b"$") {
+        return Err(text("is not a subject to publish to"));
+    }
+    let is_own = stream.subjects.iter().any(|own| subject::matches(own.as_bytes(), to));
+    let mut filters = filters_of(config).peekable();
+    let takes_all = filters.peek().is_none();
+    if is_own && (takes_all || filters.any(|filter| subject::matches(filter.as_bytes(), to))) {
+        return Err(text("forms a cycle"));
+    }
+    Ok(())
+}
+
+fn sample_text(config: &ConsumerConfig) -> &str {
+    config.sample_freq.strip_suffix('%').unwrap_or(&config.sample_freq)
 }
 
 fn parse_percent(text: &str) -> Result<i64, String> {
     text.parse::<i64>().map_err(|_| format!("strconv.Atoi: parsing \"{text}\": invalid syntax"))
 }
 
-fn check_copies(config: &ConsumerConfig, stream: &StreamConfig) -> Result<(), ApiError> {
+fn check_copies(config: &ConsumerConfig) -> Result<(), ApiError> {
     if config.num_replicas < 0 {
         return refuse(&errors::REPLICAS_COUNT_CANNOT_BE_NEGATIVE);
     }
-    if config.num_replicas > stream.num_replicas.max(1) {
-        return refuse(&errors::CONSUMER_REPLICAS_EXCEEDS_STREAM);
+    if config.num_replicas > 1 {
+        return refuse(&errors::STREAM_REPLICAS_NOT_SUPPORTED);
     }
     Ok(())
 }
@@ -176,7 +120,7 @@ fn check_texts(config: &ConsumerConfig) -> Result<(), ApiError> {
     }
     let metadata: usize = config.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
     if metadata > METADATA_MAX {
-        return Err(errors::CONSUMER_METADATA_LENGTH.with("128KiB"));
+        return Err(errors::CONSUMER_METADATA_LENGTH.with("128KB"));
     }
     Ok(())
 }
@@ -219,6 +163,9 @@ fn check_push(config: &ConsumerConfig, stream: &StreamConfig) -> Result<(), ApiE
     if config.flow_control && config.idle_heartbeat_ns == 0 {
         return refuse(&errors::CONSUMER_WITH_FLOW_CONTROL_NEEDS_HEARTBEATS);
     }
+    if config.direct && !config.durable_name.is_empty() {
+        return refuse(&errors::CONSUMER_DIRECT_REQUIRES_EPHEMERAL);
+    }
     Ok(())
 }
 
@@ -230,17 +177,11 @@ fn check_pull(
     if config.rate_limit_bps > 0 {
         return refuse(&errors::CONSUMER_PULL_WITH_RATE_LIMIT);
     }
-    if config.max_waiting < 0 {
-        return refuse(&errors::CONSUMER_MAX_WAITING_NEGATIVE);
-    }
     if config.idle_heartbeat_ns > 0 {
         return refuse(&errors::CONSUMER_HB_REQUIRES_PUSH);
     }
     if config.flow_control {
         return refuse(&errors::CONSUMER_FC_REQUIRES_PUSH);
-    }
-    if config.max_batch < 0 {
-        return refuse(&errors::CONSUMER_MAX_REQUEST_BATCH_NEGATIVE);
     }
     if config.max_expires_ns != 0 && config.max_expires_ns < EXPIRES_MIN_NS {
         return refuse(&errors::CONSUMER_MAX_REQUEST_EXPIRES_TOO_SMALL);
@@ -340,7 +281,7 @@ fn check_start(config: &ConsumerConfig) -> Result<(), ApiError> {
             )?;
             if config.filter_subject.is_empty() && config.filter_subjects.is_empty() {
                 return invalid(
-                    "consumer delivery policy is deliver last per subject, but FilterSubject is not set",
+                    "consumer delivery policy is deliver last per subject, but optional filter subject is not set",
                 );
             }
             Ok(())
@@ -379,7 +320,7 @@ fn check_start(config: &ConsumerConfig) -> Result<(), ApiError> {
     }
 }
 
-fn check_filters(config: &ConsumerConfig, stream: &StreamConfig) -> Result<(), ApiError> {
+fn check_filters(config: &ConsumerConfig) -> Result<(), ApiError> {
     if !config.filter_subject.is_empty() && !config.filter_subjects.is_empty() {
         return refuse(&errors::CONSUMER_DUPLICATE_FILTER_SUBJECTS);
     }
@@ -395,20 +336,12 @@ fn check_filters(config: &ConsumerConfig, stream: &StreamConfig) -> Result<(), A
         }
     }
     for filter in filters {
-        if !subject::is_valid_subscribe(filter) || !meets_stream(filter, stream) {
-            return refuse(&errors::CONSUMER_FILTER_NOT_SUBSET);
+        // A filter that no message of the stream matches is allowed.
+        if !subject::is_valid_subscribe(filter) {
+            return Err(errors::STREAM_INVALID_CONFIG.with("invalid subject"));
         }
     }
     Ok(())
-}
-
-/// Whether messages of the stream can match a filter.
-fn meets_stream(filter: &[u8], stream: &StreamConfig) -> bool {
-    // What comes from other streams may have any subject.
-    stream.mirror.is_some()
-        || !stream.sources.is_empty()
-        || stream.subject_transform.is_some()
-        || stream.subjects.iter().any(|own| subject::overlaps(own.as_bytes(), filter))
 }
 
 /// The filters of a configuration.
@@ -418,7 +351,11 @@ pub fn filters_of(config: &ConsumerConfig) -> impl Iterator<Item = &str> {
     one.into_iter().chain(several.filter(|filter| !filter.is_empty()))
 }
 
-fn check_retention(config: &ConsumerConfig, stream: &StreamConfig) -> Result<(), ApiError> {
+fn check_retention(
+    config: &ConsumerConfig,
+    stream: &StreamConfig,
+    ceilings: &Ceilings,
+) -> Result<(), ApiError> {
     if stream.retention == Retention::WorkQueue {
         if config.ack_policy != AckPolicy::Explicit {
             return refuse(&errors::CONSUMER_WQ_REQUIRES_EXPLICIT_ACK);
@@ -427,9 +364,25 @@ fn check_retention(config: &ConsumerConfig, stream: &StreamConfig) -> Result<(),
             return refuse(&errors::CONSUMER_WQ_CONSUMER_NOT_DELIVER_ALL);
         }
     }
-    let stream_max = stream.consumer_limits.max_ack_pending;
-    if stream_max > 0 && config.max_ack_pending > stream_max {
-        return Err(errors::CONSUMER_MAX_PENDING_ACK_EXCESS.with(stream_max));
+    check_ceilings(config, stream, ceilings)
+}
+
+/// What stream, account and server allow.
+fn check_ceilings(
+    config: &ConsumerConfig,
+    stream: &StreamConfig,
+    ceilings: &Ceilings,
+) -> Result<(), ApiError> {
+    let limits = &stream.consumer_limits;
+    for max in [limits.max_ack_pending, ceilings.ack_pending_max] {
+        if max > 0 && config.max_ack_pending > max {
+            return Err(errors::CONSUMER_MAX_PENDING_ACK_EXCESS.with(max));
+        }
+    }
+    let idle_ns = limits.inactive_threshold_ns;
+    if idle_ns > 0 && config.inactive_threshold_ns > idle_ns {
+        let text = wire::time::format_go_duration(idle_ns);
+        return Err(errors::CONSUMER_INACTIVE_THRESHOLD_EXCESS.with(text));
     }
     Ok(())
 }
@@ -496,7 +449,7 @@ pub fn check_update(old: &ConsumerConfig, new: &ConsumerConfig) -> Result<(), Ap
         return create("flow control can not be updated");
     }
     if old.mem_storage != new.mem_storage {
-        return create("storage can not be updated");
+        return create("storage type can not be updated");
     }
     if old.deliver_subject != new.deliver_subject {
         if old.deliver_subject.is_empty() {
@@ -519,7 +472,7 @@ impl Settings {
         let positive = |number: i64| u64::try_from(number).unwrap_or(0);
         let size = |number: i64| usize::try_from(number).unwrap_or(0);
         let count = |number: i64| u32::try_from(number.max(0)).unwrap_or(u32::MAX);
-        let percent = parse_percent(config.sample_freq.trim_end_matches('%')).unwrap_or(0);
+        let percent = parse_percent(sample_text(config)).unwrap_or(0);
         Self {
             ack: match config.ack_policy {
                 AckPolicy::None => Ack::None,

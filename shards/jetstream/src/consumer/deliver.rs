@@ -3,6 +3,7 @@
 use store::Read;
 use wire::client::encode::push_u64;
 
+use super::pull::{Choice, choose};
 use super::settings::Ack;
 use super::state::{Event, Place};
 use super::{Budget, Consumer, Cx, Progress};
@@ -23,7 +24,7 @@ enum From {
     /// It is due again.
     Due,
     /// The list of last messages of subjects.
-    First,
+    Ahead,
     /// The stream.
     Stream,
 }
@@ -58,7 +59,6 @@ impl Consumer {
         if self.is_paused(cx.ctx) {
             return Progress::Idle;
         }
-        self.end_uninterested(cx);
         self.pin_somebody(cx);
         loop {
             if budget.is_spent() {
@@ -100,7 +100,7 @@ impl Consumer {
 
     fn next(&mut self, cx: &mut Cx<'_, '_>) -> Next {
         while let Some(seq) = self.due.front().copied() {
-            if !self.state.pending.contains_key(&seq) {
+            if !self.due_set.contains(&seq) || !self.state.pending.contains_key(&seq) {
                 self.drop_due();
                 continue;
             }
@@ -116,11 +116,18 @@ impl Consumer {
         if pending_max > 0 && self.state.pending.len() >= pending_max {
             return Next::Full;
         }
-        if let Some(seq) = self.first.front().copied() {
-            return Next::Pick(Pick { seq, count: 1, from: From::First });
+        // What is not durable may be gone after a crash, and its sequence another message's.
+        let durable = cx.store.durable_seq();
+        if let Some(seq) = self.state.ahead.front().copied() {
+            if seq > durable {
+                return Next::End;
+            }
+            return Next::Pick(Pick { seq, count: 1, from: From::Ahead });
         }
-        let Some(seq) = cx.store.next(self.filter, self.state.looked_at + 1) else {
-            self.state.looked_at = self.state.looked_at.max(cx.store.last_seq());
+        let next = cx.store.next(self.filter, self.state.looked_at + 1);
+        let Some(seq) = next.filter(|seq| *seq <= durable) else {
+            let looked_at = next.map_or(cx.store.last_seq(), |seq| seq - 1).min(durable);
+            self.state.looked_at = self.state.looked_at.max(looked_at);
             return Next::End;
         };
         if !self.is_time_for(seq, cx) {
@@ -157,8 +164,8 @@ impl Consumer {
                 self.drop_due();
                 self.state.forget(pick.seq);
             }
-            From::First => {
-                self.first.pop_front();
+            From::Ahead => {
+                self.state.ahead.pop_front();
             }
             From::Stream => self.pass(pick.seq),
         }
@@ -180,8 +187,8 @@ impl Consumer {
         };
         let place = Place { consumer: self.state.delivered.consumer + 1, stream: pick.seq };
         let left = match pick.from {
-            From::Due => self.counted.count + self.first.len() as u64,
-            From::First => self.counted.count + self.first.len() as u64 - 1,
+            From::Due => self.counted.count + self.state.ahead.len() as u64,
+            From::Ahead => self.counted.count + self.state.ahead.len() as u64 - 1,
             From::Stream => self.counted.count.saturating_sub(1),
         };
         write_ack(&mut self.scratch, &self.ack_prefix, pick.count, place, message.ts_ns, left);
@@ -197,18 +204,20 @@ impl Consumer {
                 push.note_sent(bytes, cx.ctx.mono_ns);
                 None
             }
-            None => match super::pull::choose(
-                &mut self.waiting,
-                &mut self.pin,
-                &self.settings,
-                bytes,
-                self.account,
-                (self.counted.count, self.state.pending.len()),
-                cx.fx,
-            ) {
-                Some(at) => Some(at),
-                None => return Sent::NoTaker,
-            },
+            None => {
+                let choice = Choice {
+                    ctx: cx.ctx,
+                    account: self.account,
+                    settings: &self.settings,
+                    pin: self.pin.as_deref(),
+                    bytes,
+                    backlog: (self.counted.count, self.state.pending.len()),
+                };
+                match choose(&mut self.waiting, &choice, cx.fx) {
+                    Some(at) => Some(at),
+                    None => return Sent::NoTaker,
+                }
+            }
         };
         let to = match taker {
             Some(at) => self.waiting.get(at).map_or(&[][..], |request| &*request.reply),
@@ -243,9 +252,8 @@ impl Consumer {
     fn note_sent(&mut self, pick: &Pick, place: Place, stamp: i64, cx: &mut Cx<'_, '_>) {
         match pick.from {
             From::Due => self.drop_due(),
-            From::First => {
-                self.first.pop_front();
-            }
+            // Applying the event takes it from the list.
+            From::Ahead => {}
             From::Stream => self.pass(pick.seq),
         }
         let tracked = self.settings.tracks();
@@ -262,7 +270,10 @@ impl Consumer {
             cx.settled.push(pick.seq);
         }
         self.last_delivered_unix_ns = cx.ctx.unix_ns;
-        self.progress_ns = cx.ctx.mono_ns;
+        // The same message again is no progress.
+        if pick.count == 1 {
+            self.note_progress(cx.ctx.mono_ns);
+        }
         if self.settings.original_pace && pick.from == From::Stream {
             self.pace = Some((stamp, cx.ctx.mono_ns));
         }

@@ -94,8 +94,12 @@ pub(super) fn take_pin(
             pin.until_ns = until_ns;
             true
         }
-        _ => {
-            let left = Left { messages: request.batch.max(1), bytes: request.max_bytes.max(0) };
+        Some(_) => {
+            send_status(cx.fx, consumer.account, reply, status::pin_id_mismatch);
+            false
+        }
+        None => {
+            let left = Left { messages: request.batch.max(0), bytes: request.max_bytes.max(0) };
             send_status(cx.fx, consumer.account, reply, |out| {
                 status::wrong_pin_id(out, left);
             });
@@ -138,7 +142,7 @@ impl Consumer {
             until_ns: cx.ctx.mono_ns.saturating_add(self.settings.pinned_ns),
         };
         let event = GroupPinned {
-            account: String::new(),
+            account: cx.account_name.to_owned(),
             stream: self.stream.to_string(),
             consumer: self.name.to_string(),
             domain: cx.domain.to_owned(),
@@ -157,7 +161,7 @@ impl Consumer {
             Unpinned::Timeout => "timeout",
         };
         let event = GroupUnpinned {
-            account: String::new(),
+            account: cx.account_name.to_owned(),
             stream: self.stream.to_string(),
             consumer: self.name.to_string(),
             domain: cx.domain.to_owned(),

@@ -18,6 +18,7 @@ fn sequence(place: Place, last_active_unix_ns: i64) -> SequenceInfo {
 impl Consumer {
     /// The consumer as the API shows it.
     pub fn info(&mut self, cx: &mut Cx<'_, '_>) -> ConsumerInfo {
+        self.end_uninterested(cx);
         let num_pending = self.num_pending(cx);
         let paused = self.is_paused(cx.ctx);
         let left_ns = self.paused_until_unix_ns.saturating_sub(cx.ctx.unix_ns);
@@ -42,15 +43,16 @@ impl Consumer {
     }
 
     fn group_states(&self) -> Vec<PriorityGroupState> {
-        let state = |group: &Box<str>| {
-            let pin = self.pin.as_ref().filter(|pin| pin.group == *group);
+        let state = |group: &str| {
+            let pin = self.pin.as_ref().filter(|pin| *pin.group == *group);
             PriorityGroupState {
-                group: group.to_string(),
+                group: group.to_owned(),
                 pinned_client_id: pin.map_or_else(String::new, |pin| pin.id.to_string()),
                 pinned_ts: pin.map_or(Timestamp::ZERO, |pin| Timestamp(pin.since_unix_ns)),
             }
         };
-        self.settings.groups.iter().map(state).collect()
+        // nats-server tells of the first group only.
+        self.settings.groups.iter().take(1).map(|group| state(group)).collect()
     }
 
     /// Publishes an advisory, if somebody listens.

@@ -11,11 +11,13 @@
 
 pub mod ack;
 pub mod config;
+pub mod config_defaults;
 pub mod deliver;
 pub mod flow;
 pub mod group;
 pub mod info;
 pub mod journal;
+mod letters;
 pub mod pull;
 pub mod push;
 pub mod settings;
@@ -23,6 +25,7 @@ pub mod start;
 pub mod state;
 pub mod timers;
 pub mod waiting;
+mod watch;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -63,6 +66,10 @@ pub struct Cx<'a, 'c> {
     pub ids: &'a mut Nuid,
     /// JetStream domain of the server, may be empty.
     pub domain: &'a str,
+    /// Name of the account.
+    pub account_name: &'a str,
+    /// Time without progress after which a consumer counts as stuck, ns; 0 is never.
+    pub watch_ns: u64,
 }
 
 /// How much one call may deliver.
@@ -135,8 +142,6 @@ pub struct Consumer {
     pub state: State,
     /// `$JS.ACK.stream.consumer.`
     ack_prefix: Box<[u8]>,
-    /// Messages to be delivered before anything else, for `last_per_subject`.
-    first: VecDeque<u64>,
     /// Due for another delivery, in order.
     due: VecDeque<u64>,
     due_set: HashSet<u64, FxBuildHasher>,
@@ -162,6 +167,10 @@ pub struct Consumer {
     last_used_ns: u64,
     /// When something was last delivered or settled while somebody waited, monotonic ns.
     progress_ns: u64,
+    /// The watchdog's time, ns; 0 is never.
+    watch_ns: u64,
+    is_stuck: bool,
+    letters: Option<Box<letters::Letters>>,
     scratch: Vec<u8>,
     headers: Vec<u8>,
 }
@@ -170,9 +179,11 @@ impl Consumer {
     /// Brings the counts up to date with what came into the stream and left it.
     fn sync(&mut self, cx: &mut Cx<'_, '_>) {
         let total = cx.removed.total();
-        let next = self.state.looked_at + 1;
+        let mut next = self.state.looked_at + 1;
         let mut recount = false;
         if self.seen_removed != total {
+            let floor = self.state.floor;
+            let waiting = self.state.pending.len();
             match cx.removed.since(self.seen_removed) {
                 Some(seqs) => {
                     for seq in seqs {
@@ -182,52 +193,62 @@ impl Consumer {
                 }
                 None => {
                     recount = true;
-                    self.state.forget_below(cx.store.state().first_seq);
-                    let gone: Vec<u64> = self
-                        .state
-                        .pending
-                        .keys()
-                        .copied()
-                        .filter(|s| !cx.store.contains(*s))
-                        .collect();
-                    for seq in gone {
-                        self.state.forget(seq);
-                    }
+                    self.forget_gone(cx.store);
+                    next = self.state.looked_at + 1;
                 }
             }
             self.seen_removed = total;
+            if floor != self.state.floor || waiting != self.state.pending.len() {
+                self.last_acked_unix_ns = cx.ctx.unix_ns;
+                self.note_progress(cx.ctx.mono_ns);
+                self.journal.note_whole(cx.ctx.mono_ns);
+            }
         }
         let last = cx.store.last_seq();
         if recount || self.counted.up_to < next.saturating_sub(1) {
-            self.counted = Counted { count: cx.store.pending(self.filter, next), up_to: last };
+            self.counted = self.count_from(next, cx.store);
         } else if self.counted.up_to < last {
             self.counted.count += cx.store.pending(self.filter, self.counted.up_to + 1);
             self.counted.up_to = last;
         }
     }
 
-    /// Counts anew at the next occasion.
+    /// Forgets what the stream no longer has, after so much has left that nobody tells what.
+    fn forget_gone(&mut self, store: &Store) {
+        self.state.pass_purged(store.state().first_seq);
+        let mut gone: Vec<u64> = self.state.pending.keys().copied().collect();
+        gone.retain(|seq| !store.contains(*seq));
+        for seq in gone {
+            self.state.forget(seq);
+        }
+    }
+
+    /// Messages from a sequence on. A consumer may start behind the end of the stream.
+    fn count_from(&self, next: u64, store: &mut Store) -> Counted {
+        let up_to = store.last_seq().max(next.saturating_sub(1));
+        Counted { count: store.pending(self.filter, next), up_to }
+    }
+
+    /// Counts anew.
     fn recount(&mut self, cx: &mut Cx<'_, '_>) {
-        self.counted = Counted::default();
-        let next = self.state.looked_at + 1;
-        let last = cx.store.last_seq();
-        self.counted = Counted { count: cx.store.pending(self.filter, next), up_to: last };
+        self.counted = self.count_from(self.state.looked_at + 1, cx.store);
         self.seen_removed = cx.removed.total();
     }
 
     /// Messages that have not been delivered yet.
     pub fn num_pending(&mut self, cx: &mut Cx<'_, '_>) -> u64 {
         self.sync(cx);
-        self.counted.count + self.first.len() as u64
+        self.counted.count + self.state.ahead.len() as u64
     }
 
     /// The stream still has to keep a message for this consumer.
     #[must_use]
     pub fn needs(&self, store: &Store, seq: u64) -> bool {
         let open = match self.settings.ack {
-            settings::Ack::None => seq > self.state.delivered.stream,
+            settings::Ack::None => seq > self.state.looked_at,
             _ => seq > self.state.looked_at || self.state.pending.contains_key(&seq),
-        };
+        } || self.state.ahead.binary_search(&seq).is_ok()
+            || self.state.letters.contains_key(&seq);
         open && store.subject_of(seq).is_some_and(|subject| store.matches(self.filter, subject))
     }
 
@@ -247,9 +268,18 @@ impl Consumer {
         let push = self.push.as_ref().map_or(u64::MAX, |push| push.next_deadline_ns());
         let pace = if self.not_before_ns == 0 { u64::MAX } else { self.not_before_ns };
         let pin = self.pin.as_ref().map_or(u64::MAX, |pin| pin.until_ns);
-        let quiet = self.inactive_at_ns();
-        let times =
-            [self.waiting.next_deadline_ns(), self.journal.due_ns(), push, pace, pin, quiet];
+        let letters = self.letters.as_ref().map_or(0, |letters| letters.due_ns);
+        let letters = if letters == 0 { u64::MAX } else { letters };
+        let times = [
+            self.waiting.next_deadline_ns(),
+            self.journal.due_ns(),
+            push,
+            pace,
+            pin,
+            self.inactive_at_ns(),
+            letters,
+            self.watch_at_ns(),
+        ];
         times.into_iter().fold(redelivery, u64::min)
     }
 

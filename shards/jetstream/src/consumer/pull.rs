@@ -8,6 +8,7 @@ use super::group::{self, Pin};
 use super::settings::{Priority, Settings};
 use super::waiting::{Request, Waiting};
 use super::{Consumer, Cx};
+use crate::context::Context;
 use crate::effect::Effects;
 
 /// Sends a client a message that is only a status.
@@ -29,27 +30,80 @@ pub(super) fn rest(request: &Request) -> Left {
     Left { messages: i64::from(request.left), bytes: request.bytes_left.unwrap_or(0) as i64 }
 }
 
-/// The request that gets a message of so many bytes. Requests that cannot take so much end.
+/// A client's subscription may become known to this shard later than its request: for so long
+/// nobody is taken for gone, ns.
+const GRACE_NS: u64 = 20_000_000;
+/// Time between two looks for such a subscription, ns.
+const LOOK_NS: u64 = 1_000_000;
+
+/// What a request is chosen by.
+pub(super) struct Choice<'a, 'c> {
+    pub ctx: &'a Context<'c>,
+    pub account: u32,
+    pub settings: &'a Settings,
+    pub pin: Option<&'a Pin>,
+    /// What the message counts against the bytes of a request.
+    pub bytes: usize,
+    /// Messages that wait for delivery, and for acknowledgement.
+    pub backlog: (u64, usize),
+}
+
+/// Whether a request's client listens.
+enum Client {
+    Listens,
+    Gone,
+    /// Its subscription may be on the way.
+    Unseen,
+}
+
+/// Looks for the client of a request, once a turn.
+fn look(request: &mut Request, ctx: &Context<'_>, account: u32) -> Client {
+    let now_ns = ctx.mono_ns;
+    if request.seen_ns == now_ns {
+        return Client::Listens;
+    }
+    if ctx.interest.has_interest(account, &request.reply) {
+        request.seen_ns = now_ns;
+        request.look_at_ns = 0;
+        return Client::Listens;
+    }
+    if request.seen_ns == 0 && now_ns < request.received_ns.saturating_add(GRACE_NS) {
+        request.look_at_ns = now_ns.saturating_add(LOOK_NS);
+        return Client::Unseen;
+    }
+    Client::Gone
+}
+
+/// The request that gets a message. Requests that cannot take so much end, and those whose
+/// clients are gone.
 pub(super) fn choose(
     waiting: &mut Waiting,
-    pin: &mut Option<Box<Pin>>,
-    settings: &Settings,
-    bytes: usize,
-    account: u32,
-    backlog: (u64, usize),
+    choice: &Choice<'_, '_>,
     fx: &mut Effects,
 ) -> Option<usize> {
     let mut at = 0;
-    while let Some(request) = waiting.get(at) {
-        if !group::may_take(request, pin.as_deref(), settings, backlog) {
+    while let Some(request) = waiting.get_mut(at) {
+        if !group::may_take(request, choice.pin, choice.settings, choice.backlog) {
             at += 1;
             continue;
         }
+        match look(request, choice.ctx, choice.account) {
+            Client::Listens => {}
+            Client::Unseen => {
+                at += 1;
+                continue;
+            }
+            Client::Gone => {
+                waiting.remove(at);
+                continue;
+            }
+        }
+        let bytes = choice.bytes;
         if request.bytes_left.is_none_or(|left| bytes <= left) {
             return Some(at);
         }
         let left = rest(request);
-        send_status(fx, account, &request.reply, |out| {
+        send_status(fx, choice.account, &request.reply, |out| {
             status::message_size_exceeds_max_bytes(out, left);
         });
         waiting.remove(at);
@@ -67,12 +121,15 @@ impl Consumer {
     ) {
         let account = self.account;
         self.last_used_ns = cx.ctx.mono_ns;
+        if reply.is_empty() {
+            return;
+        }
         if self.settings.is_push() {
             return send_status(cx.fx, account, reply, status::consumer_is_push_based);
         }
         let refused = match parsed {
             Ok(request) => match self.refusal(&request) {
-                None => return self.take_pull(reply, request, cx),
+                None => return self.take_pull(reply, &request, cx),
                 Some(refused) => refused,
             },
             Err(text) => Refusal::Bad(text),
@@ -104,7 +161,7 @@ impl Consumer {
         None
     }
 
-    fn take_pull(&mut self, reply: &[u8], request: PullRequest, cx: &mut Cx<'_, '_>) {
+    fn take_pull(&mut self, reply: &[u8], request: &PullRequest, cx: &mut Cx<'_, '_>) {
         let now_ns = cx.ctx.mono_ns;
         self.end_expired(cx);
         let mut expires_ns = match request.expires_ns {
@@ -113,6 +170,15 @@ impl Consumer {
         };
         if expires_ns == 0 && self.settings.expires_max_ns > 0 && !request.no_wait {
             expires_ns = now_ns.saturating_add(self.settings.expires_max_ns);
+        }
+        if request.expires_ns < 0 {
+            let left = Left { messages: request.batch.max(0), bytes: request.max_bytes.max(0) };
+            return send_status(cx.fx, self.account, reply, |out| {
+                status::request_timeout(out, left);
+            });
+        }
+        if request.no_wait && expires_ns == 0 && !self.may_not_wait(reply, request, cx) {
+            return;
         }
         if self.waiting.len() >= self.settings.waiting_max {
             self.end_uninterested(cx);
@@ -123,20 +189,17 @@ impl Consumer {
             }
             return;
         }
-        if request.no_wait && expires_ns == 0 && !self.may_not_wait(reply, &request, cx) {
-            return;
-        }
-        if !group::take_pin(self, reply, &request, cx) {
+        if !group::take_pin(self, reply, request, cx) {
             return;
         }
         let heartbeat_ns = request.idle_heartbeat_ns.max(0) as u64;
         let bytes = usize::try_from(request.max_bytes).unwrap_or(0);
         if self.waiting.is_empty() {
-            self.progress_ns = now_ns;
+            self.note_progress(now_ns);
         }
         self.waiting.push(Request {
             reply: reply.into(),
-            left: batch_of(&request),
+            left: batch_of(request),
             delivered: 0,
             bytes_left: (bytes > 0).then_some(bytes),
             expires_ns,
@@ -144,6 +207,8 @@ impl Consumer {
             heartbeat_ns,
             heartbeat_at_ns: now_ns.saturating_add(heartbeat_ns),
             received_ns: now_ns,
+            seen_ns: 0,
+            look_at_ns: 0,
             group: (!request.group.group.is_empty()).then(|| request.group.group.as_str().into()),
             pending_min: request.group.min_pending.max(0) as u64,
             ack_pending_min: request.group.min_ack_pending.max(0) as u64,
@@ -163,7 +228,7 @@ impl Consumer {
             send_status(cx.fx, self.account, reply, status::no_messages);
             return false;
         }
-        let wanted: u64 = self.waiting.iter().map(|other| u64::from(other.left)).sum();
+        let wanted: u64 = self.waiting.iter().map(|other| u64::from(other.left.max(1))).sum();
         if wanted >= pending && request.no_wait && !self.waiting.is_empty() {
             send_status(cx.fx, self.account, reply, status::requests_pending);
             return false;
@@ -237,26 +302,32 @@ impl Consumer {
     /// Ends the requests whose clients listen no longer.
     pub(super) fn end_uninterested(&mut self, cx: &mut Cx<'_, '_>) {
         let mut at = 0;
-        while let Some(request) = self.waiting.get(at) {
-            // The request of this very moment came from somebody who listens.
-            if request.received_ns == cx.ctx.mono_ns
-                || cx.ctx.interest.has_interest(self.account, &request.reply)
-            {
-                at += 1;
-            } else {
-                self.waiting.remove(at);
+        while let Some(request) = self.waiting.get_mut(at) {
+            match look(request, cx.ctx, self.account) {
+                Client::Gone => {
+                    self.waiting.remove(at);
+                }
+                Client::Listens | Client::Unseen => at += 1,
             }
         }
     }
 
-    /// Heartbeats of requests that have been idle for long enough.
+    /// Heartbeats of requests that have been idle for long enough. One that does not wait and has
+    /// got something ends instead.
     pub(super) fn beat_requests(&mut self, cx: &mut Cx<'_, '_>) {
         let (now_ns, delivered) = (cx.ctx.mono_ns, self.state.delivered);
-        for at in 0..self.waiting.len() {
-            let Some(request) = self.waiting.get_mut(at) else { break };
+        let mut at = 0;
+        while let Some(request) = self.waiting.get_mut(at) {
             if request.heartbeat_ns == 0 || request.heartbeat_at_ns > now_ns {
+                at += 1;
                 continue;
             }
+            if request.no_wait && request.delivered > 0 {
+                send_status(cx.fx, self.account, &request.reply, status::no_messages);
+                self.waiting.remove(at);
+                continue;
+            }
+            at += 1;
             request.heartbeat_at_ns = now_ns.saturating_add(request.heartbeat_ns);
             send_status(cx.fx, self.account, &request.reply, |out| {
                 status::idle_heartbeat(out, delivered.consumer, delivered.stream, None);
@@ -293,7 +364,7 @@ enum Refusal {
     Bytes(usize),
 }
 
-/// Messages that a request asks for, at least one.
+/// Messages that a request asks for. One that names none gets one, and says 0 when it ends.
 fn batch_of(request: &PullRequest) -> u32 {
-    u32::try_from(request.batch.max(1)).unwrap_or(u32::MAX)
+    u32::try_from(request.batch.max(0)).unwrap_or(u32::MAX)
 }

@@ -61,6 +61,7 @@ impl Consumer {
         }
         push.active = active;
         self.last_used_ns = cx.ctx.mono_ns;
+        self.progress_ns = cx.ctx.mono_ns;
         if active {
             push.heartbeat_at_ns = cx.ctx.mono_ns.saturating_add(push.heartbeat_ns);
             // What the last receiver did not confirm is not on its way any more.

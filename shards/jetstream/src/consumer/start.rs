@@ -5,6 +5,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use hashbrown::HashSet;
 use store::FilterId;
 use wire::api::consumer_config::ConsumerConfig;
+use wire::api::errors::{self, ApiError};
 use wire::api::policy::DeliverPolicy;
 
 use super::journal::Journal;
@@ -35,11 +36,12 @@ impl Consumer {
         cx: &mut Cx<'_, '_>,
     ) -> Self {
         let mut consumer = Self::blank(named, config, filter, cx);
-        let (looked_at, first) = consumer.starting_point(cx);
+        let (looked_at, ahead) = consumer.starting_point(cx);
+        let before = ahead.front().map_or(looked_at, |seq| seq.saturating_sub(1));
         consumer.state.looked_at = looked_at;
-        consumer.state.delivered.stream = looked_at;
-        consumer.state.floor.stream = looked_at;
-        consumer.first = first;
+        consumer.state.delivered.stream = before;
+        consumer.state.floor.stream = before;
+        consumer.state.ahead = ahead;
         consumer.journal.note_whole(cx.ctx.mono_ns);
         consumer.recount(cx);
         consumer.check_interest(cx);
@@ -63,15 +65,13 @@ impl Consumer {
             return None;
         }
         consumer.state = state;
-        consumer.state.forget_below(cx.store.state().first_seq);
-        let gone: Vec<u64> =
-            consumer.state.pending.keys().copied().filter(|seq| !cx.store.contains(*seq)).collect();
-        for seq in gone {
-            consumer.state.forget(seq);
-        }
+        consumer.forget_gone(cx.store);
         consumer.rearm(cx);
         consumer.recount(cx);
         consumer.check_interest(cx);
+        if !consumer.state.letters.is_empty() {
+            consumer.letters.get_or_insert_default().hurry(cx.ctx.mono_ns);
+        }
         Some(consumer)
     }
 
@@ -106,7 +106,6 @@ impl Consumer {
             filter,
             state: State::default(),
             ack_prefix: wire::api::ack::ack_prefix(named.stream, named.name).into(),
-            first: VecDeque::new(),
             due: VecDeque::new(),
             due_set: HashSet::default(),
             deadlines: BinaryHeap::new(),
@@ -124,6 +123,9 @@ impl Consumer {
             last_acked_unix_ns: 0,
             last_used_ns: cx.ctx.mono_ns,
             progress_ns: cx.ctx.mono_ns,
+            watch_ns: cx.watch_ns,
+            is_stuck: false,
+            letters: None,
             scratch: Vec::new(),
             headers: Vec::new(),
             config: Box::new(config),
@@ -156,8 +158,7 @@ impl Consumer {
                 return (end, cx.store.last_per_subject(&filters, end).into());
             }
             DeliverPolicy::ByStartSequence => {
-                let wanted = self.config.opt_start_seq.saturating_sub(1);
-                wanted.max(before_first).min(end.max(wanted.min(end)))
+                self.config.opt_start_seq.saturating_sub(1).max(before_first)
             }
             DeliverPolicy::ByStartTime => {
                 let time = self.config.opt_start_time.map_or(0, |time| time.0);
@@ -169,24 +170,42 @@ impl Consumer {
 
     /// Starts again: at a sequence, or behind what is settled when `seq` is 0. Returns the
     /// sequence from which it goes on.
-    pub fn reset(&mut self, seq: u64, cx: &mut Cx<'_, '_>) -> u64 {
+    ///
+    /// # Errors
+    /// When the deliver policy does not allow that sequence.
+    pub fn reset(&mut self, seq: u64, cx: &mut Cx<'_, '_>) -> Result<u64, ApiError> {
+        let refuse = |text: &str| Err(errors::CONSUMER_INVALID_RESET.with(text));
+        if seq > 0 {
+            match self.config.deliver_policy {
+                DeliverPolicy::All => {}
+                DeliverPolicy::ByStartSequence if seq < self.config.opt_start_seq => {
+                    return refuse("below start seq");
+                }
+                DeliverPolicy::ByStartTime if seq < self.starting_point(cx).0 + 1 => {
+                    return refuse("below start seq");
+                }
+                DeliverPolicy::ByStartSequence | DeliverPolicy::ByStartTime => {}
+                _ => return refuse("not allowed"),
+            }
+        }
         let first = cx.store.state().first_seq;
-        let next = if seq == 0 { self.state.floor.stream + 1 } else { seq }.max(first);
-        let at = next.saturating_sub(1);
+        let next = if seq == 0 { self.state.floor.stream + 1 } else { seq }.max(first).max(1);
+        let at = next - 1;
         self.state = State {
             delivered: Place { consumer: 0, stream: at },
             floor: Place { consumer: 0, stream: at },
             looked_at: at,
             ..State::default()
         };
-        self.first.clear();
         self.due.clear();
         self.due_set.clear();
         self.deadlines.clear();
         self.pace = None;
+        self.last_delivered_unix_ns = 0;
+        self.last_acked_unix_ns = 0;
         self.journal.note_whole(cx.ctx.mono_ns);
         self.recount(cx);
-        next
+        Ok(next)
     }
 }
 
@@ -201,6 +220,9 @@ impl Consumer {
         self.apply_pause();
         self.recount(cx);
         self.rearm(cx);
+        if !self.state.letters.is_empty() {
+            self.letters.get_or_insert_default().hurry(cx.ctx.mono_ns);
+        }
     }
 
     /// Neither configuration nor state is kept over restarts.

@@ -2,7 +2,7 @@
 //! acknowledgement. The same changes that are made in memory are kept as events in the stream's
 //! log, so a restart applies them again. Lives on: the stream's home shard.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
@@ -27,6 +27,17 @@ pub struct Pending {
     pub deadline_ns: u64,
 }
 
+/// A message that is to be stored elsewhere, because it was given up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Letter {
+    /// Deliveries.
+    pub count: u32,
+    /// A client gave it up.
+    pub is_terminated: bool,
+    /// Why, as the client says.
+    pub reason: Box<[u8]>,
+}
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct State {
@@ -40,8 +51,11 @@ pub struct State {
     pub redelivered: HashMap<u64, u32, FxBuildHasher>,
     /// The next sequence of the stream to look at, less one.
     pub looked_at: u64,
-    /// Pending messages of the policy that settles all before one.
-    pub settles_all: bool,
+    /// Messages before `looked_at` that are delivered first, rising: the last ones of their
+    /// subjects.
+    pub ahead: VecDeque<u64>,
+    /// Dead letters that are not stored yet, by sequence of the stream.
+    pub letters: BTreeMap<u64, Letter>,
 }
 
 /// A change of the state that is kept.
@@ -75,6 +89,20 @@ pub enum Event {
         /// Deliveries.
         count: u32,
     },
+    /// A message is to be stored elsewhere.
+    LetterMade {
+        /// Sequence of the stream.
+        stream: u64,
+        /// Deliveries.
+        count: u32,
+        /// A client gave it up.
+        is_terminated: bool,
+    },
+    /// It is stored there.
+    LetterDone {
+        /// Sequence of the stream.
+        stream: u64,
+    },
 }
 
 impl State {
@@ -97,13 +125,25 @@ impl State {
                 self.settle_all(place, |_| {});
             }
             Event::Exhausted { stream, count } => self.exhaust(stream, count),
+            Event::LetterMade { stream, count, is_terminated } => {
+                let letter = Letter { count, is_terminated, reason: Box::default() };
+                self.letters.insert(stream, letter);
+            }
+            Event::LetterDone { stream } => {
+                self.letters.remove(&stream);
+                self.redelivered.remove(&stream);
+            }
         }
     }
 
     fn note_delivered(&mut self, place: Place, count: u32, at_unix_ns: i64, tracked: bool) {
         self.delivered.consumer = self.delivered.consumer.max(place.consumer);
         self.delivered.stream = self.delivered.stream.max(place.stream);
-        self.looked_at = self.looked_at.max(place.stream);
+        if self.ahead.front() == Some(&place.stream) {
+            self.ahead.pop_front();
+        } else {
+            self.looked_at = self.looked_at.max(place.stream);
+        }
         if count > 1 {
             self.redelivered.insert(place.stream, count - 1);
         }
@@ -130,7 +170,7 @@ impl State {
     fn raise_floor(&mut self, gone: Place) {
         let Some((stream, first)) = self.pending.first_key_value() else {
             self.floor.consumer = self.floor.consumer.max(self.delivered.consumer);
-            self.floor.stream = self.floor.stream.max(self.looked_at);
+            self.floor.stream = self.floor.stream.max(self.delivered.stream);
             return;
         };
         if gone.consumer == self.floor.consumer + 1 || *stream > gone.stream {
@@ -163,7 +203,9 @@ impl State {
     /// A message has had all its deliveries.
     fn exhaust(&mut self, stream: u64, count: u32) {
         self.pending.remove(&stream);
-        self.redelivered.insert(stream, count.saturating_sub(1));
+        if count > 1 {
+            self.redelivered.insert(stream, count - 1);
+        }
     }
 
     /// Forgets a message that the stream no longer has. True when it waited.
@@ -172,6 +214,22 @@ impl State {
         let Some(pending) = self.pending.remove(&stream) else { return false };
         self.raise_floor(Place { consumer: pending.consumer, stream });
         true
+    }
+
+    /// After a purge: everything below a sequence has gone, and counts as delivered.
+    pub fn pass_purged(&mut self, first: u64) {
+        self.forget_below(first);
+        while self.ahead.front().is_some_and(|seq| *seq < first) {
+            self.ahead.pop_front();
+        }
+        let before = first.saturating_sub(1);
+        self.looked_at = self.looked_at.max(before);
+        if self.ahead.is_empty() && before > self.delivered.stream {
+            self.delivered.stream = self.delivered.stream.max(before);
+            if self.pending.is_empty() {
+                self.floor = self.delivered;
+            }
+        }
     }
 
     /// Forgets everything below a sequence, which the stream no longer has.
@@ -211,11 +269,25 @@ fn take_number(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
+fn take_letter(bytes: &mut &[u8]) -> Option<(u64, Letter)> {
+    let stream = take_number(bytes)?;
+    let count = u32::try_from(take_number(bytes)?).ok()?;
+    let (is_terminated, rest) = bytes.split_first()?;
+    *bytes = rest;
+    let len = usize::try_from(take_number(bytes)?).ok()?;
+    let (reason, rest) = bytes.split_at_checked(len)?;
+    *bytes = rest;
+    Some((stream, Letter { count, is_terminated: *is_terminated != 0, reason: reason.into() }))
+}
+
 const DELIVERED: u8 = 1;
 const TRACKED: u8 = 2;
 const SETTLED: u8 = 3;
 const SETTLED_ALL: u8 = 4;
 const EXHAUSTED: u8 = 5;
+const LETTER_MAX_DELIVER: u8 = 6;
+const LETTER_TERMINATED: u8 = 7;
+const LETTER_DONE: u8 = 8;
 
 impl Event {
     /// Appends the event.
@@ -242,6 +314,15 @@ impl Event {
                 push_number(out, stream);
                 push_number(out, u64::from(count));
             }
+            Self::LetterMade { stream, count, is_terminated } => {
+                out.push(if is_terminated { LETTER_TERMINATED } else { LETTER_MAX_DELIVER });
+                push_number(out, stream);
+                push_number(out, u64::from(count));
+            }
+            Self::LetterDone { stream } => {
+                out.push(LETTER_DONE);
+                push_number(out, stream);
+            }
         }
     }
 
@@ -263,6 +344,12 @@ impl Event {
             EXHAUSTED => {
                 Self::Exhausted { stream: take_number(bytes)?, count: count(take_number(bytes)?)? }
             }
+            kind @ (LETTER_MAX_DELIVER | LETTER_TERMINATED) => Self::LetterMade {
+                stream: take_number(bytes)?,
+                count: count(take_number(bytes)?)?,
+                is_terminated: kind == LETTER_TERMINATED,
+            },
+            LETTER_DONE => Self::LetterDone { stream: take_number(bytes)? },
             _ => return None,
         })
     }
@@ -297,6 +384,20 @@ impl State {
             push_number(&mut out, *stream);
             push_number(&mut out, u64::from(*count));
         }
+        push_number(&mut out, self.ahead.len() as u64);
+        let mut before = 0;
+        for stream in &self.ahead {
+            push_number(&mut out, stream - before);
+            before = *stream;
+        }
+        push_number(&mut out, self.letters.len() as u64);
+        for (stream, letter) in &self.letters {
+            push_number(&mut out, *stream);
+            push_number(&mut out, u64::from(letter.count));
+            out.push(u8::from(letter.is_terminated));
+            push_number(&mut out, letter.reason.len() as u64);
+            out.extend_from_slice(&letter.reason);
+        }
         out
     }
 
@@ -325,6 +426,15 @@ impl State {
             let stream = take_number(&mut bytes)?;
             let count = u32::try_from(take_number(&mut bytes)?).ok()?;
             state.redelivered.insert(stream, count);
+        }
+        let mut stream = 0_u64;
+        for _ in 0..take_number(&mut bytes)? {
+            stream = stream.checked_add(take_number(&mut bytes)?)?;
+            state.ahead.push_back(stream);
+        }
+        for _ in 0..take_number(&mut bytes)? {
+            let (stream, letter) = take_letter(&mut bytes)?;
+            state.letters.insert(stream, letter);
         }
         bytes.is_empty().then_some(state)
     }

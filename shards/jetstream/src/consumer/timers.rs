@@ -15,7 +15,7 @@ impl Consumer {
     pub fn handle_deadline(&mut self, cx: &mut Cx<'_, '_>) -> Verdict {
         let now_ns = cx.ctx.mono_ns;
         self.sync(cx);
-        self.collect_due(now_ns);
+        self.collect_due(cx);
         self.end_expired(cx);
         self.beat_requests(cx);
         self.beat_push(cx);
@@ -38,11 +38,12 @@ impl Consumer {
         if self.settings.inactive_ns > 0 && !self.waiting.is_empty() {
             self.end_uninterested(cx);
         }
-        Verdict::Keep
+        self.finish_deadline(cx)
     }
 
     /// Messages whose time for an acknowledgement is over are due again, in order of sequence.
-    fn collect_due(&mut self, now_ns: u64) {
+    fn collect_due(&mut self, cx: &mut Cx<'_, '_>) {
+        let now_ns = cx.ctx.mono_ns;
         let from = self.due.len();
         while let Some(Reverse((at_ns, seq))) = self.deadlines.peek().copied() {
             if at_ns > now_ns {
@@ -51,7 +52,7 @@ impl Consumer {
             self.deadlines.pop();
             let current =
                 self.state.pending.get(&seq).is_some_and(|pending| pending.deadline_ns == at_ns);
-            if current {
+            if current && !self.give_up(seq, cx) {
                 self.make_due(seq);
             }
         }

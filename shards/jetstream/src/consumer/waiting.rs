@@ -21,8 +21,12 @@ pub struct Request {
     pub heartbeat_ns: u64,
     /// When the next heartbeat is due, monotonic ns.
     pub heartbeat_at_ns: u64,
-    /// When nobody is known to listen to its reply any more, checked from then on.
+    /// When it came, monotonic ns.
     pub received_ns: u64,
+    /// When its client was last known to listen, monotonic ns; 0 is not yet.
+    pub seen_ns: u64,
+    /// When its client is looked for again, monotonic ns; 0 is with the next message.
+    pub look_at_ns: u64,
     /// Group it belongs to.
     pub group: Option<Box<str>>,
     /// Served when at least so many messages wait for delivery; 0 does not count.
@@ -103,7 +107,10 @@ impl Waiting {
     #[must_use]
     pub fn next_deadline_ns(&self) -> u64 {
         let due = |request: &Request| {
-            let end = if request.expires_ns == 0 { u64::MAX } else { request.expires_ns };
+            let mut end = if request.expires_ns == 0 { u64::MAX } else { request.expires_ns };
+            if request.look_at_ns != 0 {
+                end = end.min(request.look_at_ns);
+            }
             if request.heartbeat_ns == 0 { end } else { end.min(request.heartbeat_at_ns) }
         };
         self.requests.iter().map(due).min().unwrap_or(u64::MAX)
@@ -125,6 +132,8 @@ mod tests {
             heartbeat_ns: 0,
             heartbeat_at_ns: 0,
             received_ns: 0,
+            seen_ns: 0,
+            look_at_ns: 0,
             group: None,
             pending_min: 0,
             ack_pending_min: 0,

@@ -5,16 +5,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wire::api::advisory::{ApiAudit, ClientInfo};
 use wire::api::decode::decode_document;
 use wire::api::errors::ApiError;
+use wire::api::subjects::{Call, parse as parse_api};
 use wire::api::types::{self, ResponseType};
 use wire::api::value::Fields;
 
 use super::Shop;
 use super::parcel::Request;
+use crate::effect::AfterInterest;
 
 /// Bytes of a request or answer that an audit event repeats.
 const AUDIT_BYTES_MAX: usize = 64 << 10;
 /// Subject of the audit events.
 const AUDIT_SUBJECT: &[u8] = b"$JS.EVENT.ADVISORY.API";
+
+/// Whether the answer to a request tells of subjects that a stream takes from now on.
+fn tells_subjects(subject: &[u8]) -> bool {
+    let call = parse_api(subject).map(|(_, call)| call);
+    matches!(
+        call,
+        Some(Call::StreamCreate { .. } | Call::StreamUpdate { .. } | Call::StreamRestore { .. })
+    )
+}
 
 impl Shop<'_, '_> {
     /// Answers with a document of a type.
@@ -31,6 +42,17 @@ impl Shop<'_, '_> {
 
     /// Sends an answer as it is, counts it, and tells who audits.
     pub(super) fn send_answer(&mut self, request: &Request<'_>, json: &[u8], is_error: bool) {
+        self.send_with(request, b"", json, is_error);
+    }
+
+    /// The same, with a header block.
+    pub(super) fn send_with(
+        &mut self,
+        request: &Request<'_>,
+        headers: &[u8],
+        json: &[u8],
+        is_error: bool,
+    ) {
         if let Some(account) = self.settings.account(request.account) {
             let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
             count(&account.usage.api_total);
@@ -39,7 +61,15 @@ impl Shop<'_, '_> {
             }
         }
         if !request.reply.is_empty() {
-            self.fx.publish(request.account, request.reply, b"", b"", json);
+            if self.shards > 1 && !is_error && tells_subjects(request.subject) {
+                self.fx.after_interest.push(AfterInterest {
+                    account: request.account,
+                    subject: request.reply.into(),
+                    payload: json.into(),
+                });
+            } else {
+                self.fx.publish(request.account, request.reply, b"", headers, json);
+            }
         }
         if self.ctx.interest.has_interest(request.account, AUDIT_SUBJECT) {
             self.audit(request, json);

@@ -13,12 +13,14 @@ use wire::api::responses::{
     ConsumerList, ConsumerNames, ConsumerReset, Empty, LIST_PAGE, NAMES_PAGE, Page, Paused, Success,
 };
 use wire::api::subjects::{Call, has_path_separator, is_valid_name};
-use wire::api::types::ResponseType;
+use wire::api::types::{ResponseType, encode_response};
+use wire::headers;
 
 use super::Shop;
 use super::home::{Home, config_key, state_key};
 use super::parcel::Request;
 use crate::consumer::config::{self as rules, Ceilings, NAME_MAX};
+use crate::consumer::config_defaults;
 use crate::consumer::group::Unpinned;
 use crate::consumer::pull::Ending;
 use crate::consumer::settings::Settings;
@@ -26,22 +28,28 @@ use crate::consumer::{self, Consumer};
 use crate::settings::Usage;
 use crate::stream::level;
 
+/// Which incarnation of a stream is meant.
+const IDENTITY: &[u8] = b"Nats-Stream-Identity";
 /// Letters of a name that the server gives.
 const GIVEN_NAME_LEN: usize = 8;
 
 /// The API level that a consumer needs.
 fn level_of(config: &ConsumerConfig) -> i64 {
-    if config.ack_policy == AckPolicy::FlowControl || config.sourcing {
+    if config.ack_policy == AckPolicy::FlowControl {
         return 4;
-    }
-    if config.priority_policy == PriorityPolicy::Prioritized {
-        return 2;
     }
     let first = config.pause_until.is_some_and(|until| !until.is_zero())
         || config.priority_policy != PriorityPolicy::None
         || !config.priority_groups.is_empty()
         || config.priority_timeout_ns != 0;
     i64::from(first)
+}
+
+/// A name that the server gives.
+fn given_name(shop: &mut Shop<'_, '_>) -> String {
+    let id = shop.ids.next_id();
+    let letters = id.get(id.len() - GIVEN_NAME_LEN..).unwrap_or_default();
+    String::from_utf8_lossy(letters).into_owned()
 }
 
 fn without_levels(config: &ConsumerConfig) -> ConsumerConfig {
@@ -127,12 +135,6 @@ impl Home {
         } else if asked.consumer.is_none() && !config.durable_name.is_empty() {
             return Err(errors::CONSUMER_EPHEMERAL_WITH_DURABLE_NAME);
         }
-        if !config.durable_name.is_empty()
-            && !config.name.is_empty()
-            && config.durable_name != config.name
-        {
-            return Err(errors::CONSUMER_CREATE_DURABLE_AND_NAME_MISMATCH);
-        }
         let name = match asked.consumer {
             Some(name) => name,
             None if config.name.is_empty() => &config.durable_name,
@@ -145,10 +147,19 @@ impl Home {
                 return Err(errors::CONSUMER_DURABLE_NAME_NOT_MATCH_SUBJECT);
             }
             self.check_asked_filter(asked, config)?;
+        } else if !config.durable_name.is_empty()
+            && !config.name.is_empty()
+            && config.durable_name != config.name
+        {
+            return Err(errors::CONSUMER_CREATE_DURABLE_AND_NAME_MISMATCH);
         }
         if !name.is_empty() {
             if has_path_separator(name) {
                 return Err(errors::CONSUMER_NAME_CONTAINS_PATH_SEPARATORS);
+            }
+            // nats-server finds that a name without durable is too long when its file does.
+            if name.len() > NAME_MAX && config.durable_name.is_empty() {
+                return Err(errors::CONSUMER_CREATE.with("error creating store for consumer"));
             }
             if name.len() > NAME_MAX {
                 return Err(errors::CONSUMER_NAME_TOO_LONG.with(NAME_MAX));
@@ -194,10 +205,18 @@ impl Home {
         if let Some(name) = asked.consumer {
             name.clone_into(&mut config.name);
         }
+        let is_feed = config.direct || config.sourcing;
+        if is_feed {
+            self.check_identity(request)?;
+        }
+        if config.direct && config.sourcing && !config.name.is_empty() {
+            let letters = given_name(shop);
+            config.name = format!("{}-{letters}", config.name);
+        }
         let ceilings = ceilings_of(shop, request.account);
         let stream = self.stream.config().clone();
         level::strip(&mut config.metadata);
-        rules::set_defaults(&mut config, &stream, &ceilings, pedantic)?;
+        config_defaults::set_defaults(&mut config, &stream, &ceilings, pedantic)?;
         rules::check(&config, &stream, &ceilings)?;
         let needed = level_of(&config).to_string();
         config.metadata.insert("_nats.req.level".to_owned(), needed);
@@ -206,6 +225,18 @@ impl Home {
             Some(slot) => self.change_consumer(slot, config, action, request, shop),
             None if action == ConsumerAction::Update => Err(errors::CONSUMER_DOES_NOT_EXIST),
             None => self.add_consumer(config, request, shop),
+        }
+    }
+
+    /// Who feeds another stream may say which incarnation of this one it knows.
+    fn check_identity(&self, request: &Request<'_>) -> Result<(), ApiError> {
+        let known = headers::get(request.headers, IDENTITY).filter(|known| !known.is_empty());
+        let own = self.stream.identity();
+        match known {
+            Some(known) if known != own.as_bytes() => {
+                Err(errors::CONSUMER_STREAM_IDENTITY_MISMATCH.with(own))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -221,25 +252,19 @@ impl Home {
     ) -> Result<(), ApiError> {
         let stream = self.stream.config();
         rules::check_siblings(&config, stream, self.siblings())?;
-        if self.consumers.len() as i64 >= self.consumers_max(shop) {
+        if (self.consumers.len() - self.feeding) as i64 >= self.consumers_max(shop) {
             return Err(errors::MAXIMUM_CONSUMERS_LIMIT);
         }
         // A name that the server gives does not become part of the configuration.
-        let name = if config.name.is_empty() {
-            let id = shop.ids.next_id();
-            let letters = id.get(id.len() - GIVEN_NAME_LEN..).unwrap_or_default();
-            String::from_utf8_lossy(letters).into_owned()
-        } else {
-            config.name.clone()
-        };
+        let name = if config.name.is_empty() { given_name(shop) } else { config.name.clone() };
         let slot = self.put_consumer(&name, config, shop, |named, config, filter, cx| {
             Some(Consumer::create(named, config, filter, cx))
         });
         let Some(slot) = slot else { return Err(errors::CONSUMER_NOT_FOUND) };
-        self.write_consumer(slot, shop);
+        self.write_consumer(slot);
         self.with(slot, shop, |consumer, cx| consumer.advise_action(Action::Create, cx));
         self.answer_made(slot, request, shop);
-        self.enqueue(slot);
+        self.start_later(slot);
         Ok(())
     }
 
@@ -273,6 +298,8 @@ impl Home {
             settled: &mut settled,
             ids: shop.ids,
             domain: &shop.settings.domain,
+            account_name: &self.stream.id.account_name,
+            watch_ns: shop.settings.stuck_consumer_ns,
         };
         let Some(mut consumer) = make(named, config, filter, &mut cx) else {
             self.stream.store.remove_filter(filter);
@@ -282,6 +309,7 @@ impl Home {
             consumer.keep_nothing();
         }
         self.pushing += usize::from(consumer.settings.is_push());
+        self.feeding += usize::from(consumer.config.direct);
         let consumer_name = consumer.name.clone();
         let slot = self.consumers.insert(Box::new(consumer)) as u32;
         self.stream.set_consumer_filters(slot, &patterns);
@@ -344,19 +372,20 @@ impl Home {
         self.stream.store.remove_filter(old_filter);
         self.stream.set_consumer_filters(slot, &patterns);
         self.with(slot, shop, |consumer, cx| consumer.reconfigure(config, filter, cx));
-        self.write_consumer(slot, shop);
+        self.write_consumer(slot);
         self.answer_made(slot, request, shop);
-        self.enqueue(slot);
+        self.start_later(slot);
         Ok(())
     }
 
     /// Writes a consumer's configuration among the stream's notes.
-    fn write_consumer(&mut self, slot: u32, _shop: &Shop<'_, '_>) {
+    pub(super) fn write_consumer(&mut self, slot: u32) {
         let Some(consumer) = self.consumers.get(slot as usize) else { return };
         if consumer.is_kept() {
             let mut bytes = consumer.created_unix_ns.to_le_bytes().to_vec();
             bytes.extend_from_slice(wire::json::to_go_string(&*consumer.config).as_bytes());
-            self.stream.store.put_note(&config_key(&consumer.name), &bytes);
+            let key = config_key(&consumer.name);
+            self.put_note(&key, &bytes);
         }
     }
 
@@ -369,7 +398,17 @@ impl Home {
         if let Some(config) = &mut info.config {
             show_levels(&mut config.metadata, super::api_stream::VERSION);
         }
-        shop.answer(request, ResponseType::ConsumerCreate, &info);
+        let is_feed = info.config.as_ref().is_some_and(|one| one.direct || one.sourcing);
+        let mut block = Vec::new();
+        if is_feed {
+            headers::set(&mut block, IDENTITY, self.stream.identity().as_bytes());
+        }
+        let json = encode_response(ResponseType::ConsumerCreate, &info);
+        if self.consumers.get(slot as usize).is_some_and(|consumer| consumer.is_kept()) {
+            self.answer_later_with(request, block, json);
+        } else {
+            shop.send_with(request, &block, &json, false);
+        }
     }
 
     fn answer_consumer_info(
@@ -390,8 +429,10 @@ impl Home {
         Ok(())
     }
 
+    /// Without those that feed other streams.
     fn sorted_names(&self) -> Vec<Box<str>> {
-        let mut names: Vec<Box<str>> = self.by_name.keys().cloned().collect();
+        let shown = self.consumers.iter().filter(|(_, consumer)| !consumer.config.direct);
+        let mut names: Vec<Box<str>> = shown.map(|(_, consumer)| consumer.name.clone()).collect();
         names.sort_unstable();
         names
     }
@@ -438,7 +479,10 @@ impl Home {
         expect_empty(request.body)?;
         let slot = self.slot_of(name)?;
         self.delete_consumer(slot, shop);
-        shop.answer(request, ResponseType::ConsumerDelete, &Success { success: true });
+        self.answer_later(
+            request,
+            encode_response(ResponseType::ConsumerDelete, &Success { success: true }),
+        );
         Ok(())
     }
 
@@ -453,10 +497,11 @@ impl Home {
         let Some(consumer) = self.consumers.try_remove(slot as usize) else { return };
         self.by_name.remove(&consumer.name);
         self.pushing -= usize::from(consumer.settings.is_push());
+        self.feeding -= usize::from(consumer.config.direct);
         self.stream.store.remove_filter(consumer.filter);
         if consumer.is_kept() {
-            self.stream.store.remove_note(&config_key(&consumer.name));
-            self.stream.store.remove_note(&state_key(&consumer.name));
+            self.remove_note(&config_key(&consumer.name));
+            self.remove_note(&state_key(&consumer.name));
         }
         self.stream.remove_consumer_filters(slot);
         if let Some(account) = shop.settings.account(self.stream.id.account) {
@@ -474,7 +519,7 @@ impl Home {
         let body: PauseRequest = shop.read(request)?;
         let slot = self.slot_of(name)?;
         let paused = self.with(slot, shop, |consumer, cx| consumer.pause(body.pause_until, cx));
-        self.write_consumer(slot, shop);
+        self.write_consumer(slot);
         self.enqueue(slot);
         let left_ns = body.pause_until.0.saturating_sub(shop.ctx.unix_ns);
         let paused = paused.unwrap_or(false);
@@ -483,7 +528,7 @@ impl Home {
             pause_until: body.pause_until,
             pause_remaining_ns: if paused { left_ns } else { 0 },
         };
-        shop.answer(request, ResponseType::ConsumerPause, &answer);
+        self.answer_later(request, encode_response(ResponseType::ConsumerPause, &answer));
         Ok(())
     }
 
@@ -494,6 +539,9 @@ impl Home {
         shop: &mut Shop<'_, '_>,
     ) -> Result<(), ApiError> {
         let body: UnpinRequest = decode_body(request.body, wire::api::decode::Mode::Lax)?;
+        if body.group.is_empty() {
+            return Err(errors::INVALID_JSON.with("consumer group not specified"));
+        }
         let slot = self.slot_of(name)?;
         let Some(consumer) = self.consumers.get(slot as usize) else {
             return Err(errors::CONSUMER_NOT_FOUND);
@@ -514,17 +562,18 @@ impl Home {
         shop: &mut Shop<'_, '_>,
     ) -> Result<(), ApiError> {
         let body: ResetRequest = shop.read(request)?;
-        let slot = self.slot_of(name)?;
-        let Some(reset_seq) = self.with(slot, shop, |consumer, cx| consumer.reset(body.seq, cx))
-        else {
-            return Err(errors::CONSUMER_NOT_FOUND);
-        };
+        // nats-server listens for this request per consumer: without one nobody answers.
+        let Ok(slot) = self.slot_of(name) else { return Ok(()) };
+        let reset = self.with(slot, shop, |consumer, cx| consumer.reset(body.seq, cx));
+        let reset_seq = reset.unwrap_or(Err(errors::CONSUMER_NOT_FOUND))?;
+        self.with(slot, shop, |consumer, _| consumer.write_at_once());
         self.enqueue(slot);
         let Some(mut info) = self.consumer_info(slot, shop) else { return Ok(()) };
         if let Some(config) = &mut info.config {
             show_levels(&mut config.metadata, super::api_stream::VERSION);
         }
-        shop.answer(request, ResponseType::ConsumerReset, &ConsumerReset { info, reset_seq });
+        let body = ConsumerReset { info, reset_seq };
+        self.answer_later(request, encode_response(ResponseType::ConsumerReset, &body));
         Ok(())
     }
 }

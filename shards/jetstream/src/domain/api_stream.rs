@@ -58,13 +58,22 @@ pub(super) fn cluster_of(shop: &Shop<'_, '_>) -> Option<ClusterInfo> {
 }
 
 impl Home {
-    pub(super) fn facts(&self) -> InfoFacts<'static> {
-        InfoFacts { version: VERSION, consumers: self.consumers.len() }
+    pub(super) fn facts(&self) -> InfoFacts<'_> {
+        // Those of mirrors and sources are not counted.
+        let consumers = self.consumers.len() - self.feeding;
+        InfoFacts { version: VERSION, consumers, lost: &self.lost }
     }
 
     /// A request about this stream, or an acknowledgement of one of its deliveries.
     pub(super) fn handle_request(&mut self, request: &Request<'_>, shop: &mut Shop<'_, '_>) {
         if let Some(ack) = parse_ack_subject(request.subject) {
+            // The sequence may have become another message's in a crash, if nothing of the one
+            // that was delivered had been flushed.
+            let stored = self.stream.store.time_of(ack.delivery.stream_seq);
+            let named = ack.delivery.timestamp_ns;
+            if named != 0 && stored.is_some_and(|stored| stored != named) {
+                return;
+            }
             let named = Named {
                 stream: ack.delivery.stream_seq,
                 consumer: ack.delivery.consumer_seq,
@@ -117,7 +126,7 @@ impl Home {
             return;
         };
         self.with(slot, shop, |consumer, cx| {
-            consumer.handle_ack(named, body, request.reply, cx);
+            consumer.handle_ack(named, &body, request.reply, cx);
         });
         self.enqueue(slot);
     }
@@ -163,6 +172,7 @@ impl Home {
                 shop.answer(request, ResponseType::StreamInfo, &page);
                 Ok(())
             }
+            Call::StreamSnapshot { .. } => self.begin_snapshot(request, shop),
             Call::StreamPurge { .. } => {
                 let body: PurgeRequest = shop.read(request)?;
                 let purged = self.stream.handle_purge(&body)?.count;
@@ -237,7 +247,7 @@ impl Home {
     pub(super) fn write_config(&mut self) {
         let mut bytes = self.stream.created_unix_ns.to_le_bytes().to_vec();
         bytes.extend_from_slice(wire::json::to_go_string(self.stream.config()).as_bytes());
-        self.stream.store.put_note(STREAM_KEY, &bytes);
+        self.put_note(STREAM_KEY, &bytes);
     }
 
     fn update(
@@ -335,7 +345,8 @@ impl JetStream {
                 self.tools.open(ctx, fx).answer(request, kind, &body);
                 Ok(())
             }
-            (parcel::Action::Restore, _) => Err(errors::STREAM_RESTORE.with("not supported")),
+            (parcel::Action::Restore, None) => self.begin_restore(request, config, ctx, fx),
+            (parcel::Action::Restore, Some(_)) => Err(errors::STREAM_NAME_EXIST_RESTORE_FAILED),
             (_, None) => Err(errors::STREAM_NOT_FOUND),
         };
         if let Err(error) = outcome {
@@ -373,7 +384,9 @@ impl JetStream {
         _fx: &mut Effects,
     ) {
         let Some(home) = self.homes.get_mut(slot as usize) else { return };
-        let info = home.stream.info(&home.facts(), ctx);
+        let mut info = home.stream.info(&home.facts(), ctx);
+        // The one answer about a stream that does not name the domain.
+        info.domain = String::new();
         let body = StreamCreated { info, did_create: true };
         home.answer_later(request, encode_response(ResponseType::StreamCreate, &body));
         self.touch(slot);
@@ -421,6 +434,8 @@ impl JetStream {
         let mut shop = self.tools.open(ctx, fx);
         let Some(home) = self.homes.get_mut(slot as usize) else { return };
         let before = home.push_consumers();
+        let room = room_of(&home.stream, &shop);
+        home.stream.stop_feeds(&mut shop.stream_cx(room));
         let consumers: Vec<u32> = home.consumers.iter().map(|(at, _)| at as u32).collect();
         for consumer in consumers {
             home.delete_consumer(consumer, &mut shop);
@@ -428,6 +443,7 @@ impl JetStream {
         self.push_consumers -= before;
         let subjects = home.stream.config().subjects.clone();
         home.unsubscribe(&subjects, shop.fx);
+        home.close_letters(&mut shop);
         home.advise_action(Action::Delete, &mut shop);
         let Some(home) = self.homes.try_remove(slot as usize) else { return };
         self.names.remove(&(home.stream.id.account, home.stream.name()) as &dyn super::Key);

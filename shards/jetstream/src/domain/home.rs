@@ -8,10 +8,13 @@ use rustc_hash::FxBuildHasher;
 use slab::Slab;
 use store::Position;
 use store::disk::DiskDone;
+use wire::api::errors;
+use wire::api::subjects::parse as parse_api;
+use wire::api::types::ResponseType;
 use wire::subject;
 
 use super::parcel::Request;
-use super::{Shop, api_stream};
+use super::{Shop, api_stream, dead_letters};
 use crate::consumer::journal::Entry;
 use crate::consumer::pull::Ending;
 use crate::consumer::{self, Budget, Consumer, Progress, Verdict};
@@ -31,8 +34,12 @@ const CONSUMER_BUDGET: Budget = Budget { messages: 512, bytes: 256 << 10 };
 pub(crate) enum Answer {
     /// An acknowledgement counts.
     Confirmed(Box<[u8]>),
-    /// A request is carried out; the JSON that says so.
-    Done(Parked, Vec<u8>),
+    /// Dead letters of a consumer are kept, and may go.
+    Letters(u32),
+    /// A consumer's maker knows of it: it may deliver.
+    Start(u32),
+    /// A request is carried out; the headers and the JSON that say so.
+    Done(Parked, Vec<u8>, Vec<u8>),
 }
 
 /// A copy of a request.
@@ -92,12 +99,18 @@ pub struct Home {
     reading: Vec<u32>,
     /// Answers, and what must be durable first.
     answers: VecDeque<(Position, Answer)>,
+    /// Something since the last answer could not be written.
+    unwritten: bool,
     /// Consumers that push.
     pub(crate) pushing: usize,
+    /// Consumers of mirrors and sources, which are not shown.
+    pub(crate) feeding: usize,
     /// Messages whose ids have to be learned after a start.
     pub(crate) flagged: Vec<u64>,
     /// Messages that damage took, ranges of sequences.
     pub(crate) lost: Vec<(u64, u64)>,
+    /// Where answers to dead letters come to, once there was one.
+    pub(crate) letter_inbox: Option<Box<[u8]>>,
     /// Bytes that the account's use has from this stream.
     pub(crate) counted_bytes: i64,
     pub(crate) touched: bool,
@@ -119,7 +132,7 @@ impl Home {
     #[must_use]
     pub fn new(stream: Stream) -> Self {
         Self {
-            fed_up_to: stream.store.last_seq(),
+            fed_up_to: stream.store.durable_seq(),
             stream,
             consumers: Slab::new(),
             by_name: HashMap::default(),
@@ -128,9 +141,12 @@ impl Home {
             settled: Vec::new(),
             reading: Vec::new(),
             answers: VecDeque::new(),
+            unwritten: false,
             pushing: 0,
+            feeding: 0,
             flagged: Vec::new(),
             lost: Vec::new(),
+            letter_inbox: None,
             counted_bytes: 0,
             touched: false,
             armed_ns: u64::MAX,
@@ -156,6 +172,8 @@ impl Home {
             settled: &mut self.settled,
             ids: shop.ids,
             domain: &shop.settings.domain,
+            account_name: &self.stream.id.account_name,
+            watch_ns: shop.settings.stuck_consumer_ns,
         };
         let result = work(consumer, &mut cx);
         self.write_state(slot, shop.ctx.mono_ns);
@@ -164,44 +182,102 @@ impl Home {
     }
 
     /// Writes what a consumer wants kept.
-    fn write_state(&mut self, slot: u32, now_ns: u64) {
+    pub(super) fn write_state(&mut self, slot: u32, now_ns: u64) {
         let Some(consumer) = self.consumers.get_mut(slot as usize) else { return };
         if let Some(entry) = consumer.take_entry(now_ns) {
             let key = state_key(&consumer.name);
-            match entry {
+            let position = match entry {
                 Entry::Whole(bytes) => self.stream.store.put_note(&key, &bytes),
                 Entry::Events(bytes) => self.stream.store.add_delta(&key, &bytes),
             };
+            self.unwritten |= position == Position::NEVER;
         }
-        if consumer.has_confirmations() {
-            let position = self.stream.store.position();
+        let fresh = consumer.take_fresh_letters();
+        let confirms = consumer.has_confirmations();
+        if !fresh && !confirms {
+            return;
+        }
+        let position = self.position();
+        if fresh {
+            self.answers.push_back((position, Answer::Letters(slot)));
+        }
+        if let Some(consumer) = self.consumers.get_mut(slot as usize)
+            && confirms
+        {
             let waiting = consumer.take_confirmations();
             let answers = waiting.into_iter().map(|reply| (position, Answer::Confirmed(reply)));
             self.answers.extend(answers);
         }
     }
 
+    /// The place behind everything so far; never durable if something could not be written.
+    fn position(&mut self) -> Position {
+        let position = self.stream.store.position();
+        if std::mem::take(&mut self.unwritten) { Position::NEVER } else { position }
+    }
+
+    /// Keeps a fact among the stream's notes.
+    pub(crate) fn put_note(&mut self, key: &[u8], bytes: &[u8]) {
+        self.unwritten |= self.stream.store.put_note(key, bytes) == Position::NEVER;
+    }
+
+    /// Forgets a fact.
+    pub(crate) fn remove_note(&mut self, key: &[u8]) {
+        self.unwritten |= self.stream.store.remove_note(key) == Position::NEVER;
+    }
+
     /// An answer that goes once everything so far is durable.
     pub(crate) fn answer_later(&mut self, request: &Request<'_>, json: Vec<u8>) {
-        let position = self.stream.store.position();
-        self.answers.push_back((position, Answer::Done(Parked::of(request), json)));
+        self.answer_later_with(request, Vec::new(), json);
+    }
+
+    /// A consumer delivers once its maker has been answered.
+    pub(crate) fn start_later(&mut self, slot: u32) {
+        self.answers.push_back((Position::default(), Answer::Start(slot)));
+    }
+
+    /// The same, with a header block.
+    pub(crate) fn answer_later_with(
+        &mut self,
+        request: &Request<'_>,
+        headers: Vec<u8>,
+        json: Vec<u8>,
+    ) {
+        let position = self.position();
+        self.answers.push_back((position, Answer::Done(Parked::of(request), headers, json)));
     }
 
     /// Sends the answers to what is durable.
     fn confirm(&mut self, shop: &mut Shop<'_, '_>) {
         while let Some((position, _)) = self.answers.front() {
             if !self.stream.store.is_durable(*position) {
-                return;
+                if *position != Position::NEVER && self.stream.store.fenced().is_none() {
+                    return;
+                }
+                self.refuse_first(shop);
+                continue;
             }
             match self.answers.pop_front() {
                 Some((_, Answer::Confirmed(reply))) => {
                     shop.fx.publish(self.stream.id.account, &reply, b"", b"", b"");
                 }
-                Some((_, Answer::Done(parked, json))) => {
-                    shop.send_answer(&parked.request(), &json, false);
+                Some((_, Answer::Letters(slot))) => self.send_letters(slot, shop),
+                Some((_, Answer::Start(slot))) => self.enqueue(slot),
+                Some((_, Answer::Done(parked, headers, json))) => {
+                    shop.send_with(&parked.request(), &headers, &json, false);
                 }
                 None => return,
             }
+        }
+    }
+
+    /// What the first answer is about cannot become durable: the client is told.
+    fn refuse_first(&mut self, shop: &mut Shop<'_, '_>) {
+        let Some((_, Answer::Done(parked, ..))) = self.answers.pop_front() else { return };
+        let request = parked.request();
+        let kind = parse_api(request.subject).and_then(|(_, call)| ResponseType::of(&call));
+        if let Some(kind) = kind {
+            shop.refuse(&request, kind, &errors::INSUFFICIENT_RESOURCES);
         }
     }
 
@@ -234,6 +310,9 @@ impl Home {
         m: &Request<'_>,
         shop: &mut Shop<'_, '_>,
     ) {
+        if matches!(endpoint, Endpoint::Reply(_, dead_letters::NUMBER)) {
+            return self.handle_letter_answer(m, shop);
+        }
         let room = api_stream::room_of(&self.stream, shop);
         let mut cx = shop.stream_cx(room);
         match endpoint {
@@ -247,7 +326,20 @@ impl Home {
                 };
                 self.stream.handle_publish(&publish, &mut cx);
             }
-            Endpoint::Source(..) | Endpoint::Reply(..) | Endpoint::Restore(_) => {}
+            Endpoint::Source(_, number) => {
+                let publish = stream::Publish {
+                    subject: m.subject,
+                    reply: m.reply,
+                    headers: m.headers,
+                    payload: m.body,
+                    is_sourced: true,
+                };
+                self.stream.handle_feed_message(number, &publish, &mut cx);
+            }
+            Endpoint::Reply(_, number) => {
+                self.stream.handle_reply(number, m.headers, m.body, &mut cx);
+            }
+            Endpoint::Restore(_) => {}
         }
     }
 
@@ -316,6 +408,7 @@ impl Home {
         let text = format!("JetStream stream '{account} > {name}': {error}");
         shop.fx.log(crate::effect::Level::Error, text);
         self.stream.handle_store_failed(shop.fx);
+        self.confirm(shop);
     }
 
     /// What is due.
@@ -336,7 +429,10 @@ impl Home {
                 Some(Verdict::Delete) => {
                     self.delete_consumer(slot, shop);
                 }
-                Some(Verdict::Keep) => self.enqueue(slot),
+                Some(Verdict::Keep) => {
+                    self.send_due_letters(slot, shop);
+                    self.enqueue(slot);
+                }
                 None => {}
             }
         }
@@ -362,7 +458,8 @@ impl Home {
 
     /// The end of a turn. True when there is more to deliver.
     pub(crate) fn finish(&mut self, shop: &mut Shop<'_, '_>) -> bool {
-        let last = self.stream.store.last_seq();
+        // Consumers get what is durable and nothing else.
+        let last = self.stream.store.durable_seq();
         if last != self.fed_up_to {
             self.fed_up_to = last;
             self.queue.extend(self.hungry.drain(..));

@@ -151,7 +151,8 @@ impl JetStream {
             Call::StreamUpdate { stream } => self.update(stream, request, ctx, fx),
             Call::StreamDelete { stream } => self.delete(stream, request, ctx, fx),
             Call::StreamRestore { stream } => self.restore(stream, request, ctx, fx),
-            _ => Err(errors::CLUSTER_NOT_ACTIVE),
+            // What concerns a cluster as a whole has nobody to answer it.
+            _ => Ok(()),
         };
         if let Err(error) = outcome {
             self.tools.open(ctx, fx).refuse(request, kind, &error);

@@ -14,10 +14,13 @@ pub mod answer;
 pub mod api_account;
 pub mod api_consumer;
 pub mod api_stream;
+pub mod backup;
 pub mod catalog;
 pub mod clock;
+mod dead_letters;
 pub mod home;
 pub mod meta;
+pub mod monitor;
 pub mod parcel;
 pub mod recovery;
 pub mod route;
@@ -106,7 +109,9 @@ pub fn home_of(account: &str, stream: &str, shards: u16) -> u16 {
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    ((hash >> 32) % u64::from(shards.max(1))) as u16
+    // Names that differ in their end only must not go to the same shard.
+    let hash = (hash ^ hash >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    ((hash ^ hash >> 33) % u64::from(shards.max(1))) as u16
 }
 
 /// Whether the answer to a request may name its client.
@@ -121,6 +126,8 @@ pub fn wants_client(subject: &[u8]) -> bool {
 pub struct JetStream {
     pub(crate) tools: Tools,
     pub(crate) homes: Slab<Box<Home>>,
+    /// Streams that are being made from backups.
+    pub(crate) restores: Slab<backup::Job>,
     /// From account and name to the slot.
     pub(crate) names: HashMap<(u32, Box<str>), u32, FxBuildHasher>,
     /// On shard 0.
@@ -156,6 +163,7 @@ impl JetStream {
                 parcels: Vec::new(),
             },
             homes: Slab::new(),
+            restores: Slab::new(),
             names: HashMap::default(),
             meta: (me == 0).then(|| Box::new(Meta::new(shards))),
             clock: Clock::default(),
@@ -226,10 +234,8 @@ impl JetStream {
         fx: &mut Effects,
     ) {
         let slot = match endpoint {
-            Endpoint::Stream(slot)
-            | Endpoint::Source(slot, _)
-            | Endpoint::Restore(slot)
-            | Endpoint::Reply(slot, _) => slot,
+            Endpoint::Stream(slot) | Endpoint::Source(slot, _) | Endpoint::Reply(slot, _) => slot,
+            Endpoint::Restore(number) => return self.handle_restore_chunk(number, m, ctx, fx),
         };
         let mut shop = self.tools.open(ctx, fx);
         if let Some(home) = self.homes.get_mut(slot as usize) {
@@ -264,6 +270,9 @@ impl JetStream {
     /// A disk operation has ended.
     pub fn handle_disk_done(&mut self, done: DiskDone, ctx: &Context<'_>, fx: &mut Effects) {
         let Some(slot) = self.tickets.remove(&done.ticket) else { return };
+        if slot & backup::RESTORE_BIT != 0 {
+            return self.handle_restore_done(slot & !backup::RESTORE_BIT, done, ctx, fx);
+        }
         let mut shop = self.tools.open(ctx, fx);
         if let Some(home) = self.homes.get_mut(slot as usize) {
             home.handle_disk_done(done, &mut shop);

@@ -63,6 +63,7 @@ fn log_options(settings: &Settings, config: &StreamConfig, dir: &str, uid: u64) 
             Durability::Flushed => log::Durability::Flushed,
         },
         stream: config.name.clone().into_bytes(),
+        waiting_bytes_max: settings.buffered_bytes_max,
         ..Options::new(dir, uid)
     }
 }
@@ -81,6 +82,18 @@ impl JetStream {
         ctx: &Context<'_>,
         fx: &mut Effects,
     ) -> u32 {
+        let stream = self.new_stream(account, config, ctx, fx);
+        self.seat(stream)
+    }
+
+    /// A new stream that is not served yet.
+    pub(super) fn new_stream(
+        &mut self,
+        account: u32,
+        config: StreamConfig,
+        ctx: &Context<'_>,
+        fx: &mut Effects,
+    ) -> Stream {
         let id = self.tools.ids.next_id();
         let uid = id.iter().fold(ctx.unix_ns as u64, |uid, byte| {
             (uid ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
@@ -97,33 +110,39 @@ impl JetStream {
                 Store::file(options, config.first_seq, &mut fx.disk)
             }
         };
-        self.seat(account, config, ctx.unix_ns, store)
+        self.stream_of(account, config, ctx.unix_ns, store)
     }
 
-    fn seat(
-        &mut self,
+    fn stream_of(
+        &self,
         account: u32,
         config: StreamConfig,
         created_unix_ns: i64,
         store: Store,
-    ) -> u32 {
+    ) -> Stream {
         let account_name = self.account_name(account);
         let settings = &self.tools.settings;
-        let entry = self.homes.vacant_entry();
-        let slot = entry.key() as u32;
+        let slot = self.homes.vacant_key() as u32;
         let id = Identity {
             account,
             account_name: account_name.into(),
             slot,
             domain: settings.domain.as_str().into(),
         };
-        let name: Box<str> = config.name.as_str().into();
         let mut stream = Stream::new(id, config, created_unix_ns, store);
         stream.batch_limits.atomic_max = settings.batches_per_stream_max;
         stream.batch_limits.messages_max = settings.batch_messages_max as u64;
         stream.batch_limits.quiet_ns = settings.batch_timeout_ns;
-        entry.insert(Box::new(Home::new(stream)));
-        self.names.insert((account, name), slot);
+        stream
+    }
+
+    /// Serves a stream from now on: its slot.
+    fn seat(&mut self, mut stream: Stream) -> u32 {
+        let slot = self.homes.vacant_key() as u32;
+        stream.id.slot = slot;
+        let key = (stream.id.account, stream.name().into());
+        self.homes.insert(Box::new(Home::new(stream)));
+        self.names.insert(key, slot);
         slot
     }
 
@@ -237,7 +256,8 @@ impl JetStream {
             return set_aside(dir, boot, ctx, fx);
         };
         let json = wire::json::to_go_string(&config);
-        let slot = self.seat(account, config.clone(), created, store);
+        let stream = self.stream_of(account, config.clone(), created, store);
+        let slot = self.seat(stream);
         let mut shop = self.tools.open(ctx, fx);
         shop.reserve(account, &config, 1);
         if let Some(home) = self.homes.get_mut(slot as usize) {
@@ -285,9 +305,19 @@ fn tell_damage(dir: &str, recovered: &Recovered, fx: &mut Effects) {
     let report = &recovered.report;
     if report.truncated_bytes > 0 {
         let bytes = report.truncated_bytes;
+        let whose = if report.tail_unknown {
+            "may have been acknowledged, for both copies of the tail are damaged; they"
+        } else {
+            "had not been acknowledged and"
+        };
+        let text = format!("JetStream store {dir}: {bytes} bytes at its end {whose} are dropped");
+        fx.log(Level::Warn, text);
+    }
+    if !report.damaged_headers.is_empty() || report.damaged_slots > 0 {
         let text = format!(
-            "JetStream store {dir}: {bytes} bytes at its end had not been \
-            acknowledged and are dropped"
+            "JetStream store {dir}: damaged places that have a second copy: headers of segments \
+            {:?}, {} tail slots",
+            report.damaged_headers, report.damaged_slots
         );
         fx.log(Level::Warn, text);
     }

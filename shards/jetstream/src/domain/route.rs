@@ -155,7 +155,8 @@ impl super::Shop<'_, '_> {
             return self.no_responders(request);
         }
         let Some(kind) = ResponseType::of(&call) else { return };
-        if !self.is_enabled(request, kind) {
+        // As with nats-server, a reset of what does not exist has no answer.
+        if matches!(call, Call::ConsumerReset { .. }) || !self.is_enabled(request, kind) {
             return;
         }
         self.refuse(request, kind, &errors::STREAM_NOT_FOUND);

@@ -95,7 +95,7 @@ impl Counter {
             let before = of_stream.insert(origin_subject, there.to_string());
             let before = before.and_then(|text| parse_increment(text.as_bytes()));
             increment = there - before.unwrap_or_default();
-            headers::set(block, INCREMENT, increment.to_string().as_bytes());
+            headers::replace(block, INCREMENT, increment.to_string().as_bytes());
         }
         self.total += increment;
         body.clear();

@@ -238,3 +238,28 @@ fn a_status_is_not_stored() {
     assert_eq!(block(&mut bench, 1), b"");
     assert_eq!(block(&mut bench, 2), b"NATS/1.0\r\nA: b\r\n\r\n");
 }
+
+#[test]
+fn a_delete_that_finds_nothing_says_where_it_looked() {
+    let mut bench = Bench::new();
+    bench.add_file(config());
+    for _ in 0..5 {
+        bench.publish("s.a", "", "", "x");
+    }
+    let purge = wire::api::requests::PurgeRequest { seq: 3, ..Default::default() };
+    bench.with("s", |stream, _| stream.handle_purge(&purge)).unwrap();
+    let delete = |bench: &mut Bench, seq: u64| {
+        let outcome = bench.with("s", |stream, _| stream.handle_delete(seq, true));
+        outcome.map(|_| ()).map_err(|error| format!("{} {}", error.err_code, error.description))
+    };
+    assert_eq!(delete(&mut bench, 5), Ok(()));
+    let cases = [
+        (0, "10057 no message found"),
+        (2, "10057 no message found"),
+        (5, "10043 sequence 5 not found"),
+        (6, "10057 stream store EOF"),
+    ];
+    for (seq, error) in cases {
+        assert_eq!(delete(&mut bench, seq), Err(error.to_owned()), "{seq}");
+    }
+}

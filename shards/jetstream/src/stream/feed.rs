@@ -166,15 +166,21 @@ impl Feed {
             None => -1,
             Some(at_ns) => i64::try_from(now_ns.saturating_sub(at_ns)).unwrap_or(i64::MAX),
         };
-        SourceInfo {
+        let mut info = SourceInfo {
             name: self.source.name.clone(),
             external: self.source.external.clone(),
             lag: self.lag,
+            seq: if self.is_mirror { 0 } else { self.stream_seq },
             active_ns,
             error: self.error.clone(),
-            filter_subject: self.source.filter_subject.clone(),
-            subject_transforms: self.source.subject_transforms.clone(),
+            ..SourceInfo::default()
+        };
+        // A mirror says what it takes once it takes something.
+        if !self.is_mirror || self.heard_ns.is_some() {
+            info.filter_subject.clone_from(&self.source.filter_subject);
+            info.subject_transforms.clone_from(&self.source.subject_transforms);
         }
+        info
     }
 }
 

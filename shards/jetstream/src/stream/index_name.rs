@@ -228,6 +228,12 @@ mod tests {
     }
 
     #[test]
+    fn hashes_are_those_of_nats_server() {
+        // Seen in `Nats-Stream-Source` of a stream that was made at this moment.
+        assert_eq!(short_hash("2026-11-24T13:00:59.919313908Z"), "A0K3SdzG");
+    }
+
+    #[test]
     fn origins() {
         let mut out = Vec::new();
         push_origin(&mut out, "O a.* >", b"7", b"a.b", "");

@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 
 use wire::api::config::StreamConfig;
-use wire::api::errors::{self, ApiError};
-use wire::api::info::{StreamInfo, StreamState};
+use wire::api::errors::ApiError;
+use wire::api::info::{LostData, StreamInfo, StreamState};
 use wire::api::requests::StreamInfoRequest;
 use wire::api::responses::{Page, StreamInfoPage};
 use wire::api::timestamp::Timestamp;
 
+use super::index_name::short_hash;
 use super::{Stream, level};
 use crate::context::Context;
 
 /// Subjects of one page of details.
 pub const SUBJECTS_PAGE: usize = 100_000;
+/// Lost sequences that are named one by one; of more only the first are.
+const LOST_MAX: usize = 1000;
 
 /// What the owner of a stream adds to what it says about itself.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,10 +25,19 @@ pub struct InfoFacts<'a> {
     pub version: &'a str,
     /// Consumers.
     pub consumers: usize,
+    /// Ranges of sequences that damage took.
+    pub lost: &'a [(u64, u64)],
 }
 
 fn timestamp(ns: Option<i64>) -> Timestamp {
     ns.map_or(Timestamp::ZERO, Timestamp)
+}
+
+/// The messages that damage took. How many bytes they had is not known.
+fn lost_data(ranges: &[(u64, u64)]) -> Option<LostData> {
+    let all = ranges.iter().flat_map(|(from, to)| *from..=*to);
+    let msgs: Vec<u64> = all.take(LOST_MAX).collect();
+    (!msgs.is_empty()).then_some(LostData { msgs, bytes: 0 })
 }
 
 impl Stream {
@@ -47,6 +59,14 @@ impl Stream {
         }
     }
 
+    /// Which incarnation of its name the stream is: a hash of when it was made. The answers to
+    /// requests for direct consumers carry it as `Nats-Stream-Identity`, and a request that
+    /// names another one is refused with error 10225.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        short_hash(&Timestamp(self.created_unix_ns).to_string())
+    }
+
     /// The configuration as answers show it.
     #[must_use]
     pub fn shown_config(&self, version: &str) -> StreamConfig {
@@ -61,7 +81,7 @@ impl Stream {
         StreamInfo {
             config: self.shown_config(facts.version),
             created: Timestamp(self.created_unix_ns),
-            state: self.state(facts.consumers),
+            state: StreamState { lost: lost_data(facts.lost), ..self.state(facts.consumers) },
             domain: self.id.domain.to_string(),
             mirror: self.mirror_info(ctx.mono_ns),
             sources: self.sources_info(ctx.mono_ns),
@@ -88,13 +108,13 @@ impl Stream {
             }
         }
         if !request.subjects_filter.is_empty() {
-            let offset = usize::try_from(request.offset).map_err(|_| errors::BAD_REQUEST)?;
+            let offset = usize::try_from(request.offset.max(0)).unwrap_or(usize::MAX);
             let (total, subjects) = self.subjects_page(request.subjects_filter.as_bytes(), offset);
             if total == 0 {
                 return Ok(page);
             }
             page.page.total = i64::try_from(total).unwrap_or(i64::MAX);
-            page.page.offset = request.offset;
+            page.page.offset = request.offset.max(0);
             page.page.limit = SUBJECTS_PAGE as i64;
             page.info.state.subjects = subjects;
         }
@@ -106,7 +126,7 @@ impl Stream {
         let mut all: Vec<(&[u8], u64)> =
             self.store.subjects(pattern).map(|(name, state)| (name, state.count)).collect();
         let total = all.len();
-        if total > SUBJECTS_PAGE {
+        if total > SUBJECTS_PAGE || offset > 0 {
             all.sort_unstable();
         }
         let shown = all

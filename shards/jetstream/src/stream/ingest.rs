@@ -237,7 +237,7 @@ impl Stream {
         let next = self.store.last_seq().saturating_add(1);
         let (seq, stored_ns) = draft.at.unwrap_or((next, cx.ctx.unix_ns));
         if self.lacks_interest(draft.subject) {
-            self.store.skip_to(seq).map_err(|error| Refusal::Error(append_error(error)))?;
+            self.store.skip_at(seq, stored_ns).map_err(|e| Refusal::Error(append_error(e)))?;
             self.remember_id(draft.found.msg_id, seq, stored_ns);
             return Ok(Placed { seq, is_skipped: true, before: 0, stored_ns });
         }

@@ -3,6 +3,7 @@
 use store::ALL;
 use wire::api::errors;
 use wire::api::policy::Discard;
+use wire::subject;
 
 use super::Stream;
 use super::draft::{Draft, Refusal};
@@ -82,6 +83,9 @@ impl Stream {
 
     /// Every limit, after they have changed.
     pub(super) fn enforce_all_limits(&mut self) {
+        if self.store.state().messages == 0 {
+            return;
+        }
         if let Some(most) = limit(self.config.max_msgs_per_subject) {
             let over: Vec<(Box<[u8]>, u64)> = self
                 .store
@@ -131,14 +135,25 @@ impl Stream {
 
     /// Removes all messages below a sequence.
     pub(super) fn purge_below(&mut self, seq: u64) {
-        let Some(to) = seq.checked_sub(1) else { return };
+        let state = self.store.state();
+        if state.messages == 0 || seq <= state.first_seq {
+            return;
+        }
+        let to = seq - 1;
         if self.store.remove_up_to(to) > 0 {
             self.removed.note_many();
         }
     }
 
-    /// Removes the messages of one subject below a sequence.
+    /// Removes the messages of one subject below a sequence. A publisher may send to a pattern,
+    /// as key-value clients do to purge many keys: that means all that it matches.
     pub(super) fn purge_subject_below(&mut self, subject: &[u8], seq: u64) {
+        if !subject::is_literal(subject) {
+            if self.store.purge(Some(subject), Some(seq), 0) > 0 {
+                self.removed.note_many();
+            }
+            return;
+        }
         while let Some(first) = self.store.first_for(subject).filter(|&first| first < seq) {
             if !self.take_out(first) {
                 return;

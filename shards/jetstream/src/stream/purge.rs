@@ -2,6 +2,7 @@
 
 use store::Position;
 use wire::api::errors::{self, ApiError};
+use wire::api::policy::Storage;
 use wire::api::requests::PurgeRequest;
 
 use super::Stream;
@@ -78,9 +79,24 @@ impl Stream {
             return Err(errors::STREAM_MSG_DELETE_FAILED.with("message delete not permitted"));
         }
         if self.store.remove(seq, !no_erase).is_none() {
-            return Err(errors::SEQUENCE_NOT_FOUND.with(seq));
+            return Err(self.missing_error(seq));
         }
         self.removed.note(seq);
         Ok(self.store.position())
+    }
+
+    /// Why there is no message to delete. With files nats-server tells the ends of a stream from
+    /// the gaps in it; in memory it does not.
+    fn missing_error(&self, seq: u64) -> ApiError {
+        let state = self.store.state();
+        if self.config.storage == Storage::Memory {
+            errors::SEQUENCE_NOT_FOUND.with(seq)
+        } else if seq > state.last_seq {
+            errors::STREAM_MSG_DELETE_FAILED.with("stream store EOF")
+        } else if seq == 0 || seq < state.first_seq {
+            errors::STREAM_MSG_DELETE_FAILED.with("no message found")
+        } else {
+            errors::SEQUENCE_NOT_FOUND.with(seq)
+        }
     }
 }

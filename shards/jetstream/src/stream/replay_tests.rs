@@ -182,7 +182,7 @@ fn answer_of(bench: &mut Bench, step: &Value) -> String {
         }
         "info" => {
             let body: StreamInfoRequest = request(step);
-            let facts = InfoFacts { version: "2.15.1", consumers: 0 };
+            let facts = InfoFacts { version: "2.15.1", ..InfoFacts::default() };
             let info = bench.with(name, |stream, cx| stream.info_page(&body, &facts, cx.ctx));
             api(ResponseType::StreamInfo, info).replace(
                 r#","ts""#, // A single server leads itself, which is the owner's to say.

@@ -4,7 +4,7 @@
 use store::{ALL, AppendError, NewMessage};
 use wire::api::errors::{self, ApiError};
 use wire::api::publish::{PublishHeaders, Ttl, parse_ttl};
-use wire::backup::{ArchiveReader, ConsumerBackup, Event, Limits, Message};
+use wire::backup::{ArchiveError, ArchiveReader, ConsumerBackup, Event, Limits, Message};
 
 use super::Stream;
 use crate::context::Context;
@@ -56,6 +56,14 @@ impl std::fmt::Debug for Restore {
 
 fn failed(error: impl std::fmt::Display) -> ApiError {
     errors::STREAM_RESTORE.with(error)
+}
+
+/// Damaged compression has one text for all its kinds, as from nats-server.
+fn unreadable(error: ArchiveError) -> ApiError {
+    match error {
+        ArchiveError::S2(_) => failed("s2: corrupt input"),
+        other => failed(other),
+    }
 }
 
 impl Restore {
@@ -123,7 +131,7 @@ impl Restore {
         }
         let Self { stream, reader, consumers, .. } = self;
         loop {
-            match reader.next_event().map_err(failed)? {
+            match reader.next_event().map_err(unreadable)? {
                 None => return Ok(Taken::Chunk),
                 Some(Event::Stream(backup)) => {
                     if backup.name != stream.config.name {

@@ -301,7 +301,12 @@ impl Stream {
     }
 
     fn end_snapshot(&self, snapshot: &Snapshot, error: Option<&'static str>, cx: &mut Cx<'_, '_>) {
-        let block = format!("NATS/1.0 {}\r\n\r\n", error.unwrap_or("204"));
+        // The end says how it went, where there was something to acknowledge before.
+        let block = match error {
+            Some(error) => format!("NATS/1.0 {error}\r\n\r\n"),
+            None if snapshot.index > 1 => "NATS/1.0 204\r\n\r\n".to_owned(),
+            None => String::new(),
+        };
         let account = self.id.account;
         cx.fx.publish(account, &snapshot.deliver, b"", block.as_bytes(), b"");
         cx.fx.interests.push(Interest::Unsubscribe {

@@ -503,7 +503,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn packing_loses_nothing(list in entries(), dead in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn packing_loses_nothing(
+            list in entries(),
+            dead in prop::collection::vec(any::<u8>(), 0..64),
+        ) {
             let mut chunk = Chunk::new();
             for (at, entry) in &list {
                 chunk.push(*at, *entry);

@@ -12,6 +12,7 @@ pub(crate) mod chunk;
 mod expiry;
 pub(crate) mod filters;
 pub(crate) mod image;
+mod names;
 mod queries;
 pub(crate) mod sequences;
 pub(crate) mod subjects;

@@ -1,8 +1,8 @@
 //! Every subject that a stream has messages of: its name, how many, the first and the last.
 
 use super::image::{Reader, put_u32, put_u64};
+use super::names::Names;
 use foldhash::fast::FixedState;
-use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
 /// A page of names takes this many bytes, unless one name needs more.
@@ -11,14 +11,6 @@ const PAGE_BYTES: usize = 1 << 16;
 pub(crate) const NAME_BYTES_MAX: usize = u16::MAX as usize;
 /// Below this much waste, names are not moved together.
 const WASTE_BYTES_MIN: usize = 1 << 20;
-
-/// What the hash table keeps. The name is here too, so that comparing it and looking at the row
-/// need not wait for each other.
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    id: u32,
-    name: u32,
-}
 
 #[derive(Clone, Copy, Debug)]
 struct Row {
@@ -44,7 +36,7 @@ pub struct SubjectState {
 #[derive(Debug)]
 pub(crate) struct Subjects {
     hasher: FixedState,
-    by_name: HashTable<Known>,
+    by_name: Names,
     rows: Vec<Row>,
     free: Vec<u32>,
     pages: Vec<Vec<u8>>,
@@ -66,7 +58,7 @@ impl Subjects {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             hasher: FixedState::with_seed(seed),
-            by_name: HashTable::new(),
+            by_name: Names::default(),
             rows: Vec::new(),
             free: Vec::new(),
             pages: Vec::new(),
@@ -83,7 +75,7 @@ impl Subjects {
     /// The number of a subject.
     pub(crate) fn find(&self, name: &[u8]) -> Option<u32> {
         let hash = self.hasher.hash_one(name);
-        self.by_name.find(hash, |k| name_at(&self.pages, k.name) == name).map(|k| k.id)
+        self.by_name.find(hash, |place| name_at(&self.pages, place) == name)
     }
 
     /// The name of a subject that has messages.
@@ -105,8 +97,8 @@ impl Subjects {
     /// Notes a message: the subject's number and the message before it, if the subject is known.
     pub(crate) fn add(&mut self, name: &[u8], seq: u64) -> (u32, Option<u64>) {
         let hash = self.hasher.hash_one(name);
-        let found = self.by_name.find(hash, |k| name_at(&self.pages, k.name) == name);
-        if let Some(&Known { id, .. }) = found
+        let found = self.by_name.find(hash, |place| name_at(&self.pages, place) == name);
+        if let Some(id) = found
             && let Some(row) = self.rows.get_mut(id as usize)
         {
             row.count += 1;
@@ -119,9 +111,7 @@ impl Subjects {
             Some(place) => *place = row,
             None => self.rows.push(row),
         }
-        let Self { hasher, by_name, pages, .. } = self;
-        let again = |k: &Known| hasher.hash_one(name_at(pages, k.name));
-        by_name.insert_unique(hash, Known { id, name }, again);
+        self.by_name.insert(hash, id, name);
         (id, None)
     }
 
@@ -150,9 +140,7 @@ impl Subjects {
         }
         let name = row.name;
         let hash = self.hasher.hash_one(name_at(&self.pages, name));
-        if let Ok(entry) = self.by_name.find_entry(hash, |k| k.id == id) {
-            entry.remove();
-        }
+        self.by_name.remove(hash, id);
         self.waste_bytes += name_at(&self.pages, name).len() + 2;
         self.free.push(id);
         self.move_together();
@@ -167,10 +155,10 @@ impl Subjects {
         self.name_bytes = 0;
         self.waste_bytes = 0;
         let mut known = std::mem::take(&mut self.by_name);
-        for known in &mut known {
-            known.name = self.keep(name_at(&old, known.name));
-            if let Some(row) = self.rows.get_mut(known.id as usize) {
-                row.name = known.name;
+        for (id, place) in known.iter_mut() {
+            *place = self.keep(name_at(&old, *place));
+            if let Some(row) = self.rows.get_mut(id as usize) {
+                row.name = *place;
             }
         }
         self.by_name = known;
@@ -178,7 +166,7 @@ impl Subjects {
 
     /// Forgets all subjects.
     pub(crate) fn clear(&mut self) {
-        self.by_name = HashTable::new();
+        self.by_name = Names::default();
         self.rows = Vec::new();
         self.free = Vec::new();
         self.pages = Vec::new();
@@ -220,7 +208,7 @@ impl Subjects {
         let count = reader.count(4)?;
         let mut table = Self::new(seed);
         table.rows.reserve_exact(count);
-        let mut hashes = Vec::with_capacity(count);
+        table.by_name.reserve(count);
         for id in 0..count as u32 {
             let count = reader.u32()?;
             if count == 0 {
@@ -233,13 +221,8 @@ impl Subjects {
             let name = reader.bytes(len).filter(|_| len <= NAME_BYTES_MAX)?;
             let hash = table.hasher.hash_one(name);
             let name = table.keep(name);
-            hashes.push((hash, Known { id, name }));
+            table.by_name.insert(hash, id, name);
             table.rows.push(Row { name, count, first, last });
-        }
-        // Names are different and room is there: nothing is hashed or compared again.
-        table.by_name.reserve(hashes.len(), |_| 0);
-        for (hash, known) in hashes {
-            table.by_name.insert_unique(hash, known, |_| 0);
         }
         Some(table)
     }
@@ -248,7 +231,7 @@ impl Subjects {
     pub(crate) fn heap_bytes(&self) -> usize {
         self.rows.capacity() * size_of::<Row>()
             + self.free.capacity() * 4
-            + self.by_name.allocation_size()
+            + self.by_name.heap_bytes()
             + self.pages.iter().map(Vec::capacity).sum::<usize>()
     }
 }

@@ -145,4 +145,11 @@ impl Log {
     pub fn deltas_of(&self, key: &[u8]) -> usize {
         self.notes.get(key).map_or(0, |note| note.deltas.len())
     }
+
+    /// Bytes of records in a segment that notes still need: what dropping it would copy.
+    #[must_use]
+    pub fn note_bytes_in(&self, segment: u32) -> u64 {
+        let all = self.notes.iter().flat_map(|(_, note)| note.locations());
+        all.filter(|place| place.segment == segment).map(|place| u64::from(place.len)).sum()
+    }
 }

@@ -73,21 +73,34 @@ struct Recoverer<'a> {
 }
 
 impl Log {
-    /// What the headers in `dir` say about the stream there: uid, account, name.
+    /// What the headers in `dir` say about the stream there: uid, account, name. When no header
+    /// is readable, the slots know the uid, and the directory has the names if they are plain.
     ///
     /// # Errors
-    /// `Empty` when no header is readable, or what the disk says.
+    /// `Empty` when neither is readable, or what the disk says.
     pub fn identify(
         dir: &str,
         boot: &mut dyn BootDisk,
     ) -> Result<(u64, Vec<u8>, Vec<u8>), RecoverError> {
-        for name in boot.list(dir)? {
-            if number_of(&name, ".seg").is_none() {
-                continue;
-            }
+        let mut names = boot.list(dir)?;
+        names.retain(|name| number_of(name, ".seg").is_some());
+        for name in &names {
             let block = boot.read(&format!("{dir}/{name}"), 0, BLOCK_BYTES);
             if let Some(header) = block.ok().and_then(|block| Header::decode(&block)) {
                 return Ok((header.identity.uid, header.account, header.stream));
+            }
+        }
+        for name in &names {
+            let uid = SLOT_OFFSETS.into_iter().find_map(|offset| {
+                let path = format!("{dir}/{name}");
+                let slot = boot.read(&path, u64::from(offset), SLOT_BYTES).ok()?;
+                match SlotState::parse(&slot) {
+                    SlotState::Valid(slot) => Some(slot.head.identity.uid),
+                    _ => None,
+                }
+            });
+            if let (Some(uid), Some((account, stream))) = (uid, names_in(dir)) {
+                return Ok((uid, account.into(), stream.into()));
             }
         }
         Err(RecoverError::Empty)
@@ -113,6 +126,12 @@ impl Log {
         };
         recoverer.run()
     }
+}
+
+/// The account and the stream of `<account>/streams/<stream>`, unless they are written as hashes.
+fn names_in(dir: &str) -> Option<(&str, &str)> {
+    let (account, stream) = dir.split_once("/streams/")?;
+    (!account.starts_with('%') && !stream.starts_with('%')).then_some((account, stream))
 }
 
 impl Recoverer<'_> {
@@ -172,8 +191,7 @@ impl Recoverer<'_> {
         let mut unused = Vec::new();
         for number in numbers {
             let path = segment_path(&self.options.dir, number);
-            let file_len = u32::try_from(self.boot.len(&path)?).unwrap_or(u32::MAX);
-            let file_len = file_len - file_len % BLOCK;
+            let file_len = self.whole_len(&path)?;
             let start = self.read_start(&path, file_len.min(DATA_START + BLOCK))?;
             match self.look_at(number, file_len, &start) {
                 Some(segment) if segment.is_used(&start) || self.hides_records(&segment) => {
@@ -211,6 +229,20 @@ impl Recoverer<'_> {
         let path = segment_path(&self.options.dir, found.number);
         let mut scanner = Scanner::new(self.boot, &path, found.file_len, Vec::new());
         scanner.has_records(found.header.identity.binding(), DATA_START)
+    }
+
+    /// The length of a file. One that was cut becomes as long again as its header says, so that
+    /// blocks are whole and there is a place to go on; what was cut off is damage, found later.
+    fn whole_len(&mut self, path: &str) -> Result<u32, RecoverError> {
+        let len = self.boot.len(path)?;
+        let block = self.boot.read(path, 0, BLOCK_BYTES).unwrap_or_default();
+        let made = Header::decode(&block).map_or(0, |header| header.file_len);
+        let last = made.saturating_sub(u64::from(BLOCK)).max(len);
+        let lacks = made.saturating_sub(last).min(u64::from(BLOCK)) as usize;
+        let is_whole = lacks == 0 || self.boot.overwrite(path, last, &vec![0; lacks]).is_ok();
+        let len = if is_whole { len.max(made) } else { len };
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        Ok(len - len % BLOCK)
     }
 
     fn read_start(&mut self, path: &str, len: u32) -> Result<Vec<u8>, RecoverError> {

@@ -4,7 +4,7 @@
 use super::files::Files;
 use crate::disk::{BootDisk, DiskQueue};
 use crate::log::{Cache, Options};
-use crate::{MemoryOptions, NewMessage, Store};
+use crate::{MemoryOptions, NewMessage, Read, Store};
 use std::time::Instant;
 
 /// Time that this thread was on a processor, ns: others may be busy on this machine.
@@ -180,7 +180,6 @@ fn figures_of_a_restart() {
     println!("{} MB resident, {} MB index", resident_mb(), store.index_bytes() / 1_000_000);
     timed("stop", 1, || work(&mut store, &mut queue, true));
     let state = store.state();
-    drop(store);
     for is_clean in [true, false] {
         if !is_clean {
             files.remove("s/index.chk").unwrap();
@@ -189,5 +188,20 @@ fn figures_of_a_restart() {
         println!("{:?}, {} records", found.report.checkpoint, found.report.records);
         println!("{} MB resident", resident_mb());
         assert_eq!(found.store.state(), state);
+        store = found.store;
     }
+    timed("read in order", count / 4, || {
+        for seq in 1..=count / 4 {
+            loop {
+                match store.get(seq, &mut cache, &mut queue) {
+                    Read::Message(m) => break assert_eq!(m.payload.len(), 128),
+                    Read::Pending => {}
+                    other => panic!("{other:?}"),
+                }
+                for done in files.carry_out(&mut queue) {
+                    store.handle_disk_done(done, 0, &mut queue, &mut cache);
+                }
+            }
+        }
+    });
 }

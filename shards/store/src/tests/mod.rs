@@ -1,8 +1,9 @@
 //! The store against a plain list of messages that knows the rules and nothing else.
 
 #[path = "../log/tests/disk.rs"]
-#[allow(dead_code, reason = "the log's tests use the rest of it")]
+#[allow(clippy::duplicate_mod, dead_code, reason = "the tests of the log have it for themselves")]
 mod disk;
+mod faults;
 mod figures;
 mod file;
 mod files;

@@ -240,6 +240,26 @@ object! {
         domain: String ["domain", omitempty],
     }
 
+    /// Messages and clients of a consumer have waited for each other for too long. An extension.
+    ConsumerStuck = "server.JSConsumerStuckAdvisory" {
+        /// The stream.
+        stream: String ["stream"],
+        /// The consumer.
+        consumer: String ["consumer"],
+        /// Messages that wait for delivery.
+        num_pending: u64 ["num_pending"],
+        /// Deliveries that wait for an acknowledgement.
+        num_ack_pending: i64 ["num_ack_pending"],
+        /// Requests that wait.
+        num_waiting: i64 ["num_waiting"],
+        /// The oldest message that waits.
+        oldest_stream_seq: u64 ["oldest_stream_seq"],
+        /// Nanoseconds since something moved.
+        idle_ns: i64 ["idle"],
+        /// JetStream domain.
+        domain: String ["domain", omitempty],
+    }
+
     /// An acknowledgement that was measured.
     AckMetric = "server.JSConsumerAckMetric" {
         /// The stream.
@@ -470,6 +490,8 @@ events! {
         "$JS.EVENT.ADVISORY.CONSUMER.MSG_NAKED", stream, consumer;
     MsgTerminated: "io.nats.jetstream.advisory.v1.terminated",
         "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED", stream, consumer;
+    ConsumerStuck: "io.shearwater.jetstream.advisory.v1.consumer_stuck",
+        "$JS.EVENT.ADVISORY.CONSUMER.STUCK", stream, consumer;
     AckMetric: "io.nats.jetstream.metric.v1.consumer_ack",
         "$JS.EVENT.METRIC.CONSUMER.ACK", stream, consumer;
     SnapshotCreate: "io.nats.jetstream.advisory.v1.snapshot_create",

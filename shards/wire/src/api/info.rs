@@ -77,6 +77,8 @@ object! {
         external: Option<ExternalStream> ["external", omitempty],
         /// Messages that are still to come.
         lag: u64 ["lag"],
+        /// Sequence in the other stream of the last message that came; of sources only.
+        seq: u64 ["seq", omitempty],
         /// Time since something was heard, in nanoseconds; -1 is never.
         active_ns: i64 ["active", "time.Duration"],
         /// Why it does not go.

@@ -96,9 +96,9 @@ choice! {
     /// What gives way when a limit is reached.
     Discard = "server.DiscardPolicy", "can not unmarshal" {
         /// The oldest messages.
-        Old = "old",
+        Old = "old" | "OLD" | "Old",
         /// The message that is published.
-        New = "new",
+        New = "new" | "NEW" | "New",
     }
 
     /// Where messages are kept.

@@ -8,7 +8,7 @@ use super::*;
 /// Reads Prometheus text strictly enough to notice what a server would reject: the type before
 /// the samples, families in one piece, names and labels of legal form, no series twice,
 /// cumulative buckets that end in `+Inf` and agree with the count. Gives all series.
-fn read_metrics(text: &str) -> BTreeMap<String, f64> {
+pub(super) fn read_metrics(text: &str) -> BTreeMap<String, f64> {
     let mut series = BTreeMap::new();
     let mut families: BTreeMap<String, String> = BTreeMap::new();
     let mut family = String::new();
@@ -45,16 +45,22 @@ fn read_metrics(text: &str) -> BTreeMap<String, f64> {
         let labels = read_labels(labels);
         if let Some((_, bound)) = labels.iter().find(|(label, _)| label == "le") {
             let bound: f64 = bound.replace("+Inf", "inf").parse().unwrap();
-            let last = buckets.entry(labels[0].1.clone()).or_insert((0.0, 0.0));
+            let last = buckets.entry(bucket_key(&family, &labels)).or_insert((0.0, 0.0));
             assert!(bound > last.0 && value >= last.1, "{line}");
             *last = (bound, value);
         }
         if name.ends_with("_count") {
-            assert_eq!(buckets[&labels[0].1], (f64::INFINITY, value));
+            assert_eq!(buckets[&bucket_key(&family, &labels)], (f64::INFINITY, value));
         }
         assert!(series.insert(id.to_owned(), value).is_none(), "{id} twice");
     }
     series
+}
+
+/// What names one histogram: its family and the labels other than the bound.
+fn bucket_key(family: &str, labels: &[(String, String)]) -> String {
+    let labels: Vec<_> = labels.iter().filter(|(label, _)| label != "le").collect();
+    format!("{family} {labels:?}")
 }
 
 fn read_labels(text: &str) -> Vec<(String, String)> {

@@ -4,6 +4,7 @@ use super::*;
 
 mod connz;
 mod hostile;
+mod jetstream;
 mod metrics;
 mod pages;
 

@@ -330,6 +330,9 @@ impl BootDisk for Disk {
             return Err(error);
         }
         let file = self.files.get_mut(path).ok_or(DiskError::NotFound)?;
+        let len = file.bytes.len().max(offset as usize + bytes.len());
+        file.bytes.resize(len, 0);
+        file.flushed.resize(len, 0);
         file.write(offset as usize, bytes);
         file.flush();
         Ok(())
