@@ -107,7 +107,11 @@ fn settings(random: &mut Random) -> Settings {
     let mut settings = Settings { auth, ..Settings::default() };
     settings.auth_table =
         Arc::new(AuthTable::new(&settings.auth).unwrap_or_else(|_| AuthTable::open()));
-    settings.accounts.push(AccountSettings { jetstream: true, ..AccountSettings::new(ACCOUNT) });
+    settings.accounts.push(AccountSettings {
+        jetstream: true,
+        asks_jetstream: true,
+        ..AccountSettings::new(ACCOUNT)
+    });
     settings.limits.ping_interval_ns = u64::MAX / 4;
     settings.mesh.batch_bytes_max = 500 + random.below(8000) as usize;
     settings
