@@ -293,7 +293,7 @@ impl World {
         if known.owner != Some(at) && known.being != Being::Absent {
             return Err(format!("{who}: the client has not asked for it"));
         }
-        if known.being == Being::Present && known.has_settled(id, seq) {
+        if known.being == Being::Present && known.has_settled(id, seq) && !stream.is_damaged {
             return Err(format!("{who}: its acknowledgement had been confirmed"));
         }
         let line = format!("{who} to {at}");

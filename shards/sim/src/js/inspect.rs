@@ -23,6 +23,8 @@ struct Found {
 
 /// Time after which an acknowledged end lies twice on a disk that works, ns.
 const SETTLE_NS_MAX: u64 = 1_000_000_000;
+/// Messages that one flipped bit may take: those of a record and the one it breaks into.
+const LOST_PER_FLIP_MAX: usize = 2;
 /// Messages asked for at once.
 const BATCH: usize = 100;
 
@@ -261,7 +263,8 @@ impl World {
             if sent.seq.is_some_and(|known| known != *seq) {
                 return self.fail(format!("{who}: message {id}, known at {:?}", sent.seq));
             }
-            let may_return = stream.is_damaged && sent.fate == Fate::Gone && sent.seq.is_some();
+            // What took it out may have been in the damaged place.
+            let may_return = stream.is_damaged && sent.fate == Fate::Gone && sent.era == stream.era;
             if matches!(sent.fate, Fate::Refused | Fate::Gone) && !may_return {
                 return self.fail(format!("{who}: message {id} is there, {:?}", sent.fate));
             }
@@ -347,6 +350,13 @@ impl World {
             let is_end = is_young && found.keys().all(|other| *other < seq);
             if stream.is_damaged && (self.is_reported(place) || stream.get_errors > 0 || is_end) {
                 self.model.lost_to_damage += 1;
+                let stream = &mut self.model.streams[place];
+                stream.lost += usize::from(!is_end);
+                let (flips, lost) = (stream.flips, stream.lost);
+                if lost > LOST_PER_FLIP_MAX * flips {
+                    let rule = format!("{flips} flipped bits took {lost} messages and more");
+                    return self.fail(format!("stream {place} at {seq}: {rule}"));
+                }
                 continue;
             }
             let name = &stream.name;
@@ -427,7 +437,11 @@ impl World {
             return Ok(());
         }
         for (batch, seqs) in batches {
-            let all = self.model.sent.iter().filter(|sent| sent.batch == Some(batch)).count();
+            let members = self.model.sent.iter().filter(|sent| sent.batch == Some(batch));
+            if members.clone().any(|sent| matches!(sent.fate, Fate::Loose | Fate::Gone)) {
+                continue;
+            }
+            let all = members.count();
             let is_row = seqs.windows(2).all(|pair| pair[0] + 1 == pair[1]);
             if seqs.len() != all || !is_row {
                 return self
@@ -440,11 +454,13 @@ impl World {
     /// What was found is what is known.
     fn adopt(&mut self, place: usize, found: &BTreeMap<u64, Found>) {
         let tick = self.model.next_tick();
+        let known = &self.model.streams[place].by_seq;
+        let missing = known.iter().filter(|(seq, _)| !found.contains_key(seq));
+        let gone: Vec<(u64, bool)> =
+            missing.map(|(seq, id)| (*seq, self.model.is_out(*id))).collect();
         let stream = &mut self.model.streams[place];
-        let gone: Vec<u64> =
-            stream.by_seq.keys().filter(|seq| !found.contains_key(seq)).copied().collect();
         let last = found.keys().next_back().copied().unwrap_or(0);
-        for seq in gone {
+        for (seq, is_out) in gone {
             if stream.is_damaged && seq > last {
                 // The number may be given again.
                 if let Some(id) = stream.by_seq.remove(&seq) {
@@ -453,8 +469,10 @@ impl World {
                 continue;
             }
             if let Some(id) = stream.by_seq.remove(&seq) {
-                self.model.sent[id].fate = Fate::Gone;
-                stream.gone.insert(seq);
+                self.model.sent[id].fate = if is_out { Fate::Gone } else { Fate::Loose };
+                if is_out {
+                    stream.gone.insert(seq);
+                }
             }
         }
         for (seq, one) in found {

@@ -21,6 +21,9 @@ pub(crate) enum Fate {
     Refused,
     /// Stored and taken out again, or never stored: it must never be found any more.
     Gone,
+    /// Stored and taken out by what nobody was promised to last: a limit, an acknowledgement that
+    /// was not confirmed. After a restart it may be there again.
+    Loose,
 }
 
 /// A message that was published; the number in its payload is its place among all.
@@ -142,6 +145,9 @@ pub(crate) struct StreamModel {
     pub(crate) fenced: Option<u64>,
     /// Bits of its files were flipped.
     pub(crate) is_damaged: bool,
+    /// How many, and how many messages they took.
+    pub(crate) flips: usize,
+    pub(crate) lost: usize,
     /// Its disk hung when the server ended, so that its end may not have been written twice.
     pub(crate) has_open_end: bool,
     /// It hangs, or its disk fails to read, for now.
@@ -298,7 +304,9 @@ impl Model {
         {
             return Err(format!("{who}: acknowledged at {seq}, where message {other} is"));
         }
-        if sent.seq.is_some_and(|known| known != seq) || stream.gone.contains(&seq) {
+        if sent.seq.is_some_and(|known| known != seq)
+            || (stream.gone.contains(&seq) && !stream.is_damaged)
+        {
             return Err(format!("{who}: acknowledged at {seq}, known {:?}", sent.seq));
         }
         if let Some(last) = sent.expected_subject_last {
@@ -390,6 +398,14 @@ impl Model {
         }
     }
 
+    /// It was taken out for good: nothing brings it back.
+    pub(crate) fn is_out(&self, id: usize) -> bool {
+        let sent = &self.sent[id];
+        let stream = &self.streams[sent.stream];
+        let is_deleted = sent.seq.is_some_and(|seq| stream.deleted.contains(&seq));
+        is_deleted || self.must_be_gone(id).is_some()
+    }
+
     /// Messages of the same subject that may be newer.
     fn rivals(&self, id: usize, seq: u64) -> usize {
         let sent = &self.sent[id];
@@ -457,6 +473,7 @@ impl StreamModel {
         self.last_seq = 0;
         self.fenced = None;
         self.is_damaged = false;
+        (self.flips, self.lost) = (0, 0);
         self.has_open_end = false;
         for consumer in &mut self.consumers {
             consumer.being = Being::Absent;

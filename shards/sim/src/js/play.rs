@@ -107,6 +107,7 @@ fn flip(world: &mut World) {
     if let Some((file, offset)) = world.disk.flip_bit(&dir, near) {
         world.note(format!("a bit flips in {file} at {offset}"));
         world.model.streams[at].is_damaged = true;
+        world.model.streams[at].flips += 1;
         world.flips += 1;
     }
 }
