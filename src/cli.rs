@@ -229,6 +229,8 @@ pub enum Command {
     Serve(Box<Flags>),
     /// `-t`: read the configuration file named in the flags, say whether it is valid, exit.
     Check(Box<Flags>),
+    /// `check DIR [--repair]`: verify a store.
+    CheckStore(crate::check_command::CheckRequest),
     /// `--signal`: the text after it, for [`crate::signal_command::run`].
     Signal(String),
     /// Print and exit with code 0.
@@ -312,6 +314,11 @@ pub fn parse(args: &[String]) -> Result<Command, CliError> {
         return match word.to_ascii_lowercase().as_str() {
             "version" => Ok(Command::Print(text::version())),
             "help" => Ok(Command::Print(to_stdout(text::usage()))),
+            "check" => {
+                let words = argv.words.get(1..).unwrap_or_default();
+                let request = crate::check_command::CheckRequest::parse(words);
+                request.map(Command::CheckStore).map_err(CliError::Refused)
+            }
             _ => Err(CliError::Refused(format!("unrecognized command: {word:?}"))),
         };
     }

@@ -1,5 +1,6 @@
 //! The process around the shards: command line, configuration, logs, signals, start and stop.
 
+pub mod check_command;
 pub mod cli;
 pub mod config;
 pub mod error;
@@ -37,6 +38,7 @@ pub fn run() -> u8 {
             printout.show();
             Ok(())
         }
+        Command::CheckStore(request) => return check_command::run(&request),
         Command::Signal(text) => signal_command::run(&text).map_err(Into::into),
         Command::Check(flags) => boot::check(&flags).map(|text| eprintln!("{}", fatal_text(&text))),
         Command::Serve(flags) => boot::serve(&flags),

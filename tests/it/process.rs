@@ -53,13 +53,13 @@ fn configuration_check() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("is valid"), "{said}");
     if oracle().is_none() {
-        std::fs::write(&file, "port: -1\ntrace_headers: true\njetstream: true\n").unwrap();
+        std::fs::write(&file, "port: -1\ntrace_headers: true\nocsp: true\n").unwrap();
         let (code, out, err) = run(&["-t", "-c", path]);
         let lines: Vec<&str> = err.lines().collect();
         assert_eq!((code, out.as_str(), lines.len()), (Some(0), "", 3), "{err}");
         for (line, wanted) in lines.iter().zip([
             "c.conf:2:1: \"trace_headers\" is not served yet and has no effect",
-            "c.conf:3:1: \"jetstream\" is not served yet and has no effect",
+            "c.conf:3:1: \"ocsp\" is not served yet and has no effect",
             "is valid",
         ]) {
             assert!(line.starts_with("nats-server: ") && line.contains(wanted), "{line}");

@@ -158,7 +158,8 @@ pub enum DiskOp {
         /// Overwrite with zeroes, flush, then remove.
         erase: bool,
     },
-    /// Removes a directory and all in it, durably.
+    /// Removes a directory and all in it, durably, all or nothing: after a crash it is there as it
+    /// was, or gone.
     RemoveTree {
         /// Where.
         path: String,

@@ -32,6 +32,11 @@ pub(crate) const LAST_TIME: u64 = 1;
 pub(crate) struct SegmentUse {
     /// Messages that are there.
     pub(crate) live: u64,
+    /// Bytes of subject, headers and payload of those that are there, and of all that ever were.
+    pub(crate) live_bytes: u64,
+    pub(crate) all_bytes: u64,
+    /// Bytes of records of all messages that ever were there.
+    pub(crate) record_bytes: u64,
     /// The first message that was ever there, and the last.
     pub(crate) first_seq: u64,
     pub(crate) last_seq: u64,
@@ -51,7 +56,7 @@ pub(crate) struct FileLog {
     unsafe_seqs: VecDeque<(u64, u64)>,
     durable_seq: u64,
     /// Segments may have become useless.
-    is_dirty: bool,
+    pub(crate) is_dirty: bool,
     newest_segment: u32,
     /// Bytes of records since the last checkpoint, and the size of that.
     bytes_since_checkpoint: u64,
@@ -63,6 +68,15 @@ pub(crate) struct FileLog {
     checkpointed_segment: u32,
     /// Messages that damage took.
     pub(crate) lost: Vec<(u64, u64)>,
+    /// Some segment may be worth to be written anew.
+    pub(crate) may_compact: bool,
+    /// When another try to write one anew is worth while, monotonic ns.
+    pub(crate) compact_at_ns: Option<u64>,
+    /// Removals in segments before this one are of messages that a segment being written anew
+    /// does not have any more.
+    pub(crate) compacted_before: u32,
+    /// Sealed segments that were written anew since the last checkpoint.
+    pub(crate) rewritten: BTreeSet<u32>,
 }
 
 /// A place in the log as one number.
@@ -101,6 +115,10 @@ impl FileLog {
             mark_segment: None,
             checkpointed_segment: 0,
             lost: Vec::new(),
+            may_compact: true,
+            compact_at_ns: None,
+            compacted_before: 0,
+            rewritten: BTreeSet::new(),
         }
     }
 
@@ -126,8 +144,9 @@ impl FileLog {
     /// Appends a message; where it lies.
     pub(crate) fn append_message(&mut self, message: log::Message<'_>) -> Result<u64, AppendError> {
         let seq = message.seq;
+        let bytes = message.subject.len() + message.headers.len() + message.payload.len();
         let location = self.append(&Record::Message(message))?;
-        enter(&mut self.uses, location.segment, seq);
+        enter(&mut self.uses, location, seq, bytes as u64);
         self.wait_for(location, seq);
         Ok(pack(location.segment, location.offset))
     }
@@ -150,9 +169,9 @@ impl FileLog {
     }
 
     /// A message was taken out of the index. It is written as removed with the next commit.
-    pub(crate) fn handle_removed(&mut self, seq: u64, packed: u64, is_written: bool) {
+    pub(crate) fn handle_removed(&mut self, seq: u64, packed: u64, bytes: u32, is_written: bool) {
         let segment = location(packed).segment;
-        leave(&mut self.uses, segment, &mut self.is_dirty);
+        leave(&mut self.uses, segment, bytes, &mut self.is_dirty);
         if is_written {
             return;
         }
@@ -213,7 +232,7 @@ impl FileLog {
     /// All messages were taken out of the index, and that is written.
     pub(crate) fn handle_cleared(&mut self) {
         for used in self.uses.values_mut() {
-            used.live = 0;
+            (used.live, used.live_bytes) = (0, 0);
         }
         self.removed.clear();
         self.removed_from.clear();
@@ -277,6 +296,7 @@ impl FileLog {
         queue: &mut DiskQueue,
     ) -> Progress {
         let progress = self.log.handle_disk_done(done, now_ns, cache, queue);
+        self.may_compact |= progress.durable;
         if progress.durable {
             let durable = self.durable();
             while let Some(&(end, seq)) = self.unsafe_seqs.front() {
@@ -333,7 +353,11 @@ impl FileLog {
     }
 
     /// Writes when the last message was stored, if a segment that goes is the one that says so.
-    fn keep_last_time(&mut self, segment: u32, index: &Index) -> Result<(), AppendError> {
+    pub(crate) fn keep_last_time(
+        &mut self,
+        segment: u32,
+        index: &Index,
+    ) -> Result<(), AppendError> {
         let state = index.state();
         let has_last = self.uses.get(&segment).is_some_and(|u| u.last_seq == state.last_seq);
         let Some(ts_ns) = state.last_ts_ns else { return Ok(()) };
@@ -377,9 +401,9 @@ impl FileLog {
     pub(crate) fn write_checkpoint(&mut self, image: &[u8], queue: &mut DiskQueue) {
         let sealed: Vec<u32> = self.log.segments().filter(|s| s.2).map(|s| s.0).collect();
         for number in sealed {
-            if number > self.checkpointed_segment {
+            if number > self.checkpointed_segment || self.rewritten.remove(&number) {
                 self.log.write_segment_checkpoint(number, b"", queue);
-                self.checkpointed_segment = number;
+                self.checkpointed_segment = self.checkpointed_segment.max(number);
             }
         }
         self.log.write_checkpoint(image, queue);
@@ -393,9 +417,12 @@ impl FileLog {
 }
 
 /// A message was found or put into a segment.
-pub(crate) fn enter(uses: &mut BTreeMap<u32, SegmentUse>, segment: u32, seq: u64) {
-    let used = uses.entry(segment).or_default();
+pub(crate) fn enter(uses: &mut BTreeMap<u32, SegmentUse>, place: Location, seq: u64, bytes: u64) {
+    let used = uses.entry(place.segment).or_default();
     used.live += 1;
+    used.live_bytes += bytes;
+    used.all_bytes += bytes;
+    used.record_bytes += u64::from(place.len);
     if used.last_seq == 0 {
         used.first_seq = seq;
     }
@@ -403,9 +430,15 @@ pub(crate) fn enter(uses: &mut BTreeMap<u32, SegmentUse>, segment: u32, seq: u64
 }
 
 /// A message of a segment is gone.
-pub(crate) fn leave(uses: &mut BTreeMap<u32, SegmentUse>, segment: u32, is_dirty: &mut bool) {
+pub(crate) fn leave(
+    uses: &mut BTreeMap<u32, SegmentUse>,
+    segment: u32,
+    bytes: u32,
+    is_dirty: &mut bool,
+) {
     if let Some(used) = uses.get_mut(&segment) {
         used.live = used.live.saturating_sub(1);
+        used.live_bytes = used.live_bytes.saturating_sub(u64::from(bytes));
         *is_dirty |= used.live == 0;
     }
 }

@@ -56,11 +56,12 @@ impl Follower {
     fn take_message(&mut self, place: Location, message: &log::Message<'_>, is_covered: bool) {
         let packed = pack(place.segment, place.offset);
         if is_covered {
-            let old = self.index.seqs().entry(message.seq).map(|e| e.location);
-            if let Some(old) = old.filter(|&old| old != packed) {
+            let old = self.index.seqs().entry(message.seq);
+            if let Some(old) = old.filter(|old| old.location != packed) {
                 self.index.set_location(message.seq, packed);
-                leave(&mut self.uses, location(old).segment, &mut self.is_dirty);
-                enter(&mut self.uses, place.segment, message.seq);
+                let segment = location(old.location).segment;
+                leave(&mut self.uses, segment, old.size, &mut self.is_dirty);
+                enter(&mut self.uses, place, message.seq, u64::from(old.size));
             }
             return;
         }
@@ -69,7 +70,7 @@ impl Follower {
         }
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
         let size = message.subject.len() + message.headers.len() + message.payload.len();
-        enter(&mut self.uses, place.segment, message.seq);
+        enter(&mut self.uses, place, message.seq, size as u64);
         self.index.add(&NewEntry {
             seq: message.seq,
             subject: message.subject,
@@ -89,7 +90,7 @@ impl Follower {
         while let Some(seq) = self.index.seqs().next(at).filter(|&seq| seq <= last) {
             if let Some((entry, _)) = self.index.remove(seq) {
                 let segment = location(entry.location).segment;
-                leave(&mut self.uses, segment, &mut self.is_dirty);
+                leave(&mut self.uses, segment, entry.size, &mut self.is_dirty);
                 from.insert(segment);
             }
             at = seq.saturating_add(1);
@@ -111,10 +112,13 @@ impl Follower {
         let mut reader = Reader(image);
         let index = Index::decode(&mut reader, self.seed, FILE_OVERHEAD)?;
         let mut uses = BTreeMap::new();
-        for _ in 0..reader.count(28)? {
+        for _ in 0..reader.count(60)? {
             let number = reader.u32()?;
             let mut used = SegmentUse {
                 live: reader.u64()?,
+                live_bytes: reader.u64()?,
+                all_bytes: reader.u64()?,
+                record_bytes: reader.u64()?,
                 first_seq: reader.u64()?,
                 last_seq: reader.u64()?,
                 removes_from: BTreeSet::new(),
@@ -141,7 +145,15 @@ pub(crate) fn encode(index: &mut Index, file: &FileLog) -> Vec<u8> {
     put_u64(&mut out, file.uses.len() as u64);
     for (&number, used) in &file.uses {
         put_u32(&mut out, number);
-        for value in [used.live, used.first_seq, used.last_seq, used.removes_from.len() as u64] {
+        for value in [
+            used.live,
+            used.live_bytes,
+            used.all_bytes,
+            used.record_bytes,
+            used.first_seq,
+            used.last_seq,
+            used.removes_from.len() as u64,
+        ] {
             put_u64(&mut out, value);
         }
         for &older in &used.removes_from {

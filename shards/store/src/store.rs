@@ -25,7 +25,7 @@ use crate::recover::{FILE_OVERHEAD, MARK_MSG_ID};
 pub const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
 /// Most that a record of a message takes beside subject, headers and payload.
-const RECORD_OVERHEAD_BYTES: usize = log::OVERHEAD_BYTES + 32;
+const RECORD_OVERHEAD_BYTES: usize = log::OVERHEAD_BYTES + 56;
 
 /// A place in the log: everything done before it was taken is safe once it is durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -237,7 +237,9 @@ impl Store {
         let (entry, bytes) = self.index.remove(seq)?;
         match &mut self.backing {
             Backing::Memory(log, _) => log.free(entry.location, self.index.seqs_mut()),
-            Backing::File(file) => file.handle_removed(seq, entry.location, is_written),
+            Backing::File(file) => {
+                file.handle_removed(seq, entry.location, entry.size, is_written);
+            }
         }
         Some(Removed { bytes })
     }

@@ -148,6 +148,7 @@ impl Store {
             Backing::Memory(..) => Progress::default(),
             Backing::File(file) => {
                 let progress = file.handle_disk_done(done, mono_ns, cache, disk);
+                file.drive_compaction(&mut self.index, mono_ns, cache, disk);
                 file.drop_useless(&self.index, cache, disk);
                 progress
             }
@@ -159,7 +160,9 @@ impl Store {
     pub fn next_deadline_ns(&self) -> Option<u64> {
         match &self.backing {
             Backing::Memory(..) => None,
-            Backing::File(file) => file.log.next_deadline(),
+            Backing::File(file) => {
+                file.log.next_deadline().into_iter().chain(file.compaction_deadline()).min()
+            }
         }
     }
 
@@ -167,6 +170,7 @@ impl Store {
     pub fn handle_timers(&mut self, mono_ns: u64, disk: &mut DiskQueue, cache: &mut Cache) {
         if let Backing::File(file) = &mut self.backing {
             file.log.handle_timers(mono_ns, cache, disk);
+            file.drive_compaction(&mut self.index, mono_ns, cache, disk);
         }
     }
 
@@ -188,6 +192,7 @@ impl Store {
     /// Removes the stream with all its files.
     pub fn delete(self, disk: &mut DiskQueue, cache: &mut Cache) {
         if let Backing::File(file) = self.backing {
+            cache.release_compaction(file.log.uid());
             file.log.remove_all(cache, disk);
         }
     }

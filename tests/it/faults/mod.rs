@@ -7,6 +7,7 @@
 mod client;
 mod content;
 mod damage;
+mod failing;
 mod kills;
 mod ledger;
 mod segment;

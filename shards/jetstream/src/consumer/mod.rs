@@ -23,6 +23,8 @@ pub mod push;
 pub mod settings;
 pub mod start;
 pub mod state;
+#[cfg(test)]
+mod tests;
 pub mod timers;
 pub mod waiting;
 mod watch;

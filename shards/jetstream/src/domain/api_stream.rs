@@ -1,5 +1,6 @@
 //! Requests about one stream at its home shard, and what shard 0 lets it do.
 
+use store::disk::{DiskDone, DiskError, Ticket};
 use wire::api::ack::{parse_ack_subject, parse_flow_control_subject};
 use wire::api::advisory::{Event, StreamActed, encode_event};
 use wire::api::config::StreamConfig;
@@ -14,7 +15,7 @@ use wire::api::subjects::{Call, parse as parse_api};
 use wire::api::timestamp::Timestamp;
 use wire::api::types::{ResponseType, encode_response};
 
-use super::home::{Home, STREAM_KEY};
+use super::home::{Home, Parked, STREAM_KEY};
 use super::parcel::{self, Parcel, Request};
 use super::{JetStream, Shop};
 use crate::consumer::ack::Named;
@@ -84,7 +85,9 @@ impl Home {
         if let Some(flow) = parse_flow_control_subject(request.subject) {
             let slot = self.slot_of_bytes(flow.consumer);
             if let Some(slot) = slot {
-                self.with(slot, shop, |consumer, cx| consumer.handle_flow_answer(flow.id, cx));
+                self.with(slot, shop, |consumer, cx| {
+                    consumer.handle_flow_answer(flow.id, request.headers, cx);
+                });
                 self.enqueue(slot);
             }
             return;
@@ -324,12 +327,12 @@ impl JetStream {
     ) {
         let Some((_, call)) = parse_api(request.subject) else { return };
         let Some(kind) = ResponseType::of(&call) else { return };
-        let name = match call {
-            Call::StreamCreate { stream }
-            | Call::StreamUpdate { stream }
-            | Call::StreamDelete { stream }
-            | Call::StreamRestore { stream } => stream,
-            _ => return,
+        let (Call::StreamCreate { stream: name }
+        | Call::StreamUpdate { stream: name }
+        | Call::StreamDelete { stream: name }
+        | Call::StreamRestore { stream: name }) = call
+        else {
+            return;
         };
         let slot = self.slot_of(request.account, name);
         let outcome = match (action, slot) {
@@ -340,9 +343,13 @@ impl JetStream {
             (parcel::Action::Create, None) => self.make(request, config, ctx, fx),
             (parcel::Action::Update, Some(slot)) => self.change(slot, request, config, ctx, fx),
             (parcel::Action::Delete, Some(slot)) => {
-                self.drop_stream(slot, ctx, fx);
-                let body = Success { success: true };
-                self.tools.open(ctx, fx).answer(request, kind, &body);
+                let json = encode_response(kind, &Success { success: true });
+                match self.drop_stream(slot, ctx, fx) {
+                    Some(ticket) => {
+                        self.deletions.insert(ticket, (Parked::of(request), json));
+                    }
+                    None => self.tools.open(ctx, fx).send_answer(request, &json, false),
+                }
                 Ok(())
             }
             (parcel::Action::Restore, None) => self.begin_restore(request, config, ctx, fx),
@@ -430,9 +437,9 @@ impl JetStream {
     }
 
     /// Deletes a stream with everything in it.
-    fn drop_stream(&mut self, slot: u32, ctx: &Context<'_>, fx: &mut Effects) {
+    fn drop_stream(&mut self, slot: u32, ctx: &Context<'_>, fx: &mut Effects) -> Option<Ticket> {
         let mut shop = self.tools.open(ctx, fx);
-        let Some(home) = self.homes.get_mut(slot as usize) else { return };
+        let home = self.homes.get_mut(slot as usize)?;
         let before = home.push_consumers();
         let room = room_of(&home.stream, &shop);
         home.stream.stop_feeds(&mut shop.stream_cx(room));
@@ -445,10 +452,38 @@ impl JetStream {
         home.unsubscribe(&subjects, shop.fx);
         home.close_letters(&mut shop);
         home.advise_action(Action::Delete, &mut shop);
-        let Some(home) = self.homes.try_remove(slot as usize) else { return };
+        let home = self.homes.try_remove(slot as usize)?;
         self.names.remove(&(home.stream.id.account, home.stream.name()) as &dyn super::Key);
         home.note_usage_gone(&self.tools.settings);
-        self.remove_files(*home, fx);
+        self.remove_files(*home, fx)
+    }
+
+    /// The files of a deleted stream are gone, or cannot be removed: the client is told.
+    pub(super) fn end_deletion(&mut self, done: &DiskDone, ctx: &Context<'_>, fx: &mut Effects) {
+        let Some((parked, json)) = self.deletions.remove(&done.ticket) else { return };
+        let mut shop = self.tools.open(ctx, fx);
+        match &done.result {
+            Ok(_) | Err(DiskError::NotFound) => shop.send_answer(&parked.request(), &json, false),
+            Err(error) => {
+                let error = errors::STREAM_DELETE.with(error);
+                shop.refuse(&parked.request(), ResponseType::StreamDelete, &error);
+            }
+        }
+    }
+
+    /// A stream that could not be made is no stream: shard 0 learns it.
+    pub(super) fn drop_doomed(&mut self, slot: u32, ctx: &Context<'_>, fx: &mut Effects) {
+        let Some(home) = self.homes.get(slot as usize) else { return };
+        let account = home.stream.id.account;
+        let config = home.stream.config().clone();
+        self.drop_stream(slot, ctx, fx);
+        self.tools.open(ctx, fx).reserve(account, &config, -1);
+        if self.meta.is_some() {
+            self.note_absent(account, &config.name);
+        } else {
+            let absent = Parcel::Absent { account, stream: config.name.as_bytes() };
+            self.tools.open(ctx, fx).post(0, &absent);
+        }
     }
 
     /// The infos of streams of this shard as JSON lines.

@@ -46,6 +46,7 @@ pub(crate) enum Answer {
 #[derive(Debug)]
 pub struct Parked {
     pub(crate) account: u32,
+    pub(crate) origin: u16,
     pub(crate) subject: Vec<u8>,
     pub(crate) reply: Vec<u8>,
     pub(crate) headers: Vec<u8>,
@@ -59,6 +60,7 @@ impl Parked {
     pub fn of(request: &Request<'_>) -> Self {
         Self {
             account: request.account,
+            origin: request.origin,
             subject: request.subject.to_vec(),
             reply: request.reply.to_vec(),
             headers: request.headers.to_vec(),
@@ -72,6 +74,7 @@ impl Parked {
     pub fn request(&self) -> Request<'_> {
         Request {
             account: self.account,
+            origin: self.origin,
             subject: &self.subject,
             reply: &self.reply,
             headers: &self.headers,
@@ -101,6 +104,8 @@ pub struct Home {
     answers: VecDeque<(Position, Answer)>,
     /// Something since the last answer could not be written.
     unwritten: bool,
+    /// The stream could not be made durable when it was made.
+    pub(crate) doomed: bool,
     /// Consumers that push.
     pub(crate) pushing: usize,
     /// Consumers of mirrors and sources, which are not shown.
@@ -142,6 +147,7 @@ impl Home {
             reading: Vec::new(),
             answers: VecDeque::new(),
             unwritten: false,
+            doomed: false,
             pushing: 0,
             feeding: 0,
             flagged: Vec::new(),
@@ -277,6 +283,7 @@ impl Home {
         let request = parked.request();
         let kind = parse_api(request.subject).and_then(|(_, call)| ResponseType::of(&call));
         if let Some(kind) = kind {
+            self.doomed |= matches!(kind, ResponseType::StreamCreate);
             shop.refuse(&request, kind, &errors::INSUFFICIENT_RESOURCES);
         }
     }

@@ -135,6 +135,8 @@ pub struct JetStream {
     pub(crate) clock: Clock,
     /// Whose operation it is.
     pub(crate) tickets: FxHashMap<Ticket, u32>,
+    /// Answers to deletions, by the operation that must have ended.
+    pub(crate) deletions: FxHashMap<Ticket, (home::Parked, Vec<u8>)>,
     /// The last operation that has been noted in `tickets`.
     pub(crate) noted: Ticket,
     /// Streams with something to do at the end of the turn.
@@ -168,6 +170,7 @@ impl JetStream {
             meta: (me == 0).then(|| Box::new(Meta::new(shards))),
             clock: Clock::default(),
             tickets: FxHashMap::default(),
+            deletions: FxHashMap::default(),
             noted: Ticket(0),
             touched: Vec::new(),
             push_consumers: 0,
@@ -269,7 +272,9 @@ impl JetStream {
 
     /// A disk operation has ended.
     pub fn handle_disk_done(&mut self, done: DiskDone, ctx: &Context<'_>, fx: &mut Effects) {
-        let Some(slot) = self.tickets.remove(&done.ticket) else { return };
+        let Some(slot) = self.tickets.remove(&done.ticket) else {
+            return self.end_deletion(&done, ctx, fx);
+        };
         if slot & backup::RESTORE_BIT != 0 {
             return self.handle_restore_done(slot & !backup::RESTORE_BIT, done, ctx, fx);
         }
@@ -309,6 +314,10 @@ impl JetStream {
             let unfinished = home.finish(&mut shop);
             self.clock.arm(slot, home.next_deadline_ns(ctx), &mut home.armed_ns);
             self.note_ops(slot, fx);
+            if self.homes.get(slot as usize).is_some_and(|home| home.doomed) {
+                self.drop_doomed(slot, ctx, fx);
+                continue;
+            }
             if unfinished {
                 more = true;
                 self.touch(slot);

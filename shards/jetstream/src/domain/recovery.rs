@@ -5,7 +5,7 @@
 //!  quarantine/<stream>-<time>/     what could not be understood; nothing is ever deleted for that
 //! ```
 
-use store::disk::{BootDisk, DiskError};
+use store::disk::{BootDisk, DiskError, Ticket};
 use store::log::{self, Log, Options, RecoverError};
 use store::{MemoryOptions, Recovered, RecoveredNote, Store};
 use wire::api::config::StreamConfig;
@@ -187,7 +187,7 @@ impl JetStream {
     ) {
         let (uid, account, stream) = match Log::identify(dir, boot) {
             Ok(identity) => identity,
-            Err(error) => return self.pass_over(dir, &error, boot, fx),
+            Err(error) => return self.pass_over(dir, &error, boot, ctx, fx),
         };
         let account = String::from_utf8_lossy(&account).into_owned();
         let stream = String::from_utf8_lossy(&stream).into_owned();
@@ -206,7 +206,7 @@ impl JetStream {
         let options = Options { account: account.clone().into_bytes(), ..options };
         match Store::recover(options, boot) {
             Ok(recovered) => self.bring_back(id, dir, recovered, boot, ctx, fx),
-            Err(error) => self.pass_over(dir, &error, boot, fx),
+            Err(error) => self.pass_over(dir, &error, boot, ctx, fx),
         }
     }
 
@@ -216,6 +216,7 @@ impl JetStream {
         dir: &str,
         error: &RecoverError,
         boot: &mut dyn BootDisk,
+        ctx: &Context<'_>,
         fx: &mut Effects,
     ) {
         if self.tools.me != 0 {
@@ -231,7 +232,8 @@ impl JetStream {
                 over with `nats stream backup` and `nats stream restore`"
             )
         } else {
-            format!("JetStream store {dir}: {error}; it is left as it is and not served")
+            // Out of the way of a new stream of that name.
+            return set_aside(dir, &error.to_string(), boot, ctx, fx);
         };
         fx.log(Level::Error, text);
     }
@@ -250,10 +252,10 @@ impl JetStream {
         let Recovered { store, notes, lost, .. } = recovered;
         let known = notes.iter().find(|note| note.key == STREAM_KEY).and_then(read_note);
         let Some((created, config)) = known else {
-            return set_aside(dir, boot, ctx, fx);
+            return set_aside(dir, "its configuration cannot be read", boot, ctx, fx);
         };
         let Ok(config) = decode_document::<StreamConfig>(&config) else {
-            return set_aside(dir, boot, ctx, fx);
+            return set_aside(dir, "its configuration cannot be read", boot, ctx, fx);
         };
         let json = wire::json::to_go_string(&config);
         let stream = self.stream_of(account, config.clone(), created, store);
@@ -277,10 +279,13 @@ impl JetStream {
         self.homes.iter().all(|(_, home)| home.flagged.is_empty())
     }
 
-    /// Removes what the disk holds of a stream.
-    pub(super) fn remove_files(&mut self, home: Home, fx: &mut Effects) {
+    /// Removes what the disk holds of a stream. The operation after which it is gone for good;
+    /// none for a stream in memory.
+    pub(super) fn remove_files(&mut self, home: Home, fx: &mut Effects) -> Option<Ticket> {
+        let in_files = home.stream.config().storage == Storage::File;
         home.stream.store.delete(&mut fx.disk, &mut self.tools.cache);
         self.skip_ops(fx);
+        fx.disk.ops.last().filter(|_| in_files).map(|(ticket, _)| *ticket)
     }
 }
 
@@ -290,14 +295,14 @@ fn read_note(note: &RecoveredNote) -> Option<(i64, Vec<u8>)> {
     Some((i64::from_le_bytes(*time), json.to_vec()))
 }
 
-fn set_aside(dir: &str, boot: &mut dyn BootDisk, ctx: &Context<'_>, fx: &mut Effects) {
+fn set_aside(dir: &str, why: &str, boot: &mut dyn BootDisk, ctx: &Context<'_>, fx: &mut Effects) {
     let name = dir.rsplit('/').next().unwrap_or(dir);
     let to = format!("{QUARANTINE}/{name}-{}", ctx.unix_ns);
     let outcome = match boot.rename(dir, &to) {
         Ok(()) => format!("it is kept in {to}"),
         Err(error) => format!("it is left where it is ({error})"),
     };
-    let text = format!("JetStream store {dir}: its configuration cannot be read; {outcome}");
+    let text = format!("JetStream store {dir}: {why}; {outcome}");
     fx.log(Level::Error, text);
 }
 
@@ -358,6 +363,7 @@ impl Home {
             self.bring_back_consumer(&name, note, notes, shop);
         }
         self.reconcile();
+        self.stream.enforce_all_limits();
         self.subscribe(shop.fx);
         let window_ns = self.stream.config().duplicate_window_ns.max(0);
         let from = self.stream.store.seq_at_time(shop.ctx.unix_ns.saturating_sub(window_ns));

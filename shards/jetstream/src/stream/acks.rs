@@ -86,6 +86,11 @@ impl AckQueue {
         }
     }
 
+    /// No answer waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.answers.is_empty()
+    }
+
     /// Whether no further message may be taken before some are durable.
     pub(super) const fn is_full(&self) -> bool {
         self.undurable_messages >= UNDURABLE_MESSAGES_MAX

@@ -82,7 +82,7 @@ impl Stream {
     }
 
     /// Every limit, after they have changed.
-    pub(super) fn enforce_all_limits(&mut self) {
+    pub(crate) fn enforce_all_limits(&mut self) {
         if self.store.state().messages == 0 {
             return;
         }

@@ -233,6 +233,10 @@ impl Stream {
     /// Messages up to `Store::durable_seq` are safe: their publishers get their answers.
     pub fn handle_durable(&mut self, fx: &mut Effects) {
         self.acks.send(self.store.durable_seq(), self.id.account, fx);
+        // What waits now would wait for ever.
+        if self.store.fenced().is_some() && !self.acks.is_empty() {
+            self.handle_store_failed(fx);
+        }
     }
 
     /// The store has failed: publishers whose messages are not safe get an error.

@@ -54,6 +54,8 @@ pub struct Cache {
     bytes_needed: usize,
     /// Holds a record that lies in several extents.
     joined: Vec<u8>,
+    /// The log that writes a segment anew: one at a time, because that takes memory.
+    compacting: Option<u64>,
 }
 
 impl Cache {
@@ -69,6 +71,7 @@ impl Cache {
             bytes_max,
             bytes_needed: 0,
             joined: Vec::new(),
+            compacting: None,
         }
     }
 
@@ -76,6 +79,20 @@ impl Cache {
     #[must_use]
     pub const fn len(&self) -> usize {
         self.bytes
+    }
+
+    /// Gives a log the turn to write a segment anew; false while another one has it.
+    pub(crate) fn claim_compaction(&mut self, uid: u64) -> bool {
+        let is_free = self.compacting.is_none_or(|of| of == uid);
+        if is_free {
+            self.compacting = Some(uid);
+        }
+        is_free
+    }
+
+    /// Ends what [`Self::claim_compaction`] began.
+    pub(crate) fn release_compaction(&mut self, uid: u64) {
+        self.compacting.take_if(|of| *of == uid);
     }
 
     /// True without extents.

@@ -3,13 +3,14 @@
 
 use super::bind::plain_checksum;
 use super::files::{Job, push};
+use super::keys::seal_checkpoint;
 use super::notes::{Note, Notes};
 use super::record::{u32_at, u64_at};
 use super::segment::segment_checkpoint_path;
 use super::{Location, Log, Position};
 use crate::disk::{DiskOp, DiskQueue};
 
-const MAGIC: &[u8; 8] = b"SHWRCHK1";
+const MAGIC: &[u8; 8] = b"SHWRCHK2";
 const HEAD_BYTES: usize = 72;
 
 /// Checkpoints on their way to disk.
@@ -36,7 +37,7 @@ pub(super) struct Checkpoint<'a> {
     pub(super) last_sum: u64,
     /// Where the record begins that reaches into the last block before the position.
     pub(super) anchor: u32,
-    /// The segments that there were, as a Manifest has them.
+    /// Number and incarnation of the segments that there were, u32 each.
     pub(super) present: &'a [u8],
     notes: &'a [u8],
     pub(super) payload: &'a [u8],
@@ -96,14 +97,22 @@ impl<'a> Checkpoint<'a> {
         (rest.is_empty() && checkpoint.uid == uid).then_some(checkpoint)
     }
 
+    /// Number and incarnation of each segment.
+    pub(super) fn incarnations(&self) -> impl Iterator<Item = (u32, u32)> + use<'a> {
+        let pairs = self.present.chunks_exact(8);
+        pairs.filter_map(|pair| Some((u32_at(pair, 0)?, u32_at(pair, 4)?)))
+    }
+
     /// The table of notes.
     pub(super) fn notes(&self) -> Option<Notes> {
         let mut notes = Notes::default();
         let mut rest = self.notes;
         while !rest.is_empty() {
             let key_len = u32_at(rest, 0)? as usize;
-            let (has_put, deltas) = (u32_at(rest, 4)? & 1, u32_at(rest, 4)? >> 1);
-            let mut at = 8;
+            let counts = u32_at(rest, 4)?;
+            let (has_put, removed, deltas) = (counts & 1, counts & 2 != 0, counts >> 2);
+            let since = u32_at(rest, 8)?;
+            let mut at = 12;
             let mut next = || {
                 let location = Location {
                     segment: u32_at(rest, at)?,
@@ -114,7 +123,7 @@ impl<'a> Checkpoint<'a> {
                 Some(location)
             };
             let put = if has_put == 1 { Some(next()?) } else { None };
-            let mut note = Note { put, deltas: Vec::new() };
+            let mut note = Note { put, deltas: Vec::new(), since, removed };
             for _ in 0..deltas {
                 note.deltas.push(next()?);
             }
@@ -128,9 +137,11 @@ impl<'a> Checkpoint<'a> {
 fn encode_notes(notes: &Notes) -> Vec<u8> {
     let mut out = Vec::new();
     for (key, note) in notes.iter() {
-        let counts = (note.deltas.len() as u32) << 1 | u32::from(note.put.is_some());
-        out.extend_from_slice(&(key.len() as u32).to_le_bytes());
-        out.extend_from_slice(&counts.to_le_bytes());
+        let flags = u32::from(note.removed) << 1 | u32::from(note.put.is_some());
+        let counts = (note.deltas.len() as u32) << 2 | flags;
+        for number in [key.len() as u32, counts, note.since] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
         for location in note.locations() {
             for number in [location.segment, location.offset, location.len] {
                 out.extend_from_slice(&number.to_le_bytes());
@@ -159,12 +170,23 @@ impl Log {
             next_seq: self.next_seq,
             last_sum: u64::from_le_bytes(sum),
             anchor: last.anchor,
-            present: &self.present(),
+            present: &self.incarnations(),
             notes: &encode_notes(&self.notes),
             payload,
         };
-        self.checkpoints.index = Some((end, checkpoint.encode()));
+        let mut bytes = checkpoint.encode();
+        if let Some(encryption) = &self.options.encryption {
+            bytes = seal_checkpoint(encryption, self.options.uid, bytes);
+        }
+        self.checkpoints.index = Some((end, bytes));
         self.drive_checkpoints(queue);
+    }
+
+    /// Number and incarnation of the segments that there are.
+    fn incarnations(&self) -> Vec<u8> {
+        let here = self.segments.iter().filter(|segment| !self.is_dropped(segment.number()));
+        let pairs = here.flat_map(|segment| [segment.number(), segment.identity.incarnation]);
+        pairs.flat_map(u32::to_le_bytes).collect()
     }
 
     /// Keeps what the owner knows of a sealed segment, for the next start.

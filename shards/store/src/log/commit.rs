@@ -25,6 +25,8 @@ pub(super) struct CommitState {
     pub(super) syncing: bool,
     /// In lazy mode: was flushed, and a slot is to say so.
     flushed: Option<SyncJob>,
+    /// In lazy mode: everything before is flushed.
+    flushed_to: Position,
 }
 
 impl CommitState {
@@ -37,6 +39,7 @@ impl CommitState {
             sync_at_ns: None,
             syncing: false,
             flushed: None,
+            flushed_to: done,
         }
     }
 }
@@ -232,6 +235,10 @@ impl Log {
             self.commit.settled = false;
             progress.durable = true;
         }
+        if job.generation.is_some() {
+            // A slot is written with a flush in every mode.
+            self.commit.flushed_to = self.commit.flushed_to.max(to);
+        }
         if let (Some(generation), Some(segment)) = (job.generation, self.segment_mut(job.segment)) {
             segment.generation = generation;
         }
@@ -285,6 +292,7 @@ impl Log {
             self.sync(queue);
         }
         self.drive_drops(cache, queue);
+        self.drive_compaction(queue);
     }
 
     /// Makes everything as safe as it can be: for the timers and for a clean stop. To be called
@@ -305,6 +313,15 @@ impl Log {
         let mut partial = vec![0; (done.offset - block) as usize];
         if self.tail.copy(done.segment, block, &mut partial) {
             self.write_slot(done, boundary, &partial, queue);
+        }
+    }
+
+    /// Everything before is on the device, whatever the durability is: what follows from it may
+    /// be done to other files.
+    pub(super) fn flushed(&self) -> Position {
+        match self.options.durability {
+            Durability::Flushed => self.commit.done,
+            Durability::Lazy { .. } => self.commit.flushed_to,
         }
     }
 
@@ -377,6 +394,8 @@ impl Log {
             // What was lost between cache and device is not known, whatever the reason was.
             return self.fence(*error, progress);
         }
+        let to = Position { segment: sync.segment, offset: sync.to };
+        self.commit.flushed_to = self.commit.flushed_to.max(to);
         if sync.segment == self.commit.done.segment {
             self.commit.flushed = Some(sync);
         }

@@ -55,13 +55,21 @@ impl Log {
         queue: &mut DiskQueue,
     ) -> bool {
         let is_sealed = self.segment(segment).is_some_and(|segment| segment.sealed);
-        let is_going = self.drops.iter().any(|drop| drop.segment == segment);
-        if !is_sealed || is_going || self.fenced.is_some() {
+        if !is_sealed
+            || self.is_going(segment)
+            || self.compacting() == Some(segment)
+            || self.fenced.is_some()
+        {
             return false;
         }
         self.drops.push(Dropping { segment, stage: Stage::Copying, erase, keys: None, copy: None });
         self.drive_drops(cache, queue);
         true
+    }
+
+    /// True when the segment is on its way out.
+    pub(super) fn is_going(&self, segment: u32) -> bool {
+        self.drops.iter().any(|drop| drop.segment == segment)
     }
 
     /// True when a Drop record of the segment was appended.
@@ -121,7 +129,11 @@ impl Log {
                 Some(true) => {
                     // As one record: half of a copy would hide what it is a copy of.
                     let (has_value, parts) = (copy.parts.value.is_some(), copy.parts.encode());
-                    let record = Record::NoteCopy { key: &copy.key, has_value, parts: &parts };
+                    let record = if copy.note.removed {
+                        Record::NoteRemove { key: &copy.key }
+                    } else {
+                        Record::NoteCopy { key: &copy.key, has_value, parts: &parts }
+                    };
                     if let Err(error) = self.append(&record) {
                         self.keep_copy_of(at, copy);
                         return Err(error);
@@ -150,6 +162,14 @@ impl Log {
         let keys = drop.keys.get_or_insert_with(|| self.notes.keys_in(segment));
         while let Some(key) = keys.pop() {
             let Some(note) = self.notes.get(&key) else { continue };
+            if note.removed && note.lies_in(segment) {
+                // Only older records make it matter that the note was removed.
+                let is_old = |number: u32| number >= note.since && number < segment;
+                if !self.segments.iter().map(super::Segment::number).any(is_old) {
+                    self.notes.forget(&key);
+                    continue;
+                }
+            }
             if note.lies_in(segment) {
                 let note = note.clone();
                 return Some(Copying { key, note, parts: NoteParts::default(), done: 0 });
@@ -184,7 +204,7 @@ impl Log {
         cache: &mut Cache,
         queue: &mut DiskQueue,
     ) -> Option<Stage> {
-        if self.durable() < end || self.is_busy(number) {
+        if self.flushed() < end || self.is_busy(number) {
             return Some(Stage::Dropping(end));
         }
         let segment = self.segment_mut(number)?;
@@ -223,6 +243,7 @@ impl Log {
 
     /// Removes the log with everything in its directory; no call makes sense after it.
     pub fn remove_all(mut self, cache: &mut Cache, queue: &mut DiskQueue) {
+        self.give_up(false, queue);
         let files: Vec<_> = self.segments.iter().chain(&self.prepared).collect();
         let mut open = Vec::new();
         for segment in files {

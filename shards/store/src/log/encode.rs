@@ -30,6 +30,14 @@ impl Message<'_> {
     }
 
     fn encode_body(&self, out: &mut Vec<u8>) {
+        self.encode_prefix(out);
+        out.extend_from_slice(self.subject);
+        out.extend_from_slice(self.headers);
+        out.extend_from_slice(self.payload);
+    }
+
+    /// What comes before the subject.
+    pub(super) fn encode_prefix(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.ts_ns.to_le_bytes());
         out.extend_from_slice(&(self.subject.len() as u16).to_le_bytes());
         if !self.headers.is_empty() {
@@ -38,9 +46,6 @@ impl Message<'_> {
         if let Some(expires_ns) = self.expires_ns {
             out.extend_from_slice(&expires_ns.to_le_bytes());
         }
-        out.extend_from_slice(self.subject);
-        out.extend_from_slice(self.headers);
-        out.extend_from_slice(self.payload);
     }
 }
 
@@ -104,7 +109,7 @@ impl Record<'_> {
         }
     }
 
-    fn flags(&self) -> u8 {
+    pub(super) fn flags(&self) -> u8 {
         match self {
             Self::Message(message) => message.flags(),
             Self::Delete { erased: true, .. } => FLAG_ERASED,
@@ -116,15 +121,35 @@ impl Record<'_> {
     /// Appends the record to `out`; it will lie at `offset` of the segment of `binding`.
     pub fn encode(&self, out: &mut Vec<u8>, binding: Binding, offset: u32) {
         let start = out.len();
-        let len = self.encoded_len();
+        self.encode_head(out, binding, offset, self.encoded_len(), self.flags());
+        self.encode_body(out);
+        let sum = binding.checksum(offset, out.get(start..).unwrap_or_default());
+        out.extend_from_slice(&sum.to_le_bytes());
+    }
+
+    /// The first 16 bytes.
+    #[inline]
+    pub(super) fn encode_head(
+        &self,
+        out: &mut Vec<u8>,
+        binding: Binding,
+        offset: u32,
+        len: usize,
+        flags: u8,
+    ) {
         let mut head = [0; HEAD_BYTES];
         head[..4].copy_from_slice(&(len as u32).to_le_bytes());
         head[4] = self.kind() as u8;
-        head[5] = self.flags();
+        head[5] = flags;
         head[8..].copy_from_slice(&self.number().to_le_bytes());
         let check = binding.head_check(offset, &head);
         head[6..8].copy_from_slice(&check.to_le_bytes());
         out.extend_from_slice(&head);
+    }
+
+    /// What lies between head and checksum, plainly.
+    #[inline]
+    pub(super) fn encode_body(&self, out: &mut Vec<u8>) {
         match self {
             Self::Message(message) => message.encode_body(out),
             Self::Delete { ranges, .. } => {
@@ -149,7 +174,5 @@ impl Record<'_> {
                 out.extend_from_slice(image);
             }
         }
-        let sum = binding.checksum(offset, out.get(start..).unwrap_or_default());
-        out.extend_from_slice(&sum.to_le_bytes());
     }
 }

@@ -37,6 +37,8 @@ pub(super) enum Job {
     CloseDropped(u32),
     /// A dropped segment is removed.
     Remove(u32),
+    /// A segment is written anew.
+    Compact(super::compact::Step),
     /// Nobody waits for it.
     Other,
 }
@@ -56,7 +58,7 @@ impl Job {
 
 /// The beginning of a new segment: header, a blank slot, and a slot that says that the log is
 /// empty. So a segment without a slot is always one that lost it.
-fn encode_start(segment: &mut Segment, lazy: bool, out: &mut [u8]) {
+pub(super) fn encode_start(segment: &mut Segment, lazy: bool, out: &mut [u8]) {
     let block = segment.header.encode();
     for (place, byte) in out.iter_mut().zip(block) {
         *place = byte;
@@ -83,7 +85,7 @@ pub(super) fn push(log: &mut Log, queue: &mut DiskQueue, op: DiskOp, job: Job) {
 }
 
 impl Log {
-    fn access(&self) -> Access {
+    pub(super) fn access(&self) -> Access {
         match self.options.durability {
             Durability::Flushed => Access::Direct,
             Durability::Lazy { .. } => Access::Cached,
@@ -99,7 +101,7 @@ impl Log {
         let last = self.last();
         if self.prepared.is_none() && last.end > last.file_len / 2 {
             let (number, file_len) = (last.number() + 1, self.next_file_len());
-            self.prepared = Some(Segment::new(&self.options, number, file_len));
+            self.prepared = Some(self.new_segment(number, file_len));
         }
         for number in self.commit.done.segment..=self.last().number().saturating_add(1) {
             self.drive_file(number, now_ns, queue);
@@ -222,10 +224,12 @@ impl Log {
             Job::SegmentCheckpoint => progress.checkpoint_failed = done.result.is_err(),
             Job::CloseDropped(number) => self.handle_closed(number, queue),
             Job::Remove(number) => self.handle_removed(number, &done.result),
+            Job::Compact(step) => self.handle_compaction(step, done.result, cache, queue),
             Job::Other => {}
         }
         self.drive_files(now_ns, queue);
         self.drive_drops(cache, queue);
+        self.drive_compaction(queue);
         self.drive_checkpoints(queue);
         progress
     }

@@ -1,10 +1,12 @@
 //! What recovery gathers from the records on its way: notes, sequences, what is damaged and what
 //! is missing.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::keys::SegmentKey;
 use super::notes::Notes;
-use super::record::{Record, u32_at};
+use super::pack::{self, Scratch};
+use super::record::{Kind, Record, u32_at};
 use super::report::Damage;
 use super::scan::Found;
 use super::segment::Segment;
@@ -33,6 +35,9 @@ pub(super) struct Follower<'a> {
     /// Segment numbers that were jumped over: from, to, and the sequence before.
     jumps: Vec<Jump>,
     last_number: u32,
+    scratch: Scratch,
+    /// Records of notes in the covered segment on the way.
+    pub(super) moved_notes: BTreeMap<Vec<u8>, Vec<Location>>,
 }
 
 /// Numbers of segments that do not exist.
@@ -70,6 +75,8 @@ impl<'a> Follower<'a> {
             dropped: BTreeSet::new(),
             jumps: Vec::new(),
             last_number: 0,
+            scratch: Scratch::default(),
+            moved_notes: BTreeMap::new(),
         }
     }
 
@@ -86,14 +93,30 @@ impl<'a> Follower<'a> {
         self.last_number = number;
     }
 
-    pub(super) fn handle(&mut self, segment: u32, is_covered: bool, item: &Found<'_>) {
+    pub(super) fn handle(
+        &mut self,
+        segment: u32,
+        key: Option<&SegmentKey>,
+        is_covered: bool,
+        item: &Found<'_>,
+    ) {
         match item {
             Found::Damage(from, to, named) => self.handle_damage(segment, *from, *to, *named),
             Found::Record(offset, raw) => {
-                let Ok(record) = raw.decode() else { return };
                 let len = raw.bytes.len() as u32;
-                let location = Location { segment, offset: *offset, len };
-                self.handle_record(location, &record, is_covered);
+                let mut scratch = std::mem::take(&mut self.scratch);
+                match pack::decode(raw, *offset, key, &mut scratch) {
+                    Ok(record) => {
+                        let location = Location { segment, offset: *offset, len };
+                        self.handle_record(location, &record, is_covered);
+                    }
+                    // Whole, and yet not to be understood.
+                    Err(_) => {
+                        let named = (raw.kind == Kind::Message).then_some(raw.number);
+                        self.handle_damage(segment, *offset, *offset + len, named);
+                    }
+                }
+                self.scratch = scratch;
             }
         }
     }
@@ -132,22 +155,36 @@ impl<'a> Follower<'a> {
                 self.close(next_seq.saturating_sub(1));
                 self.pass(*next_seq);
                 if !is_covered {
-                    self.expect(location.segment, ranges);
+                    self.expect(location.segment, numbers_of(ranges));
                 }
             }
             Record::Drop { segment } => {
                 self.dropped.insert(*segment);
             }
             other if !is_covered => self.notes.apply(other, location),
+            Record::NotePut { key, .. }
+            | Record::NoteDelta { key, .. }
+            | Record::NoteCopy { key, .. }
+            | Record::NoteRemove { key } => {
+                self.moved_notes.entry((*key).to_vec()).or_default().push(location);
+            }
             _ => {}
         }
         self.owner.handle_record(location, record, is_covered);
     }
 
     /// In `segment` it is said that these are the segments that there are.
-    pub(super) fn expect(&mut self, segment: u32, ranges: &[u8]) {
-        self.expected = Some(numbers_of(ranges));
+    pub(super) fn expect(&mut self, segment: u32, numbers: BTreeSet<u32>) {
+        self.expected = Some(numbers);
         self.expected_at = segment;
+    }
+
+    /// A segment was written anew after the checkpoint: the places of its notes are others. Notes
+    /// that count have all their records in it, in order; of others it has none.
+    pub(super) fn relocate_notes(&mut self, segment: u32) {
+        for (key, places) in std::mem::take(&mut self.moved_notes) {
+            self.notes.relocate_all(&key, segment, &places);
+        }
     }
 
     /// True for a segment that was dropped, although its file is still there.

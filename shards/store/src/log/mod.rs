@@ -15,13 +15,16 @@ mod bind;
 mod cache;
 mod checkpoint;
 mod commit;
+mod compact;
 mod drops;
 mod encode;
 mod files;
 mod follow;
 mod found;
 mod header;
+mod keys;
 mod notes;
+mod pack;
 mod read;
 mod record;
 mod recover;
@@ -33,12 +36,15 @@ mod tail;
 mod tests;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::disk::{DiskError, DiskQueue, Ticket};
 
 pub use bind::Binding;
 pub use cache::Cache;
+pub use compact::{Keep, MESSAGE_OVERHEAD_BYTES, Moved};
 pub use header::{DATA_START, Identity};
+pub use keys::{Cipher, Encryption, StoreKey};
 pub use read::Read;
 pub use record::{Head, Kind, Message, OVERHEAD_BYTES, Ranges, RawRecord, Record, RecordError};
 pub use recover::{RecoverError, Recovery};
@@ -48,6 +54,7 @@ use checkpoint::Checkpoints;
 use commit::{CommitState, Lane};
 use files::Job;
 use notes::Notes;
+use pack::{Compressor, Packing, Scratch};
 use segment::{FileState, Segment};
 use tail::Tail;
 
@@ -121,6 +128,10 @@ pub struct Options {
     pub settle_ns: u64,
     /// How long after the disk was full it is tried again, nanoseconds.
     pub retry_ns: u64,
+    /// Messages are compressed where that saves an eighth of their headers and payload.
+    pub compress: bool,
+    /// Whether and how records are encrypted from now on.
+    pub encryption: Option<Arc<Encryption>>,
 }
 
 impl Options {
@@ -139,6 +150,8 @@ impl Options {
             waiting_bytes_max: 64 << 20,
             settle_ns: 20_000_000,
             retry_ns: 1_000_000_000,
+            compress: false,
+            encryption: None,
         }
     }
 }
@@ -192,6 +205,14 @@ pub struct Log {
     notes: Notes,
     checkpoints: Checkpoints,
     drops: Vec<drops::Dropping>,
+    compressor: Option<Box<Compressor>>,
+    /// Segments made so far, those written anew included.
+    segments_made: u32,
+    scratch: Scratch,
+    compaction: Option<Box<compact::Compaction>>,
+    moved: Option<Moved>,
+    /// Sealed segments in which something did not validate while the log ran.
+    damaged_segments: Vec<u32>,
     reads: read::ReadState,
     fenced: Option<DiskError>,
     /// The next segment could not be made.
@@ -206,7 +227,7 @@ impl Log {
     /// A new log. The directory must not hold another one.
     #[must_use]
     pub fn create(options: Options, queue: &mut DiskQueue) -> Self {
-        let first = Segment::new(&options, 1, options.segment_bytes_min);
+        let first = Segment::new(&options, 1, options.segment_bytes_min, 0);
         let mut log = Self::assemble(options, VecDeque::from([first]), 1, Notes::default());
         log.append_manifest();
         log.drive_files(0, queue);
@@ -219,7 +240,8 @@ impl Log {
             Some(_) => self.next_file_len(),
             None => self.options.segment_bytes_min,
         };
-        self.segments.push_back(Segment::new(&self.options, number + 1, file_len));
+        let next = self.new_segment(number + 1, file_len);
+        self.segments.push_back(next);
         self.commit = CommitState::new(self.end());
         self.append_manifest();
     }
@@ -244,6 +266,12 @@ impl Log {
             notes,
             checkpoints: Checkpoints::default(),
             drops: Vec::new(),
+            compressor: None,
+            segments_made: 0,
+            scratch: Scratch::default(),
+            compaction: None,
+            moved: None,
+            damaged_segments: Vec::new(),
             reads: read::ReadState::default(),
             fenced: None,
             segment_refused: false,
@@ -257,12 +285,39 @@ impl Log {
     /// # Errors
     /// See [`AppendError`]; nothing was appended then.
     pub fn append(&mut self, record: &Record<'_>) -> Result<Location, AppendError> {
+        if self.options.compress || self.options.encryption.is_some() {
+            return self.append_packed(record);
+        }
         let len = record.encoded_len();
+        self.append_of(record, len, None)
+    }
+
+    /// Appends a record that is compressed or encrypted, if that is worth it.
+    fn append_packed(&mut self, record: &Record<'_>) -> Result<Location, AppendError> {
+        let block = self.compress(record);
+        let is_encrypted = self.options.encryption.is_some();
+        let len = pack::packed_len(record, block.as_deref(), is_encrypted);
+        self.append_of(record, len, block.as_deref())
+    }
+
+    /// Headers and payload of a message as a block, when that is wanted and worth it.
+    fn compress(&mut self, record: &Record<'_>) -> Option<Vec<u8>> {
+        let is_small = record.encoded_len() <= RECORD_BYTES_MAX;
+        (self.options.compress && is_small)
+            .then(|| self.compressor.get_or_insert_default().compress(record))?
+    }
+
+    fn append_of(
+        &mut self,
+        record: &Record<'_>,
+        len: usize,
+        block: Option<&[u8]>,
+    ) -> Result<Location, AppendError> {
         self.admit(record, len)?;
         if self.last().room() < (len + OVERHEAD_BYTES) as u32 {
             self.roll(len);
         }
-        let location = self.push(record, len);
+        let location = self.push(record, len, block);
         match record {
             Record::Message(message) => self.next_seq = message.seq.saturating_add(1),
             Record::Skip { last_seq, .. } => self.next_seq = last_seq.saturating_add(1),
@@ -309,20 +364,27 @@ impl Log {
     }
 
     /// Encodes a record for which there is room.
-    fn push(&mut self, record: &Record<'_>, len: usize) -> Location {
+    fn push(&mut self, record: &Record<'_>, len: usize, block: Option<&[u8]>) -> Location {
         // The list of segments is never empty.
         let at = self.segments.len() - 1;
         let segment = &mut self.segments[at];
         let location = segment.location(len);
         let room = self.tail.room(location.segment, location.offset, len);
-        record.encode(room, segment.binding, location.offset);
+        if block.is_none() && segment.key.is_none() {
+            record.encode(room, segment.binding, location.offset);
+        } else {
+            let key = segment.key.as_deref().map(|key| (key, segment.epoch));
+            let packing = Packing { block, key };
+            pack::encode(record, room, segment.binding, location.offset, packing);
+        }
         segment.grow(len as u32);
         location
     }
 
     /// Ends the last segment and begins one that has room for `len` bytes.
     fn roll(&mut self, len: usize) {
-        self.push(&Record::End { last_seq: self.next_seq.saturating_sub(1) }, OVERHEAD_BYTES);
+        let end = Record::End { last_seq: self.next_seq.saturating_sub(1) };
+        self.push(&end, OVERHEAD_BYTES, None);
         let at = self.segments.len() - 1;
         self.segments[at].sealed = true;
         let manifest_len = 8 * (self.segments.len() + 1) + OVERHEAD_BYTES;
@@ -332,7 +394,7 @@ impl Log {
         let file_len = self.next_file_len().max(needed);
         let mut next = match self.prepared.take() {
             Some(prepared) => prepared,
-            None => Segment::new(&self.options, number, file_len),
+            None => self.new_segment(number, file_len),
         };
         if next.file_len < needed {
             next.file_len = file_len;
@@ -362,7 +424,13 @@ impl Log {
     fn append_manifest(&mut self) {
         let bytes = self.present();
         let record = Record::Manifest { next_seq: self.next_seq, ranges: &bytes };
-        self.push(&record, record.encoded_len());
+        self.push(&record, record.encoded_len(), None);
+    }
+
+    /// A segment that does not exist yet.
+    fn new_segment(&mut self, number: u32, file_len: u32) -> Segment {
+        self.segments_made += 1;
+        Segment::new(&self.options, number, file_len, self.segments_made)
     }
 
     /// The segments that there are, as a Manifest has them.
@@ -453,6 +521,20 @@ impl Log {
     /// Number, bytes of the file and whether it is sealed, of each segment, oldest first.
     pub fn segments(&self) -> impl Iterator<Item = (u32, u32, bool)> + '_ {
         self.segments.iter().map(|segment| (segment.number(), segment.file_len, segment.sealed))
+    }
+
+    /// The stream.
+    #[must_use]
+    pub const fn uid(&self) -> u64 {
+        self.options.uid
+    }
+
+    /// Bytes of records in a segment; none when it is not there, or when damage was met in it.
+    #[must_use]
+    pub fn used_bytes(&self, number: u32) -> Option<u32> {
+        let segment = self.segment(number)?;
+        let is_damaged = self.damaged_segments.contains(&number);
+        (!is_damaged).then(|| segment.end.min(segment.file_len) - DATA_START)
     }
 
     /// Bytes of memory that the log takes for records.

@@ -13,6 +13,10 @@ pub(super) struct Note {
     pub(super) put: Option<Location>,
     /// What came after, in order.
     pub(super) deltas: Vec<Location>,
+    /// The first segment in which anything of it may lie.
+    pub(super) since: u32,
+    /// It ended, which `put` says; something older of it lies in an earlier segment.
+    pub(super) removed: bool,
 }
 
 impl Note {
@@ -73,24 +77,57 @@ impl Notes {
         match record {
             Record::NotePut { key, .. } | Record::NoteCopy { key, .. } => self.put(key, location),
             Record::NoteDelta { key, .. } => self.add(key, location),
-            Record::NoteRemove { key } => drop(self.map.remove(*key)),
+            Record::NoteRemove { key } => self.remove(key, location),
             _ => {}
         }
     }
 
     fn put(&mut self, key: &[u8], location: Location) {
-        let note = Note { put: Some(location), deltas: Vec::new() };
+        let since = self.map.get(key).map_or(location.segment, |old| old.since);
+        let note = Note { put: Some(location), since, ..Note::default() };
         match self.map.get_mut(key) {
             Some(old) => *old = note,
             None => drop(self.map.insert(key.into(), note)),
         }
     }
 
+    /// What lies in earlier segments must not come back when the segment of this record goes.
+    fn remove(&mut self, key: &[u8], location: Location) {
+        match self.map.get_mut(key) {
+            Some(note) if note.since < location.segment => {
+                let since = note.since;
+                *note = Note { put: Some(location), since, removed: true, ..Note::default() };
+            }
+            _ => drop(self.map.remove(key)),
+        }
+    }
+
+    pub(super) fn forget(&mut self, key: &[u8]) {
+        self.map.remove(key);
+    }
+
+    /// True when the record at `location` counts.
+    pub(super) fn has(&self, key: &[u8], location: Location) -> bool {
+        self.map.get(key).is_some_and(|note| note.locations().any(|at| *at == location))
+    }
+
+    /// A record of a note lies elsewhere from now on.
+    pub(super) fn relocate(&mut self, key: &[u8], old: Location, new: Location) {
+        let Some(note) = self.map.get_mut(key) else { return };
+        let places = note.put.iter_mut().chain(&mut note.deltas);
+        places.filter(|place| **place == old).for_each(|place| *place = new);
+    }
+
     fn add(&mut self, key: &[u8], location: Location) {
         match self.map.get_mut(key) {
-            Some(note) => note.deltas.push(location),
+            Some(note) if !note.removed => note.deltas.push(location),
+            Some(note) => {
+                // A change of nothing; as before, it is a note without value.
+                *note = Note { put: None, deltas: vec![location], removed: false, ..*note };
+            }
             None => {
-                let note = Note { put: None, deltas: vec![location] };
+                let since = location.segment;
+                let note = Note { deltas: vec![location], since, ..Note::default() };
                 self.map.insert(key.into(), note);
             }
         }
@@ -106,6 +143,22 @@ impl Notes {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &Note)> {
         self.map.iter().map(|(key, note)| (&**key, note))
+    }
+
+    /// The records that a note has in a segment lie in these places, in order, if there are as
+    /// many of them.
+    pub(super) fn relocate_all(&mut self, key: &[u8], segment: u32, places: &[Location]) {
+        let Some(note) = self.map.get_mut(key) else { return };
+        let own = note.put.iter_mut().chain(&mut note.deltas);
+        let own: Vec<_> = own.filter(|place| place.segment == segment).collect();
+        if own.len() == places.len() {
+            own.into_iter().zip(places).for_each(|(own, place)| *own = *place);
+        }
+    }
+
+    /// Notes that have not ended.
+    pub(super) fn live(&self) -> impl Iterator<Item = (&[u8], &Note)> {
+        self.iter().filter(|(_, note)| !note.removed)
     }
 
     /// Keys of the notes of which something lies in a segment.

@@ -2,6 +2,7 @@
 
 use super::cache::{Cache, EXTENT_BYTES};
 use super::files::{Job, push};
+use super::pack;
 use super::record::{self, HEAD_BYTES, Head};
 use super::segment::Segment;
 use super::{Location, Log, Progress, Record};
@@ -95,17 +96,22 @@ impl Log {
             cache.forget(identity, location.offset, len);
             return Read::Damaged;
         }
+        let key = self.segment(location.segment).and_then(|segment| segment.key.clone());
+        let scratch = &mut self.scratch;
         let bytes = cache.slice(identity, location.offset, len);
-        match bytes.and_then(record::trust).map(|raw| raw.decode()) {
+        let raw = bytes.and_then(record::trust);
+        match raw.map(|raw| pack::decode(&raw, location.offset, key.as_deref(), scratch)) {
             Some(Ok(record)) => Read::Record(record),
             _ => Read::Damaged,
         }
     }
 
-    fn read_tail(&self, location: Location) -> Read<'_> {
+    fn read_tail(&mut self, location: Location) -> Read<'_> {
+        let key = self.segment(location.segment).and_then(|segment| segment.key.clone());
         let bytes = self.tail.find(location.segment, location.offset);
         let Some(raw) = bytes.and_then(record::trust) else { return Read::Damaged };
-        raw.decode().map_or(Read::Damaged, Read::Record)
+        pack::decode(&raw, location.offset, key.as_deref(), &mut self.scratch)
+            .map_or(Read::Damaged, Read::Record)
     }
 
     /// Where a segment may be read up to: what lies behind is not in its place yet.
@@ -157,6 +163,9 @@ impl Log {
     /// Queues the read of an extent unless it is under way; false when it lies behind what can be
     /// read.
     fn request(&mut self, number: u32, extent: u32, queue: &mut DiskQueue) -> bool {
+        if self.is_moving(number) {
+            return true;
+        }
         let is_under_way = self.jobs.iter().any(|(_, job)| {
             matches!(job, Job::Read(read) if read.segment == number && read.extent == extent)
         });

@@ -8,6 +8,7 @@ pub(super) const HEAD_BYTES: usize = 16;
 /// A record without body: head and checksum. The shortest there is.
 pub const OVERHEAD_BYTES: usize = HEAD_BYTES + CHECKSUM_BYTES;
 const CHECKSUM_BYTES: usize = 8;
+pub(super) const RECORD_CHECKSUM_BYTES: usize = CHECKSUM_BYTES;
 
 pub(super) const FLAG_HEADERS: u8 = 1;
 pub(super) const FLAG_EXPIRES: u8 = 2;

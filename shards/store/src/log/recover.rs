@@ -1,17 +1,20 @@
 //! The log at start: what is there, what of it is whole, and where it goes on.
 //! The rules are in `docs/STORAGE.md`, section Recovery.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::bind::Binding;
 use super::checkpoint::{Checkpoint, index_path};
 use super::follow::Follower;
 use super::found::FoundSegment;
 use super::header::{
     DATA_START, Header, Identity, SLOT_BYTES, SLOT_OFFSETS, Slot, SlotHead, SlotState,
 };
+use super::keys::{SegmentKey, open_checkpoint};
 use super::notes::NoteParts;
+use super::pack;
 use super::record::{Record, u64_at};
-use super::report::{CheckpointUse, Report};
+use super::report::{CheckpointUse, Damage, Report};
 use super::scan::{Extent, Found, ScanEnd, Scanner};
 use super::segment::{FileState, Segment, number_of, segment_checkpoint_path, segment_path};
 use super::{COMMIT_BYTES_MAX, Location, Log, Options};
@@ -22,15 +25,23 @@ const BLOCK: u32 = BLOCK_BYTES as u32;
 const INCARNATIONS_TRIED: u32 = 64;
 /// Most bytes of one damaged place that are copied.
 const COPY_BYTES_MAX: usize = 64 << 20;
-/// Read, and if need be written, at once behind the end.
+/// Written at once behind the end.
 const CLEAR_BYTES: u32 = 256 << 10;
 
 /// Why there is no log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecoverError {
     /// The directory holds nothing of a log.
     #[error("no log there")]
     Empty,
+    /// A segment is encrypted, and with no key that is configured. Nothing was changed.
+    #[error("stream {stream:?} of account {account:?} is encrypted with another key")]
+    Key {
+        /// As the header of the segment has it.
+        account: String,
+        /// As the header of the segment has it.
+        stream: String,
+    },
     /// The disk does not answer as it must.
     #[error("{0}")]
     Disk(#[from] DiskError),
@@ -70,6 +81,8 @@ struct Recoverer<'a> {
     report: Report,
     follower: Follower<'a>,
     names: Vec<String>,
+    /// Of the segments, when the checkpoint was written.
+    incarnations: BTreeMap<u32, u32>,
 }
 
 impl Log {
@@ -123,6 +136,7 @@ impl Log {
             report: Report::default(),
             follower: Follower::new(owner),
             names,
+            incarnations: BTreeMap::new(),
         };
         recoverer.run()
     }
@@ -136,6 +150,7 @@ fn names_in(dir: &str) -> Option<(&str, &str)> {
 
 impl Recoverer<'_> {
     fn run(mut self) -> Result<(Log, Report), RecoverError> {
+        self.check_keys()?;
         let found = self.find_segments()?;
         let last_number = found.last().map(|last| last.number).ok_or(RecoverError::Empty)?;
         let index = self.read_index(&found);
@@ -164,9 +179,14 @@ impl Recoverer<'_> {
         }
         segments.retain(|segment| !self.follower.dropped.contains(&segment.number()));
         self.finish_drops();
+        for damage in std::mem::take(&mut self.follower.damage) {
+            self.keep_copy(damage);
+            self.follower.damage.push(damage);
+        }
         self.report.missing_segments = self.follower.missing(&segments);
         self.hand_out_notes(&segments, (last_number, tail_at, &tail));
         self.report.damage = std::mem::take(&mut self.follower.damage);
+        let unknown_epoch = self.report.tail_unknown && self.options.encryption.is_some();
         let ends_sealed = segments.back().is_none_or(|segment| segment.sealed);
         let is_bare = segments.back().is_some_and(|segment| segment.end == DATA_START);
         let mut log =
@@ -179,7 +199,33 @@ impl Recoverer<'_> {
         if is_bare {
             log.append_manifest();
         }
+        let is_current = match (&log.options.encryption, &log.last().header) {
+            (Some(encryption), header) => encryption.is_current(header),
+            (None, header) => header.cipher == 0,
+        };
+        if !is_current || unknown_epoch {
+            // What comes is written with the key of now, and never twice with one nonce.
+            log.roll(0);
+        }
         Ok((log, self.report))
+    }
+
+    /// Before anything is changed: every segment whose header is readable can be opened.
+    fn check_keys(&mut self) -> Result<(), RecoverError> {
+        let numbers = self.names.iter().filter_map(|name| number_of(name, ".seg"));
+        for number in numbers {
+            let path = segment_path(&self.options.dir, number);
+            let block = self.boot.read(&path, 0, BLOCK_BYTES).unwrap_or_default();
+            let Some(header) = Header::decode(&block) else { continue };
+            let is_ours = header.identity.uid == self.options.uid;
+            let encryption = self.options.encryption.as_deref();
+            if is_ours && SegmentKey::of(&header, encryption).is_err() {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                let (account, stream) = (text(&header.account), text(&header.stream));
+                return Err(RecoverError::Key { account, stream });
+            }
+        }
+        Ok(())
     }
 
     /// Reads header and slots of every segment that was used.
@@ -187,6 +233,10 @@ impl Recoverer<'_> {
         let mut numbers: Vec<u32> =
             self.names.iter().filter_map(|name| number_of(name, ".seg")).collect();
         numbers.sort_unstable();
+        for name in self.names.iter().filter(|name| number_of(name, ".cmp").is_some()) {
+            // A segment that was being written anew; the old one is there.
+            self.boot.remove(&format!("{}/{name}", self.options.dir))?;
+        }
         let mut found = Vec::new();
         let mut unused = Vec::new();
         for number in numbers {
@@ -280,14 +330,21 @@ impl Recoverer<'_> {
         };
         let identity = header.as_ref().map(|header| header.identity);
         let identity = identity.or_else(from_slots).or_else(from_record).filter(is_ours)?;
-        let header = header.unwrap_or_else(|| Header {
-            identity,
-            file_len: u64::from(file_len),
-            cipher: 0,
-            key_mark: 0,
-            salt: [0; 32],
-            account: self.options.account.clone(),
-            stream: self.options.stream.clone(),
+        let header = header.unwrap_or_else(|| {
+            let mut header = Header {
+                identity,
+                file_len: u64::from(file_len),
+                cipher: 0,
+                key_mark: 0,
+                salt: [0; 32],
+                account: self.options.account.clone(),
+                stream: self.options.stream.clone(),
+            };
+            if let Some(encryption) = &self.options.encryption {
+                // Of segments that were written with the key of now the salt can be told.
+                encryption.head(&mut header);
+            }
+            header
         });
         Some(FoundSegment { number, header, file_len, slots, header_is_whole })
     }
@@ -321,7 +378,9 @@ impl Recoverer<'_> {
     }
 
     fn take_index(&mut self, bytes: &[u8], found: &[FoundSegment]) -> Option<Covered> {
-        let checkpoint = Checkpoint::decode(bytes, self.options.uid)?;
+        let encryption = self.options.encryption.as_deref();
+        let opened = open_checkpoint(encryption, self.options.uid, bytes);
+        let checkpoint = Checkpoint::decode(opened.as_deref().unwrap_or(bytes), self.options.uid)?;
         let notes = checkpoint.notes()?;
         self.report.checkpoint = CheckpointUse::Stale;
         let segment = found.iter().find(|segment| segment.number == checkpoint.segment)?;
@@ -340,16 +399,18 @@ impl Recoverer<'_> {
         }
         self.follower.notes = notes;
         self.follower.next_seq = checkpoint.next_seq;
-        self.follower.expect(checkpoint.segment, checkpoint.present);
+        self.incarnations = checkpoint.incarnations().collect();
+        self.follower.expect(checkpoint.segment, self.incarnations.keys().copied().collect());
         Some(Covered { segment: segment.number, offset, anchor })
     }
 
     fn recover_sealed(&mut self, found: &FoundSegment, index: Option<Covered>) -> Segment {
         let is_covered = index.is_some_and(|index| found.number < index.segment);
-        let mut segment =
-            Segment::found(found.header.clone(), found.file_len, found.file_len, FileState::Closed);
+        let mut segment = self.segment_of(found, found.file_len);
         segment.sealed = true;
-        if is_covered && self.take_segment_checkpoint(found) {
+        let incarnation = found.header.identity.incarnation;
+        let is_as_it_was = self.incarnations.get(&found.number) == Some(&incarnation);
+        if is_covered && is_as_it_was && self.take_segment_checkpoint(found) {
             self.report.segments_skipped += 1;
             return segment;
         }
@@ -358,8 +419,18 @@ impl Recoverer<'_> {
             _ => DATA_START,
         };
         let end = self.scan(found, (from, from), Extent::Sealed, is_covered);
+        if !is_as_it_was {
+            self.follower.relocate_notes(found.number);
+        }
+        self.follower.moved_notes.clear();
         segment.end = end.end;
         segment
+    }
+
+    fn segment_of(&self, found: &FoundSegment, end: u32) -> Segment {
+        let header = found.header.clone();
+        let encryption = self.options.encryption.as_deref();
+        Segment::found(header, found.file_len, end, FileState::Closed, encryption)
     }
 
     fn take_segment_checkpoint(&mut self, found: &FoundSegment) -> bool {
@@ -385,24 +456,23 @@ impl Recoverer<'_> {
         let path = segment_path(&self.options.dir, found.number);
         let overlays = if extent == Extent::Sealed { Vec::new() } else { found.overlays() };
         let binding = found.header.identity.binding();
-        let damage_before = self.follower.damage.len();
         let mut scanner = Scanner::new(self.boot, &path, found.file_len, overlays);
         let follower = &mut self.follower;
-        let mut sink = |item: Found<'_>| follower.handle(found.number, is_covered, &item);
+        let key = SegmentKey::of(&found.header, self.options.encryption.as_deref());
+        let key = key.unwrap_or_default();
+        let mut sink =
+            |item: Found<'_>| follower.handle(found.number, key.as_deref(), is_covered, &item);
         let end = scanner.scan(binding, from, extent, &mut sink);
         self.report.unreadable_blocks += scanner.unreadable;
         self.report.read_error = self.report.read_error.or(scanner.read_error);
         self.report.records += end.records;
         self.report.bytes += end.bytes;
-        for at in damage_before..self.follower.damage.len() {
-            self.keep_copy(&path, at);
-        }
         end
     }
 
     /// Copies damaged bytes to where nothing changes them.
-    fn keep_copy(&mut self, path: &str, at: usize) {
-        let Some(damage) = self.follower.damage.get(at).copied() else { return };
+    fn keep_copy(&mut self, damage: Damage) {
+        let path = &segment_path(&self.options.dir, damage.segment);
         let dir = format!("{}/quarantine", self.options.dir);
         let name = format!("{}-{}.bin", damage.segment, damage.offset);
         let target = format!("{dir}/{name}");
@@ -435,11 +505,12 @@ impl Recoverer<'_> {
             self.follower.lose_tail(found.number, end);
         }
         let newest = found.newest();
-        let mut segment =
-            Segment::found(found.header.clone(), found.file_len, end, FileState::Closed);
+        let mut segment = self.segment_of(found, end);
         segment.sealed = scanned.sealed;
         segment.anchor = scanned.anchor.min(end - end % BLOCK);
-        segment.epoch = newest.map_or(0, |slot| slot.head.epoch) + 1;
+        let step = self.options.encryption.as_ref().map_or(1, |of| of.epoch_step());
+        let epoch = newest.map_or(0, |slot| slot.head.epoch);
+        segment.epoch = epoch.saturating_add(step);
         segment.generation = newest.map_or(0, |slot| slot.head.generation);
         let path = segment_path(&self.options.dir, found.number);
         let start = segment.anchor;
@@ -455,15 +526,17 @@ impl Recoverer<'_> {
         }
         let block = end - end % BLOCK;
         let partial = tail.get((block - start) as usize..).unwrap_or_default().to_vec();
-        let torn = self.clear_behind(&path, end, &partial, window_end.min(found.file_len))?;
+        let window_end = window_end.min(found.file_len);
+        let torn = self.clear_behind(&path, identity.binding(), end, &partial, window_end)?;
         let slot_end = newest.map_or(end, Slot::end);
         self.report.truncated_bytes += u64::from(torn.max(slot_end).saturating_sub(end));
         let is_settled = found.slots.iter().all(|slot| {
             slot.of(identity).is_some_and(|slot| slot.end() == end && slot.head.epoch > 0)
         });
         let is_settled = is_settled && newest.is_some_and(|slot| slot.head.durable_to == end);
-        if is_settled && torn <= end {
-            segment.epoch -= 1;
+        // Torn bytes were sealed with the epoch before and may have been seen.
+        if is_settled && torn <= end && segment.key.is_none() {
+            segment.epoch = epoch;
             return Ok((segment, start, tail));
         }
         self.write_slots(&path, &mut segment, &partial)?;
@@ -512,30 +585,28 @@ impl Recoverer<'_> {
         (Extent::Open { frontier, end: newest.end() }, window_end)
     }
 
-    /// Overwrites what a commit that tore may have left behind the end. Returns where it ended.
+    /// Overwrites the records that a commit which tore left behind the end. What does not validate
+    /// there is no danger: it is torn, or of an older life of the file. Returns where they ended.
     fn clear_behind(
         &mut self,
         path: &str,
+        binding: Binding,
         end: u32,
         partial: &[u8],
         window_end: u32,
     ) -> Result<u32, RecoverError> {
-        let mut torn = 0;
+        let mut scanner = Scanner::new(self.boot, path, window_end, Vec::new());
+        let torn = scanner.last_end(binding, end, window_end);
         let mut at = end - end % BLOCK;
-        while at < window_end {
-            let len = CLEAR_BYTES.min(window_end - at) as usize;
-            let bytes = self.boot.read(path, u64::from(at), len).unwrap_or_else(|_| vec![1; len]);
+        let clear_to = if torn > end { torn.next_multiple_of(BLOCK) } else { at };
+        while at < clear_to {
+            let mut clear = vec![0; CLEAR_BYTES.min(clear_to - at) as usize];
             let kept = end.saturating_sub(at) as usize;
-            let behind = bytes.get(kept.min(bytes.len())..).unwrap_or_default();
-            if let Some(last) = behind.iter().rposition(|byte| *byte != 0) {
-                torn = at + (kept + last) as u32 + 1;
-                let mut clear = vec![0; len];
-                if let Some(place) = clear.get_mut(..kept) {
-                    place.copy_from_slice(partial.get(..kept).unwrap_or_default());
-                }
-                self.boot.overwrite(path, u64::from(at), &clear)?;
+            if let Some(place) = clear.get_mut(..kept) {
+                place.copy_from_slice(partial.get(..kept).unwrap_or_default());
             }
-            at += len as u32;
+            self.boot.overwrite(path, u64::from(at), &clear)?;
+            at += clear.len() as u32;
         }
         Ok(torn)
     }
@@ -581,13 +652,14 @@ impl Recoverer<'_> {
     /// Reads the notes from where they lie and gives them to the owner.
     fn hand_out_notes(&mut self, segments: &VecDeque<Segment>, tail: (u32, u32, &[u8])) {
         let mut places: Vec<(Location, usize)> = Vec::new();
-        let keys: Vec<&[u8]> = self.follower.notes.iter().map(|(key, _)| key).collect();
-        for (at, (_, note)) in self.follower.notes.iter().enumerate() {
+        let keys: Vec<&[u8]> = self.follower.notes.live().map(|(key, _)| key).collect();
+        for (at, (_, note)) in self.follower.notes.live().enumerate() {
             places.extend(note.locations().map(|location| (*location, at)));
         }
         places.sort_unstable();
         let mut parts = vec![NoteParts::default(); keys.len()];
         let mut lost = BTreeSet::new();
+        let mut scratch = pack::Scratch::default();
         for run in places.chunk_by(|a, b| a.0.segment == b.0.segment) {
             let Some((first, _)) = run.first() else { continue };
             let segment = segments.iter().find(|segment| segment.number() == first.segment);
@@ -601,8 +673,10 @@ impl Recoverer<'_> {
             let overlays = if is_last { vec![(tail_at, bytes.to_vec())] } else { Vec::new() };
             let mut scanner = Scanner::new(self.boot, &path, segment.file_len, overlays);
             for (location, at) in run {
-                let record = scanner.record(segment.binding, location.offset);
-                let record = record.ok().and_then(|raw| raw.decode().ok());
+                let raw = scanner.record(segment.binding, location.offset).ok();
+                let key = segment.key.as_deref();
+                let record =
+                    raw.and_then(|raw| pack::decode(&raw, location.offset, key, &mut scratch).ok());
                 let note = parts.get_mut(*at);
                 let is_read = note.zip(record).is_some_and(|(note, record)| note.apply(&record));
                 if !is_read {

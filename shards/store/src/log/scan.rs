@@ -157,6 +157,18 @@ impl<'a> Scanner<'a> {
             }
         }
         let mut at = from + 1;
+        while let Some(head) = self.find_head(binding, at, limit) {
+            if self.record(binding, head).is_ok() {
+                return Some(head);
+            }
+            at = head + 1;
+        }
+        None
+    }
+
+    /// The first place from `at` on and before `limit` where the head of a record holds.
+    fn find_head(&mut self, binding: Binding, at: u32, limit: u32) -> Option<u32> {
+        let mut at = at;
         while at < limit {
             let hand = self.at_hand(at);
             let step = hand.len().saturating_sub(HEAD_BYTES);
@@ -168,18 +180,27 @@ impl<'a> Scanner<'a> {
                 })
             });
             match found {
-                Some(step) if at + (step as u32) < limit => {
-                    at += step as u32;
-                    if self.record(binding, at).is_ok() {
-                        return Some(at);
-                    }
-                    at += 1;
-                }
-                Some(_) => return None,
+                Some(step) => return Some(at + step as u32).filter(|at| *at < limit),
                 None => at += step as u32 + 1,
             }
         }
         None
+    }
+
+    /// Where the last record ends that validates and begins in `[from, limit)`; `from` without
+    /// one.
+    pub(super) fn last_end(&mut self, binding: Binding, from: u32, limit: u32) -> u32 {
+        let (mut at, mut end) = (from, from);
+        while let Some(head) = self.find_head(binding, at, limit) {
+            at = match self.record(binding, head) {
+                Ok(raw) => {
+                    end = head + raw.bytes.len() as u32;
+                    end
+                }
+                Err(_) => head + 1,
+            };
+        }
+        end
     }
 
     /// Where the atomic group that begins at `offset` breaks off; none when it is whole.

@@ -1,7 +1,10 @@
 //! One segment file as the log sees it while it runs.
 
+use std::sync::Arc;
+
 use super::bind::Binding;
 use super::header::{DATA_START, Header, Identity};
+use super::keys::{Encryption, SegmentKey};
 use super::{Location, Options};
 use crate::disk::{BLOCK_BYTES, FileId};
 
@@ -44,6 +47,8 @@ pub(super) struct Segment {
     /// Of the newest slot on disk.
     pub(super) generation: u64,
     pub(super) epoch: u32,
+    /// What its records are sealed with.
+    pub(super) key: Option<Arc<SegmentKey>>,
     /// Reads under way.
     pub(super) reads: u32,
     /// When it was last read, in reads of the log.
@@ -51,10 +56,10 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// A segment that does not exist yet.
-    pub(super) fn new(options: &Options, number: u32, file_len: u32) -> Self {
+    /// A segment that does not exist yet, the `count`th that is made.
+    pub(super) fn new(options: &Options, number: u32, file_len: u32, count: u32) -> Self {
         let identity = Identity { uid: options.uid, segment: number, incarnation: 1 };
-        let header = Header {
+        let mut header = Header {
             identity,
             file_len: u64::from(file_len),
             cipher: 0,
@@ -63,12 +68,26 @@ impl Segment {
             account: options.account.clone(),
             stream: options.stream.clone(),
         };
-        Self::found(header, file_len, DATA_START, FileState::Absent)
+        let encryption = options.encryption.as_deref();
+        if let Some(encryption) = encryption {
+            encryption.head(&mut header);
+        }
+        let mut segment = Self::found(header, file_len, DATA_START, FileState::Absent, encryption);
+        segment.epoch = encryption.map_or(0, |encryption| encryption.first_epoch(count));
+        segment
     }
 
     /// A segment whose file exists.
-    pub(super) fn found(header: Header, file_len: u32, end: u32, state: FileState) -> Self {
+    /// A key that is not there was found out before.
+    pub(super) fn found(
+        header: Header,
+        file_len: u32,
+        end: u32,
+        state: FileState,
+        encryption: Option<&Encryption>,
+    ) -> Self {
         let identity = header.identity;
+        let key = SegmentKey::of(&header, encryption).unwrap_or_default();
         Self {
             identity,
             binding: identity.binding(),
@@ -81,6 +100,7 @@ impl Segment {
             state,
             generation: 0,
             epoch: 0,
+            key,
             reads: 0,
             used_at: 0,
         }
@@ -131,6 +151,11 @@ pub(super) fn segment_path(dir: &str, number: u32) -> String {
 /// The path of the checkpoint of a segment.
 pub(super) fn segment_checkpoint_path(dir: &str, number: u32) -> String {
     format!("{dir}/{number:020}.chk")
+}
+
+/// The path of a segment that is being written anew.
+pub(super) fn compacted_path(dir: &str, number: u32) -> String {
+    format!("{dir}/{number:020}.cmp")
 }
 
 /// The number in the name of a segment, or of its checkpoint with the other `suffix`.

@@ -5,9 +5,10 @@
 use super::disk::{Driver, Rng};
 use super::model::Model;
 use super::random::{Op, PATTERNS, Pair, ops, subject};
-use crate::log::{Cache, Options, RecoverError};
+use crate::log::{Cache, Cipher, Encryption, Options, RecoverError, StoreKey};
 use crate::{NewMessage, Position, Read, Store};
 use proptest::prelude::*;
+use std::sync::Arc;
 
 /// What one record of the log says.
 #[derive(Clone, Debug)]
@@ -27,12 +28,19 @@ fn payload(seq: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-fn options() -> Options {
+fn options(seed: u64) -> Options {
     let mut options = Options::new("js/A/streams/S", 77);
     options.segment_bytes_min = 64 << 10;
     options.segment_bytes_max = 128 << 10;
     options.tail_bytes_max = 32 << 10;
     options.settle_ns = 50;
+    options.compress = seed % 2 == 0;
+    if seed % 4 < 2 {
+        let key = StoreKey::new(b"a key");
+        let encryption =
+            Encryption { cipher: Cipher::default(), key, prev_key: None, entropy: seed };
+        options.encryption = Some(Arc::new(encryption));
+    }
     options
 }
 
@@ -44,12 +52,13 @@ struct Rig {
     now_ns: u64,
     steps: Vec<(Step, Position)>,
     notes: [Option<u8>; 4],
+    seed: u64,
 }
 
 impl Rig {
     fn new(seed: u64) -> Self {
         let mut driver = Driver::default();
-        let mut store = Store::file(options(), 0, &mut driver.queue);
+        let mut store = Store::file(options(seed), 0, &mut driver.queue);
         store.set_checkpoint_bytes(100 << 10);
         Self {
             pair: Pair::new(store, Model::new(30, 4)),
@@ -59,6 +68,7 @@ impl Rig {
             now_ns: 0,
             steps: Vec::new(),
             notes: [None; 4],
+            seed,
         }
     }
 
@@ -245,7 +255,7 @@ impl Rig {
         if self.rng.below(3) == 0 {
             disk.files.retain(|path, _| !path.ends_with(".chk"));
         }
-        let found = match Store::recover(options(), &mut disk) {
+        let found = match Store::recover(options(self.seed), &mut disk) {
             Ok(found) => found,
             Err(RecoverError::Empty) => {
                 // The crash came before anything was safe.

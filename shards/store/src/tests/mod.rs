@@ -2,7 +2,7 @@
 
 #[path = "../log/tests/disk.rs"]
 #[allow(clippy::duplicate_mod, dead_code, reason = "the tests of the log have it for themselves")]
-mod disk;
+pub(crate) mod disk;
 mod faults;
 mod figures;
 mod file;

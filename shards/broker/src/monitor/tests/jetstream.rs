@@ -115,7 +115,8 @@ fn jsz_sums_up() {
     for line in [
         "  \"memory\": 20,\n  \"storage\": 40,\n  \"reserved_memory\": 60,",
         "    \"level\": 5,\n    \"total\": 10,\n    \"errors\": 2\n",
-        "  \"streams\": 2,\n  \"consumers\": 2,\n  \"messages\": 6,\n  \"bytes\": 180,\n  \"total\": 2\n",
+        "  \"streams\": 2,\n  \"consumers\": 2,\n  \"messages\": 6,\n  \"bytes\": 180,\n",
+        "  \"total\": 2\n",
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }
@@ -222,7 +223,10 @@ fn healthz_finds_what_is_named() {
     ] {
         assert_eq!(health(query, &shards()), answer, "{query}");
     }
-    let details = r#"{"type":"CONSUMER","account":"A","stream":"S","consumer":"N","error":"JetStream consumer \"N\" not found for stream \"S\" on account \"A\""}"#;
+    let details = concat!(
+        r#"{"type":"CONSUMER","account":"A","stream":"S","consumer":"N","error":"JetStream "#,
+        r#"consumer \"N\" not found for stream \"S\" on account \"A\""}"#,
+    );
     let body = format!(r#"{{"status":"error","errors":[{details}]}}"#);
     assert_eq!(health("details=1&account=A&stream=S&consumer=N", &shards()), (404, body));
 }

@@ -213,6 +213,11 @@ proptest! {
     }
 
     #[test]
+    fn encrypted_logs_survive_any_crash(lives in prop::collection::vec(life(), 1..4)) {
+        live(&super::secret::encrypted(lives[0].seed), &lives, true);
+    }
+
+    #[test]
     fn lazy_logs_survive_the_death_of_the_process(lives in prop::collection::vec(life(), 1..3)) {
         live(&lazy(), &lives, false);
     }

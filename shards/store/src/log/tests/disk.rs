@@ -13,10 +13,10 @@ const SECTOR_BYTES: usize = 512;
 
 /// A small generator of numbers.
 #[derive(Clone, Debug)]
-pub(super) struct Rng(pub(super) u64);
+pub(crate) struct Rng(pub(crate) u64);
 
 impl Rng {
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut x = self.0;
         x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -24,19 +24,19 @@ impl Rng {
         x ^ (x >> 31)
     }
 
-    pub(super) fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit.max(1) as u64) as usize
     }
 
-    pub(super) fn chance(&mut self) -> bool {
+    pub(crate) fn chance(&mut self) -> bool {
         self.next() & 1 == 1
     }
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct File {
+pub(crate) struct File {
     /// What a process sees.
-    pub(super) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// What survives a power cut for certain.
     flushed: Vec<u8>,
     /// Ranges that were written and not flushed.
@@ -64,7 +64,7 @@ impl File {
 
 /// How an operation is to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     Create,
     Commit,
     Sync,
@@ -72,22 +72,22 @@ pub(super) enum Fault {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Disk {
-    pub(super) files: BTreeMap<String, File>,
+pub(crate) struct Disk {
+    pub(crate) files: BTreeMap<String, File>,
     open: HashMap<FileId, String>,
     /// What the next operations of a kind fail with.
-    pub(super) faults: Vec<(Fault, DiskError)>,
+    pub(crate) faults: Vec<(Fault, DiskError)>,
     /// Changes that recovery may still make before the next crash.
-    pub(super) changes_left: Option<usize>,
-    pub(super) changes: usize,
-    pub(super) torn: Option<u64>,
+    pub(crate) changes_left: Option<usize>,
+    pub(crate) changes: usize,
+    pub(crate) torn: Option<u64>,
 }
 
 /// A disk with operations that are under way.
 #[derive(Debug, Default)]
-pub(super) struct Driver {
-    pub(super) disk: Disk,
-    pub(super) queue: DiskQueue,
+pub(crate) struct Driver {
+    pub(crate) disk: Disk,
+    pub(crate) queue: DiskQueue,
     under_way: Vec<(Ticket, DiskOp)>,
 }
 
@@ -104,7 +104,7 @@ fn file_of(op: &DiskOp) -> Option<FileId> {
 }
 
 impl Driver {
-    pub(super) fn on(disk: Disk) -> Self {
+    pub(crate) fn on(disk: Disk) -> Self {
         Self { disk, ..Self::default() }
     }
 
@@ -113,7 +113,7 @@ impl Driver {
     }
 
     /// Completes one operation, whichever the driver likes; none when nothing is under way.
-    pub(super) fn complete(&mut self, rng: &mut Rng) -> Option<DiskDone> {
+    pub(crate) fn complete(&mut self, rng: &mut Rng) -> Option<DiskDone> {
         self.gather();
         let free: Vec<usize> = (0..self.under_way.len()).filter(|at| self.is_free(*at)).collect();
         let at = *free.get(rng.below(free.len()))?;
@@ -137,7 +137,7 @@ impl Driver {
     }
 
     /// What is left when the process is killed, or the power fails.
-    pub(super) fn crash(mut self, rng: &mut Rng, power: bool) -> Disk {
+    pub(crate) fn crash(mut self, rng: &mut Rng, power: bool) -> Disk {
         self.gather();
         for (_, op) in std::mem::take(&mut self.under_way) {
             self.disk.tear(&op, rng);
@@ -155,6 +155,7 @@ impl Driver {
                 file.bytes.clone_from(&file.flushed);
             }
         }
+        self.disk.files.retain(|path, _| !path.starts_with('#'));
         self.disk.open.clear();
         self.disk.faults.clear();
         self.disk
@@ -166,6 +167,13 @@ impl Disk {
         match self.faults.iter().position(|(fault, _)| *fault == kind) {
             Some(at) => Err(self.faults.remove(at).1),
             None => Ok(()),
+        }
+    }
+
+    /// What is open under one name is open under another one from now on.
+    fn reopen(&mut self, from: &str, to: &str) {
+        for path in self.open.values_mut().filter(|path| *path == from) {
+            to.clone_into(path);
         }
     }
 
@@ -214,14 +222,23 @@ impl Disk {
                 return Ok(DiskData::Bytes(buffer));
             }
             DiskOp::Close { file } => {
-                self.open.remove(file).expect("an open file");
+                let path = self.open.remove(file).expect("an open file");
+                if path.starts_with('#') {
+                    self.files.remove(&path);
+                }
             }
             DiskOp::Replace { path, bytes } => {
                 self.files.insert(path.clone(), File::whole(bytes.clone()));
             }
             DiskOp::Rename { from, to } => {
                 let file = self.files.remove(from).ok_or(DiskError::NotFound)?;
-                self.files.insert(to.clone(), file);
+                if let Some(replaced) = self.files.insert(to.clone(), file) {
+                    // Who has it open keeps it.
+                    let orphan = format!("#{}", self.files.len());
+                    self.reopen(to, &orphan);
+                    self.files.insert(orphan, replaced);
+                }
+                self.reopen(from, to);
             }
             DiskOp::Remove { path, .. } => {
                 self.files.remove(path).ok_or(DiskError::NotFound)?;
