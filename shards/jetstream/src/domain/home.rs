@@ -121,6 +121,8 @@ pub struct Home {
     pub(crate) letter_inbox: Option<Box<[u8]>>,
     /// Bytes that the account's use has from this stream.
     pub(crate) counted_bytes: i64,
+    /// The open batches, atomic and fast, that are in the settings' total.
+    pub(super) counted_batches: [i64; 2],
     pub(crate) touched: bool,
     pub(crate) armed_ns: u64,
     /// Deadlines of consumers: time and slot, stale ones are passed over.
@@ -158,6 +160,7 @@ impl Home {
             lost: Vec::new(),
             letter_inbox: None,
             counted_bytes: 0,
+            counted_batches: [0; 2],
             touched: false,
             armed_ns: u64::MAX,
             deadlines: super::clock::Clock::default(),
@@ -327,6 +330,7 @@ impl Home {
         if matches!(endpoint, Endpoint::Stream(_)) && !self.flagged.is_empty() {
             return self.early.push(Parked::of(m));
         }
+        self.note_usage(shop.settings);
         let room = api_stream::room_of(&self.stream, shop);
         let mut cx = shop.stream_cx(room);
         match endpoint {
