@@ -115,6 +115,8 @@ pub struct Settings {
     pub strict: bool,
     /// When acknowledged messages are on disk.
     pub durability: Durability,
+    /// How files are encrypted.
+    pub encryption: Option<Arc<store::log::Encryption>>,
     /// `max_memory_store`, bytes.
     pub memory_bytes_max: i64,
     /// `max_file_store`, bytes.
@@ -156,6 +158,7 @@ impl Default for Settings {
             domain: String::new(),
             strict: true,
             durability: Durability::Flushed,
+            encryption: None,
             memory_bytes_max: i64::MAX,
             file_bytes_max: i64::MAX,
             buffered_bytes_max: 128 << 20,

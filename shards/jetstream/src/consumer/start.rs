@@ -118,6 +118,7 @@ impl Consumer {
             paused_until_unix_ns: 0,
             pace: None,
             not_before_ns: 0,
+            unread: 0,
             reading: false,
             last_delivered_unix_ns: 0,
             last_acked_unix_ns: 0,

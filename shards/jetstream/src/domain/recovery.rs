@@ -63,6 +63,7 @@ fn log_options(settings: &Settings, config: &StreamConfig, dir: &str, uid: u64) 
             Durability::Flushed => log::Durability::Flushed,
         },
         stream: config.name.clone().into_bytes(),
+        encryption: settings.encryption.clone(),
         waiting_bytes_max: settings.buffered_bytes_max,
         ..Options::new(dir, uid)
     }
