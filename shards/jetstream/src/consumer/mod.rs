@@ -163,6 +163,10 @@ pub struct Consumer {
     /// Not before, monotonic ns.
     not_before_ns: u64,
     reading: bool,
+    /// It is among the owner's consumers that have something to do.
+    pub(crate) is_queued: bool,
+    /// It is among those that wait for the stream's next message.
+    pub(crate) is_hungry: bool,
     last_delivered_unix_ns: i64,
     last_acked_unix_ns: i64,
     /// When a client last showed itself, monotonic ns.

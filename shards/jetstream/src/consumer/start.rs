@@ -119,6 +119,8 @@ impl Consumer {
             pace: None,
             not_before_ns: 0,
             reading: false,
+            is_queued: false,
+            is_hungry: false,
             last_delivered_unix_ns: 0,
             last_acked_unix_ns: 0,
             last_used_ns: cx.ctx.mono_ns,
