@@ -165,6 +165,10 @@ pub struct Consumer {
     /// The last message that the disk did not give; 0 for none.
     unread: u64,
     reading: bool,
+    /// It is among the owner's consumers that have something to do.
+    pub(crate) is_queued: bool,
+    /// It is among those that wait for the stream's next message.
+    pub(crate) is_hungry: bool,
     last_delivered_unix_ns: i64,
     last_acked_unix_ns: i64,
     /// When a client last showed itself, monotonic ns.

@@ -120,6 +120,8 @@ impl Consumer {
             not_before_ns: 0,
             unread: 0,
             reading: false,
+            is_queued: false,
+            is_hungry: false,
             last_delivered_unix_ns: 0,
             last_acked_unix_ns: 0,
             last_used_ns: cx.ctx.mono_ns,

@@ -373,7 +373,9 @@ impl Home {
 
     /// A consumer has something to do.
     pub(crate) fn enqueue(&mut self, slot: u32) {
-        if !self.queue.contains(&slot) {
+        if let Some(consumer) = self.consumers.get_mut(slot as usize)
+            && !std::mem::replace(&mut consumer.is_queued, true)
+        {
             self.queue.push_back(slot);
         }
     }
@@ -491,7 +493,12 @@ impl Home {
         let last = self.stream.store.durable_seq();
         if last != self.fed_up_to {
             self.fed_up_to = last;
-            self.queue.extend(self.hungry.drain(..));
+            for slot in std::mem::take(&mut self.hungry) {
+                if let Some(consumer) = self.consumers.get_mut(slot as usize) {
+                    consumer.is_hungry = false;
+                    self.enqueue(slot);
+                }
+            }
         }
         let mut more = self.serve(shop);
         if self.stream.has_reads() {
@@ -515,13 +522,16 @@ impl Home {
                 bytes: CONSUMER_BUDGET.bytes.min(left.bytes),
             };
             let given = budget;
+            if let Some(consumer) = self.consumers.get_mut(slot as usize) {
+                consumer.is_queued = false;
+            }
             let progress = self.with(slot, shop, |consumer, cx| consumer.deliver(cx, &mut budget));
             left.messages = left.messages.saturating_sub(given.messages - budget.messages);
             left.bytes = left.bytes.saturating_sub(given.bytes - budget.bytes);
             match progress {
-                Some(Progress::Hungry) => self.hungry.push(slot),
+                Some(Progress::Hungry) => self.note_hungry(slot),
                 Some(Progress::Reading) => self.reading.push(slot),
-                Some(Progress::More) => self.queue.push_back(slot),
+                Some(Progress::More) => self.enqueue(slot),
                 Some(Progress::Idle) | None => {}
             }
             self.arm(slot);
@@ -532,11 +542,12 @@ impl Home {
         false
     }
 
-    /// The server is about to stop: requests for messages end.
-    pub(crate) fn say_farewell(&mut self, shop: &mut Shop<'_, '_>) {
-        let slots: Vec<u32> = self.consumers.iter().map(|(slot, _)| slot as u32).collect();
-        for slot in slots {
-            self.with(slot, shop, |consumer, cx| consumer.end_all_requests(cx, Ending::Shutdown));
+    /// A consumer is looked at again with the stream's next message.
+    fn note_hungry(&mut self, slot: u32) {
+        if let Some(consumer) = self.consumers.get_mut(slot as usize)
+            && !std::mem::replace(&mut consumer.is_hungry, true)
+        {
+            self.hungry.push(slot);
         }
     }
 
@@ -554,9 +565,16 @@ impl Home {
 
     /// Forgets a consumer in the lists.
     pub(crate) fn unlist(&mut self, slot: u32) {
-        self.hungry.retain(|other| *other != slot);
-        self.queue.retain(|other| *other != slot);
-        self.reading.retain(|other| *other != slot);
+        let Some(consumer) = self.consumers.get(slot as usize) else { return };
+        if consumer.is_hungry {
+            self.hungry.retain(|other| *other != slot);
+        }
+        if consumer.is_queued {
+            self.queue.retain(|other| *other != slot);
+        }
+        if consumer.is_reading() {
+            self.reading.retain(|other| *other != slot);
+        }
         if let Some(armed) = self.armed.get_mut(slot as usize) {
             *armed = u64::MAX;
         }

@@ -34,6 +34,7 @@ use store::cache::Cache;
 use store::disk::{DiskDone, Ticket};
 use wire::nuid::Nuid;
 
+use crate::consumer::pull::Ending;
 use crate::context::Context;
 use crate::effect::{Effects, Endpoint};
 use crate::settings::Settings;
@@ -193,8 +194,12 @@ impl JetStream {
         let slots: Vec<u32> = self.homes.iter().map(|(slot, _)| slot as u32).collect();
         for slot in slots {
             let mut shop = self.tools.open(ctx, fx);
-            if let Some(home) = self.homes.get_mut(slot as usize) {
-                home.say_farewell(&mut shop);
+            let Some(home) = self.homes.get_mut(slot as usize) else { continue };
+            let consumers: Vec<u32> = home.consumers.iter().map(|(at, _)| at as u32).collect();
+            for consumer in consumers {
+                home.with(consumer, &mut shop, |consumer, cx| {
+                    consumer.end_all_requests(cx, Ending::Shutdown);
+                });
             }
         }
     }
