@@ -212,11 +212,17 @@ impl FileLog {
     }
 
     /// Says that one message was removed and that its bytes are to go.
-    pub(crate) fn append_erased(&mut self, seq: u64, packed: u64) -> Result<(), AppendError> {
+    pub(crate) fn append_erased(
+        &mut self,
+        seq: u64,
+        ts_ns: i64,
+        packed: u64,
+    ) -> Result<(), AppendError> {
         let ranges = [(seq, seq)];
         let record = Record::Delete { ranges: Ranges::List(&ranges), erased: true };
         let place = self.append(&record)?;
         self.note_removals(place.segment, BTreeSet::from([location(packed).segment]));
+        self.log.erase(location(packed), seq, ts_ns);
         Ok(())
     }
 

@@ -209,6 +209,10 @@ impl Recovery for Follower {
                 self.remove(place, std::iter::once((0, last)));
                 self.index.purged_to(last);
             }
+            Record::Erased { seq, ts_ns, .. } if *seq > self.index.last_seq() => {
+                self.index.skip_to(*seq);
+                self.index.set_last_ts(*ts_ns);
+            }
             Record::Skip { last_seq, .. } | Record::End { last_seq } => {
                 self.index.skip_to(*last_seq);
             }

@@ -222,13 +222,13 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a message. With `erase` that is written at once and its bytes are not to be found
-    /// in memory any more.
+    /// Removes a message. With `erase` that is written at once, and then its bytes are overwritten
+    /// in memory and where they lie on disk.
     pub fn remove(&mut self, seq: u64, erase: bool) -> Option<Removed> {
         let mut is_written = false;
         if let (true, Backing::File(file)) = (erase, &mut self.backing) {
             let entry = self.index.seqs().entry(seq)?;
-            is_written = file.append_erased(seq, entry.location).is_ok();
+            is_written = file.append_erased(seq, entry.ts_ns, entry.location).is_ok();
         }
         self.take_out(seq, is_written)
     }

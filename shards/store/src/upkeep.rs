@@ -135,7 +135,9 @@ impl Store {
     }
 
     fn write_checkpoint(&mut self, disk: &mut DiskQueue) {
+        // What a Journal says has to be read at the next start until it is done.
         if let Backing::File(file) = &mut self.backing
+            && !file.log.is_erasing()
             && file.write_removed()
         {
             let image = encode(&mut self.index, file);
@@ -193,7 +195,7 @@ impl Store {
         }
         let Backing::File(file) = &mut self.backing else { return true };
         file.log.settle(mono_ns, disk);
-        file.log.is_settled() || file.fenced().is_some()
+        (file.log.is_settled() && !file.log.is_erasing()) || file.fenced().is_some()
     }
 
     /// Removes the stream with all its files.

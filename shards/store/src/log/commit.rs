@@ -1,7 +1,7 @@
 //! Group commit: what was appended goes to its blocks and to a tail slot with one flush.
 
 use super::files::{Job, push};
-use super::header::{DATA_START, SLOT_OFFSETS, SlotHead};
+use super::header::{DATA_START, SLOT_BYTES, SLOT_OFFSETS, SlotHead};
 use super::record::claimed_len;
 use super::{COMMIT_BYTES_MAX, Durability, Log, Position, Progress};
 use crate::disk::{AlignedBuffer, BLOCK_BYTES, DiskData, DiskError, DiskOp, DiskQueue, Extent};
@@ -27,6 +27,8 @@ pub(super) struct CommitState {
     flushed: Option<SyncJob>,
     /// In lazy mode: everything before is flushed.
     flushed_to: Position,
+    /// So many slots are still to be written at full length, over what they had before.
+    pub(super) slots_to_clear: u8,
 }
 
 impl CommitState {
@@ -40,6 +42,7 @@ impl CommitState {
             syncing: false,
             flushed: None,
             flushed_to: done,
+            slots_to_clear: 0,
         }
     }
 }
@@ -61,6 +64,8 @@ pub(super) struct CommitJob {
     generation: Option<u64>,
     /// The slot says that everything is flushed.
     settles: bool,
+    /// The slot is written at full length.
+    clears: bool,
 }
 
 /// A flush in lazy mode.
@@ -147,7 +152,7 @@ impl Log {
         let generation = (!ends_segment && !is_lazy).then_some(segment.generation + 1);
         if let Some(generation) = generation {
             let len = (to - in_place_to) as usize;
-            let mut bytes = AlignedBuffer::new(SlotHead::encoded_len(len));
+            let mut bytes = AlignedBuffer::new(self.slot_len(len));
             let place = SlotHead::body_mut(bytes.as_mut_slice()).get_mut(..len)?;
             if !self.tail.copy(done.segment, in_place_to, place) {
                 return None;
@@ -163,7 +168,8 @@ impl Log {
         }
         let sync = !is_lazy || ends_segment;
         let segment = done.segment;
-        let job = CommitJob { segment, to, boundary, generation, settles: false };
+        let clears = self.commit.slots_to_clear > 0;
+        let job = CommitJob { segment, to, boundary, generation, settles: false, clears };
         Some((DiskOp::Commit { file, extents, sync }, job))
     }
 
@@ -246,10 +252,36 @@ impl Log {
             self.commit.settled = true;
             self.tail.rest();
         }
+        if job.clears && job.generation.is_some() {
+            self.commit.slots_to_clear = self.commit.slots_to_clear.saturating_sub(1);
+        }
         self.plan_flushes(now_ns);
+        if self.commit.slots_to_clear > 0 {
+            self.hurry();
+        }
         self.enter_next_segment();
         let done = self.commit.done;
         self.tail.trim(done.segment, block_of(done.offset), self.options.tail_bytes_max);
+    }
+
+    /// Bytes of a slot with `len` bytes of a block.
+    fn slot_len(&self, len: usize) -> usize {
+        if self.commit.slots_to_clear > 0 { SLOT_BYTES } else { SlotHead::encoded_len(len) }
+    }
+
+    /// Both slots are written anew, so that nothing is left of what they had.
+    pub(super) fn clear_slots(&mut self) {
+        self.commit.slots_to_clear = 2;
+        self.hurry();
+    }
+
+    /// Has the next slot written soon.
+    fn hurry(&mut self) {
+        self.commit.settled = false;
+        match self.options.durability {
+            Durability::Flushed => self.commit.settle_at_ns = Some(0),
+            Durability::Lazy { .. } => self.commit.sync_at_ns = Some(0),
+        }
     }
 
     /// Decides when the tail is written again, or flushed.
@@ -293,6 +325,7 @@ impl Log {
         }
         self.drive_drops(cache, queue);
         self.drive_compaction(queue);
+        self.drive_erasing(cache, queue);
     }
 
     /// Makes everything as safe as it can be: for the timers and for a clean stop. To be called
@@ -342,7 +375,7 @@ impl Log {
         let Some(segment) = self.segment(to.segment) else { return false };
         let Some(file) = segment.open_file() else { return false };
         let generation = segment.generation + 1;
-        let mut bytes = AlignedBuffer::new(SlotHead::encoded_len(partial.len()));
+        let mut bytes = AlignedBuffer::new(self.slot_len(partial.len()));
         if let Some(place) = SlotHead::body_mut(bytes.as_mut_slice()).get_mut(..partial.len()) {
             place.copy_from_slice(partial);
         }
@@ -356,6 +389,7 @@ impl Log {
             boundary,
             generation: Some(generation),
             settles: true,
+            clears: self.commit.slots_to_clear > 0,
         };
         self.lane = Lane::Busy;
         let op = DiskOp::Commit { file, extents: vec![slot], sync: true };

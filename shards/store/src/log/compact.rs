@@ -59,6 +59,8 @@ enum Stage {
     Renaming,
     /// It has; reads of the old one come to their end.
     Swapping,
+    /// It is given up when the operation under way has ended.
+    Abandoned,
 }
 
 /// What an operation of a compaction is for.
@@ -90,6 +92,7 @@ pub(super) struct Compaction {
     notes: Vec<(Box<[u8]>, Location, Location)>,
     file: FileId,
     file_len: u32,
+    is_made: bool,
     written: u32,
 }
 
@@ -107,6 +110,7 @@ impl Log {
         let is_ready = self.segment(number).is_some_and(|segment| segment.sealed)
             && number < self.durable().segment
             && !self.is_going(number)
+            && !self.is_erasing()
             && self.compaction.is_none()
             && self.fenced.is_none()
             && !self.lacks_space();
@@ -136,6 +140,7 @@ impl Log {
             notes: Vec::new(),
             file: queue.name_file(),
             file_len: 0,
+            is_made: false,
             written: 0,
         }));
         self.drive_compaction(queue);
@@ -220,6 +225,15 @@ impl Log {
         {
             segment.reads = segment.reads.saturating_sub(1);
         }
+        if step == Step::Make
+            && result.is_ok()
+            && let Some(compaction) = &mut self.compaction
+        {
+            compaction.is_made = true;
+        }
+        if self.compaction.as_ref().is_some_and(|of| of.stage == Stage::Abandoned) {
+            return self.abandon(queue);
+        }
         match (step, result) {
             (Step::Read(len), Ok(DiskData::Bytes(bytes))) if bytes.len() >= len as usize => {
                 self.take_piece(bytes.as_slice(), queue);
@@ -238,26 +252,48 @@ impl Log {
                 let mut progress = super::Progress::default();
                 self.fence(error, &mut progress);
             }
-            (Step::Read(_), _) => self.give_up(true, queue),
-            (_, Err(_)) => self.give_up(false, queue),
+            (step, _) => {
+                self.set_stage(Stage::Waiting);
+                self.give_up(matches!(step, Step::Read(_)), queue);
+            }
         }
     }
 
     /// Ends a compaction without result. A segment in which something is damaged is left alone
     /// from now on.
     pub(super) fn give_up(&mut self, is_damaged: bool, queue: &mut DiskQueue) {
-        let Some(compaction) = self.compaction.take() else { return };
+        let Some(compaction) = &mut self.compaction else { return };
         if is_damaged {
             self.damaged_segments.push(compaction.segment);
         }
+        let is_under_way = matches!(
+            compaction.stage,
+            Stage::Reading(true) | Stage::Making | Stage::Writing | Stage::Abandoned
+        );
+        if is_under_way {
+            compaction.stage = Stage::Abandoned;
+        } else {
+            self.abandon(queue);
+        }
+    }
+
+    /// Nothing of a compaction is under way any more: its file goes.
+    fn abandon(&mut self, queue: &mut DiskQueue) {
+        let Some(compaction) = self.compaction.take() else { return };
         if compaction.file_len > 0 {
-            if compaction.stage != Stage::Making {
+            if compaction.is_made {
                 push(self, queue, DiskOp::Close { file: compaction.file }, Job::Other);
             }
             let path = compacted_path(&self.options.dir, compaction.segment);
-            push(self, queue, DiskOp::Remove { path, erase: false }, Job::Other);
+            let erase = self.is_erasing();
+            push(self, queue, DiskOp::Remove { path, erase }, Job::Other);
         }
         self.moved = Some(Moved { segment: compaction.segment, messages: Vec::new() });
+    }
+
+    /// The file that a compaction has open.
+    pub(super) fn compacted_file(&self) -> Option<FileId> {
+        self.compaction.as_ref().filter(|of| of.is_made).map(|of| of.file)
     }
 
     fn take_piece(&mut self, bytes: &[u8], queue: &mut DiskQueue) {
@@ -349,7 +385,7 @@ impl Log {
             }
             Record::Delete { .. } | Record::Purge { .. } if !keep.removals => return,
             Record::Mark { .. } if !keep.marks => return,
-            Record::Journal { .. } => return,
+            Record::Journal { .. } | Record::Erased { .. } => return,
             Record::NotePut { key, .. }
             | Record::NoteDelta { key, .. }
             | Record::NoteCopy { key, .. }
@@ -431,7 +467,19 @@ impl Log {
         compaction.new.state = FileState::Open(compaction.file);
         if let Some(segment) = self.segment_mut(number) {
             let old = std::mem::replace(segment, compaction.new);
+            let erased = self.move_erasing(&compaction.moved);
             if let FileState::Open(file) = old.state {
+                let extents: Vec<Extent> = erased
+                    .into_iter()
+                    .map(|(offset, len)| Extent {
+                        offset: u64::from(offset),
+                        bytes: AlignedBuffer::new(len),
+                    })
+                    .collect();
+                if !extents.is_empty() {
+                    let op = DiskOp::Commit { file, extents, sync: true };
+                    push(self, queue, op, Job::Other);
+                }
                 push(self, queue, DiskOp::Close { file }, Job::Other);
             }
         }

@@ -62,6 +62,7 @@ impl Log {
         {
             return false;
         }
+        let erase = erase || self.has_erasing_in(segment);
         self.drops.push(Dropping { segment, stage: Stage::Copying, erase, keys: None, copy: None });
         self.drive_drops(cache, queue);
         true
@@ -239,13 +240,13 @@ impl Log {
             self.segments.remove(at);
         }
         self.tail.forget(number);
+        self.forget_erasing_in(number);
     }
 
     /// Removes the log with everything in its directory; no call makes sense after it.
     pub fn remove_all(mut self, cache: &mut Cache, queue: &mut DiskQueue) {
-        self.give_up(false, queue);
         let files: Vec<_> = self.segments.iter().chain(&self.prepared).collect();
-        let mut open = Vec::new();
+        let mut open: Vec<_> = self.compacted_file().into_iter().collect();
         for segment in files {
             cache.forget_segment(segment.identity, segment.file_len);
             if let FileState::Open(file) | FileState::Bare(file) = segment.state {

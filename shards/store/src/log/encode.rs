@@ -66,6 +66,9 @@ impl Record<'_> {
                 Self::Mark { bytes, .. } => bytes.len(),
                 Self::Manifest { ranges, .. } => ranges.len(),
                 Self::Journal { image, .. } => 8 + image.len(),
+                Self::Erased { len, .. } => {
+                    (*len as usize).max(OVERHEAD_BYTES + 8) - OVERHEAD_BYTES
+                }
             }
     }
 
@@ -86,6 +89,7 @@ impl Record<'_> {
             Self::Drop { .. } => Kind::Drop,
             Self::End { .. } => Kind::End,
             Self::Journal { .. } => Kind::Journal,
+            Self::Erased { .. } => Kind::Erased,
         }
     }
 
@@ -103,6 +107,7 @@ impl Record<'_> {
             Self::Manifest { next_seq, .. } => *next_seq,
             Self::Drop { segment } => *segment as u64,
             Self::End { last_seq } => *last_seq,
+            Self::Erased { seq, .. } => *seq,
             Self::Journal { segment, incarnation, .. } => {
                 *segment as u64 | (*incarnation as u64) << 32
             }
@@ -169,9 +174,15 @@ impl Record<'_> {
             Self::NoteRemove { key: bytes }
             | Self::Mark { bytes, .. }
             | Self::Manifest { ranges: bytes, .. } => out.extend_from_slice(bytes),
-            Self::Journal { offset, image, .. } => {
-                out.extend_from_slice(&u64::from(*offset).to_le_bytes());
+            Self::Journal { offset, len, image, .. } => {
+                out.extend_from_slice(&offset.to_le_bytes());
+                out.extend_from_slice(&len.to_le_bytes());
                 out.extend_from_slice(image);
+            }
+            Self::Erased { ts_ns, len, .. } => {
+                out.extend_from_slice(&ts_ns.to_le_bytes());
+                let zeroes = (*len as usize).saturating_sub(OVERHEAD_BYTES + 8);
+                out.resize(out.len() + zeroes, 0);
             }
         }
     }

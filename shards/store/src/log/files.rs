@@ -39,6 +39,10 @@ pub(super) enum Job {
     Remove(u32),
     /// A segment is written anew.
     Compact(super::compact::Step),
+    /// Blocks of a message that is being erased are read: segment and sequence.
+    EraseRead(u32, u64),
+    /// They are overwritten.
+    EraseWrite(u32, u64),
     /// Nobody waits for it.
     Other,
 }
@@ -51,6 +55,7 @@ impl Job {
             Self::Commit(commit) => commit.segment == number,
             Self::Sync(sync) => sync.segment == number,
             Self::Read(read) => read.segment == number,
+            Self::EraseRead(of, _) | Self::EraseWrite(of, _) => *of == number,
             _ => false,
         }
     }
@@ -225,11 +230,16 @@ impl Log {
             Job::CloseDropped(number) => self.handle_closed(number, queue),
             Job::Remove(number) => self.handle_removed(number, &done.result),
             Job::Compact(step) => self.handle_compaction(step, done.result, cache, queue),
+            Job::EraseRead(_, seq) => self.handle_erase_read(seq, &done.result),
+            Job::EraseWrite(_, seq) => {
+                self.handle_erase_write(seq, &done.result, cache, &mut progress);
+            }
             Job::Other => {}
         }
         self.drive_files(now_ns, queue);
         self.drive_drops(cache, queue);
         self.drive_compaction(queue);
+        self.drive_erasing(cache, queue);
         self.drive_checkpoints(queue);
         progress
     }

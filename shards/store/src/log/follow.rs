@@ -36,6 +36,8 @@ pub(super) struct Follower<'a> {
     jumps: Vec<Jump>,
     last_number: u32,
     scratch: Scratch,
+    /// What may have to be done again: segment, incarnation, place, length, edges.
+    pub(super) journals: Vec<(u32, u32, u32, u32, Vec<u8>)>,
     /// Records of notes in the covered segment on the way.
     pub(super) moved_notes: BTreeMap<Vec<u8>, Vec<Location>>,
 }
@@ -76,6 +78,7 @@ impl<'a> Follower<'a> {
             jumps: Vec::new(),
             last_number: 0,
             scratch: Scratch::default(),
+            journals: Vec::new(),
             moved_notes: BTreeMap::new(),
         }
     }
@@ -142,6 +145,14 @@ impl<'a> Follower<'a> {
             Record::Message(message) => {
                 self.close(message.seq.saturating_sub(1));
                 self.pass(message.seq.saturating_add(1));
+            }
+            Record::Erased { seq, .. } => {
+                self.close(seq.saturating_sub(1));
+                self.pass(seq.saturating_add(1));
+            }
+            Record::Journal { segment, incarnation, offset, len, image } => {
+                let edges = image.to_vec();
+                self.journals.push((*segment, *incarnation, *offset, *len, edges));
             }
             Record::Skip { first_seq, last_seq } => {
                 self.close(first_seq.saturating_sub(1));

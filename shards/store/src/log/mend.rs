@@ -1,12 +1,16 @@
 //! The end of a log at start: what the slots say about it, and making it a place where the log can
 //! go on. The rules are in `docs/STORAGE.md`, section Recovery.
 
+use std::collections::VecDeque;
+
 use super::bind::Binding;
+use super::erase::blocks_from;
 use super::found::FoundSegment;
 use super::header::{SLOT_BYTES, SLOT_OFFSETS, SlotHead, SlotState};
 use super::recover::{BLOCK, RecoverError, Recoverer};
+use super::report::Damage;
 use super::scan::{Extent, Scanner};
-use super::segment::Segment;
+use super::segment::{Segment, segment_path};
 use super::{COMMIT_BYTES_MAX, Durability};
 use crate::disk::BLOCK_BYTES;
 
@@ -107,6 +111,36 @@ impl Recoverer<'_> {
             head.encode(&mut bytes, partial.len());
             let offset = SLOT_OFFSETS[(segment.generation & 1) as usize];
             self.boot.overwrite(path, u64::from(offset), &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Overwrites again what was being erased when the end came. What is damaged there was no
+    /// message any more.
+    pub(super) fn redo_journals(
+        &mut self,
+        segments: &VecDeque<Segment>,
+    ) -> Result<(), RecoverError> {
+        for (number, incarnation, offset, len, edges) in std::mem::take(&mut self.follower.journals)
+        {
+            let is_its = |segment: &&Segment| {
+                segment.number() == number && segment.identity.incarnation == incarnation
+            };
+            let Some(segment) = segments.iter().find(is_its) else { continue };
+            let Some((from, image)) = blocks_from(offset, len, &edges) else { continue };
+            if from as usize + image.len() > segment.file_len as usize {
+                continue;
+            }
+            let path = segment_path(&self.options.dir, number);
+            if self.boot.read(&path, u64::from(from), image.len())? != image {
+                self.boot.overwrite(&path, u64::from(from), &image)?;
+            }
+            let is_erased = |damage: &Damage| {
+                damage.segment == number
+                    && damage.offset >= offset
+                    && damage.offset + damage.len <= offset + len
+            };
+            self.follower.damage.retain(|damage| !is_erased(damage));
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ mod commit;
 mod compact;
 mod drops;
 mod encode;
+mod erase;
 mod files;
 mod follow;
 mod found;
@@ -206,6 +207,7 @@ pub struct Log {
     notes: Notes,
     checkpoints: Checkpoints,
     drops: Vec<drops::Dropping>,
+    erasing: Vec<erase::Erasing>,
     compressor: Option<Box<Compressor>>,
     /// Segments made so far, those written anew included.
     segments_made: u32,
@@ -267,6 +269,7 @@ impl Log {
             notes,
             checkpoints: Checkpoints::default(),
             drops: Vec::new(),
+            erasing: Vec::new(),
             compressor: None,
             segments_made: 0,
             scratch: Scratch::default(),

@@ -50,6 +50,8 @@ pub enum Kind {
     Journal = 12,
     /// A note and its changes, copied forward as one.
     NoteCopy = 13,
+    /// What is left of a message that was erased.
+    Erased = 14,
 }
 
 impl Kind {
@@ -70,6 +72,7 @@ impl Kind {
             11 => Self::End,
             12 => Self::Journal,
             13 => Self::NoteCopy,
+            14 => Self::Erased,
             _ => return None,
         })
     }
@@ -228,10 +231,21 @@ pub enum Record<'a> {
         segment: u32,
         /// Its incarnation.
         incarnation: u32,
-        /// The place.
+        /// Where the erased message lies,
         offset: u32,
-        /// What is to be there.
+        /// and its bytes.
+        len: u32,
+        /// Its blocks as they are to be; of more than four, the first and the last two.
         image: &'a [u8],
+    },
+    /// A message was here and is erased.
+    Erased {
+        /// Its sequence.
+        seq: u64,
+        /// When it was stored, nanoseconds since 1970.
+        ts_ns: i64,
+        /// Bytes of the whole record, as the message had them.
+        len: u32,
     },
 }
 
@@ -418,7 +432,13 @@ impl<'a> RawRecord<'a> {
                 segment: self.number as u32,
                 incarnation: (self.number >> 32) as u32,
                 offset: u32_at(body, 0)?,
+                len: u32_at(body, 4)?,
                 image: body.get(8..)?,
+            },
+            Kind::Erased => Record::Erased {
+                seq: self.number,
+                ts_ns: u64_at(body, 0)? as i64,
+                len: self.bytes.len() as u32,
             },
         })
     }

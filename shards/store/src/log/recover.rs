@@ -78,7 +78,7 @@ pub(super) struct Recoverer<'a> {
     pub(super) options: Options,
     pub(super) boot: &'a mut dyn BootDisk,
     pub(super) report: Report,
-    follower: Follower<'a>,
+    pub(super) follower: Follower<'a>,
     names: Vec<String>,
     /// Of the segments, when the checkpoint was written.
     incarnations: BTreeMap<u32, u32>,
@@ -178,6 +178,7 @@ impl Recoverer<'_> {
         }
         segments.retain(|segment| !self.follower.dropped.contains(&segment.number()));
         self.finish_drops();
+        self.redo_journals(&segments)?;
         for damage in std::mem::take(&mut self.follower.damage) {
             self.keep_copy(damage);
             self.follower.damage.push(damage);

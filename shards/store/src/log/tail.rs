@@ -115,6 +115,19 @@ impl Tail {
         self.bytes = self.pages.iter().map(|page| page.bytes.len()).sum();
     }
 
+    /// Changes bytes of a record that is here.
+    pub(super) fn overwrite(&mut self, segment: u32, offset: u32, bytes: &[u8]) {
+        let at = self.pages.partition_point(|page| (page.segment, page.end()) <= (segment, offset));
+        let Some(page) = self.pages.get_mut(at).filter(|page| page.segment == segment) else {
+            return;
+        };
+        let Some(from) = offset.checked_sub(page.start) else { return };
+        let from = from as usize;
+        if let Some(place) = page.bytes.get_mut(from..from + bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+    }
+
     /// Puts bytes that were read from disk at the end.
     pub(super) fn load(&mut self, segment: u32, start: u32, bytes: &[u8]) {
         self.room(segment, start, bytes.len()).extend_from_slice(bytes);

@@ -81,6 +81,7 @@ pub(crate) struct Disk {
     pub(crate) changes_left: Option<usize>,
     pub(crate) changes: usize,
     pub(crate) torn: Option<u64>,
+    orphans: usize,
 }
 
 /// A disk with operations that are under way.
@@ -234,7 +235,8 @@ impl Disk {
                 let file = self.files.remove(from).ok_or(DiskError::NotFound)?;
                 if let Some(replaced) = self.files.insert(to.clone(), file) {
                     // Who has it open keeps it.
-                    let orphan = format!("#{}", self.files.len());
+                    self.orphans += 1;
+                    let orphan = format!("#{}", self.orphans);
                     self.reopen(to, &orphan);
                     self.files.insert(orphan, replaced);
                 }

@@ -4,5 +4,6 @@ mod basic;
 mod crash;
 mod damage;
 mod disk;
+mod erase;
 mod rig;
-pub(crate) mod secret;
+mod secret;

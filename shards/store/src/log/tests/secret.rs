@@ -23,7 +23,7 @@ pub(super) fn encrypted(entropy: u64) -> Options {
 }
 
 /// Occurrences of `text` in the files of the log.
-pub(crate) fn find(disk: &Disk, text: &[u8]) -> Vec<(String, usize)> {
+pub(super) fn find(disk: &Disk, text: &[u8]) -> Vec<(String, usize)> {
     let hits = |bytes: &[u8]| {
         bytes
             .windows(text.len())
