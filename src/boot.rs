@@ -339,10 +339,7 @@ fn bind_patiently(target: std::net::SocketAddr) -> std::io::Result<TcpListener> 
     let end = Instant::now() + PORT_WAIT_MAX;
     loop {
         match reactor::bind_listener(target, BACKLOG) {
-            Err(error)
-                if error.kind() == std::io::ErrorKind::AddrInUse
-                    && Instant::now() < end =>
-            {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < end => {
                 std::thread::sleep(PORT_POLL);
             }
             outcome => return outcome,

@@ -7,13 +7,17 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use reactor::disk::{BootFs, StoreLock};
 use store::check::{Checked, CheckpointVerdict, check};
 use store::disk::BootDisk;
-use store::log::{Log, Options, RecoverError};
+use store::log::{Encryption, Log, Options, RecoverError};
 use wire::api::config::StreamConfig;
 use wire::api::decode::decode_document;
+
+use crate::cli::Flags;
+use crate::error::fatal_text;
 
 /// Everything is whole.
 const EXIT_CLEAN: u8 = 0;
@@ -27,12 +31,14 @@ const CONFIG_KEY: &[u8] = b"stream";
 const LISTED_MAX: usize = 100;
 
 /// What is to be checked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct CheckRequest {
     /// The store's directory, or the one above it.
     pub dir: PathBuf,
     /// Repair what can be repaired.
     pub repair: bool,
+    /// The keys of a store that is encrypted.
+    pub encryption: Option<Arc<Encryption>>,
 }
 
 impl CheckRequest {
@@ -53,20 +59,36 @@ impl CheckRequest {
             }
         }
         match dir {
-            Some(dir) => Ok(Self { dir, repair }),
+            Some(dir) => Ok(Self { dir, repair, encryption: None }),
             None => Err("check needs the store's directory: check DIR [--repair]".to_owned()),
         }
     }
 }
 
-/// Checks and prints; the exit code.
+/// Reads the words behind `check` and the configuration in which an encrypted store's keys are,
+/// checks and prints; the exit code.
 #[must_use]
-pub fn run(request: &CheckRequest) -> u8 {
+pub fn run(words: &[String], flags: &Flags) -> u8 {
     let mut text = String::new();
-    let code = check_store(request, &mut text);
+    let code = match request(words, flags) {
+        Ok(request) => check_store(&request, &mut text),
+        Err(error) => {
+            eprintln!("{}", fatal_text(&error));
+            EXIT_UNREADABLE
+        }
+    };
     // A reader that has gone away is no fault.
     let _ = std::io::stdout().write_all(text.as_bytes());
     code
+}
+
+fn request(words: &[String], flags: &Flags) -> Result<CheckRequest, String> {
+    let mut request = CheckRequest::parse(words)?;
+    if flags.config_file().is_some() {
+        let loaded = crate::boot::load(flags).map_err(|errors| errors.to_string())?;
+        request.encryption = crate::streams::encryption(&loaded.options.jetstream).map(Arc::new);
+    }
+    Ok(request)
 }
 
 /// The directory that has the accounts.
@@ -95,7 +117,7 @@ pub fn check_store(request: &CheckRequest, out: &mut String) -> u8 {
         }
     };
     let mut boot = BootFs::new(root);
-    let mut walk = Walk { repair: request.repair, streams: 0, code: EXIT_CLEAN, out };
+    let mut walk = Walk { request, streams: 0, code: EXIT_CLEAN, out };
     if let Err(error) = walk.accounts(&mut boot) {
         let _ = writeln!(walk.out, "{shown}: {error}");
         return EXIT_UNREADABLE;
@@ -111,7 +133,7 @@ pub fn check_store(request: &CheckRequest, out: &mut String) -> u8 {
 }
 
 struct Walk<'a> {
-    repair: bool,
+    request: &'a CheckRequest,
     streams: usize,
     code: u8,
     out: &'a mut String,
@@ -144,8 +166,9 @@ impl Walk<'_> {
             return Ok(());
         }
         let found = Log::identify(dir, boot).and_then(|(uid, account, stream)| {
-            let options = Options { account, stream, ..Options::new(dir, uid) };
-            let checked = check(&options, boot, self.repair)?;
+            let encryption = self.request.encryption.clone();
+            let options = Options { account, stream, encryption, ..Options::new(dir, uid) };
+            let checked = check(&options, boot, self.request.repair)?;
             Ok((options, checked))
         });
         self.streams += 1;
@@ -161,7 +184,7 @@ impl Walk<'_> {
                 if let Err(error) = config {
                     let _ = writeln!(self.out, "  configuration: {error}");
                 }
-                tell(&checked, self.repair, self.out);
+                tell(&checked, self.request.repair, self.out);
             }
             Err(RecoverError::Empty) => {
                 self.worsen(EXIT_DAMAGED);
@@ -266,9 +289,10 @@ mod tests {
 
     #[test]
     fn words_are_read_in_any_order() {
-        let expected = CheckRequest { dir: PathBuf::from("d"), repair: true };
-        assert_eq!(CheckRequest::parse(&words("d --repair")), Ok(expected.clone()));
-        assert_eq!(CheckRequest::parse(&words("--repair d")), Ok(expected));
+        for text in ["d --repair", "--repair d"] {
+            let request = CheckRequest::parse(&words(text)).unwrap();
+            assert_eq!((request.dir, request.repair), (PathBuf::from("d"), true));
+        }
         for bad in ["", "--repair", "a b", "a --force"] {
             assert!(CheckRequest::parse(&words(bad)).is_err(), "{bad}");
         }
@@ -279,7 +303,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let run = |repair: bool| {
             let mut out = String::new();
-            let request = CheckRequest { dir: dir.path().to_owned(), repair };
+            let request =
+                CheckRequest { dir: dir.path().to_owned(), repair, ..CheckRequest::default() };
             (check_store(&request, &mut out), out)
         };
         assert_eq!(run(false), (EXIT_CLEAN, "0 streams checked: all is whole\n".to_owned()));
@@ -293,7 +318,7 @@ mod tests {
         let lock = StoreLock::take(&dir.path().join("jetstream")).unwrap();
         assert_eq!(run(false).0, EXIT_UNREADABLE);
         drop(lock);
-        let missing = CheckRequest { dir: dir.path().join("none"), repair: false };
+        let missing = CheckRequest { dir: dir.path().join("none"), ..CheckRequest::default() };
         assert_eq!(check_store(&missing, &mut String::new()), EXIT_UNREADABLE);
         assert!(!dir.path().join("none").exists());
         // A stream whose configuration is missing.

@@ -229,8 +229,8 @@ pub enum Command {
     Serve(Box<Flags>),
     /// `-t`: read the configuration file named in the flags, say whether it is valid, exit.
     Check(Box<Flags>),
-    /// `check DIR [--repair]`: verify a store.
-    CheckStore(crate::check_command::CheckRequest),
+    /// `check DIR [--repair]`: verify a store; the words behind `check`.
+    CheckStore(Vec<String>, Box<Flags>),
     /// `--signal`: the text after it, for [`crate::signal_command::run`].
     Signal(String),
     /// Print and exit with code 0.
@@ -316,8 +316,8 @@ pub fn parse(args: &[String]) -> Result<Command, CliError> {
             "help" => Ok(Command::Print(to_stdout(text::usage()))),
             "check" => {
                 let words = argv.words.get(1..).unwrap_or_default();
-                let request = crate::check_command::CheckRequest::parse(words);
-                request.map(Command::CheckStore).map_err(CliError::Refused)
+                crate::check_command::CheckRequest::parse(words).map_err(CliError::Refused)?;
+                Ok(Command::CheckStore(words.to_vec(), Box::new(flags)))
             }
             _ => Err(CliError::Refused(format!("unrecognized command: {word:?}"))),
         };

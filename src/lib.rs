@@ -38,7 +38,7 @@ pub fn run() -> u8 {
             printout.show();
             Ok(())
         }
-        Command::CheckStore(request) => return check_command::run(&request),
+        Command::CheckStore(words, flags) => return check_command::run(&words, &flags),
         Command::Signal(text) => signal_command::run(&text).map_err(Into::into),
         Command::Check(flags) => boot::check(&flags).map(|text| eprintln!("{}", fatal_text(&text))),
         Command::Serve(flags) => boot::serve(&flags),

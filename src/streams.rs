@@ -8,7 +8,11 @@ use jetstream::settings::{AccountLimits, AccountSettings, Durability, Settings, 
 use reactor::JetStreamPlan;
 use reactor::disk::{DiskSettings, Faults, StoreLock};
 
-use crate::config::{AccountJetStream, AccountOptions, Options};
+use store::log::{Cipher, Encryption, StoreKey};
+
+use crate::config::{
+    AccountJetStream, AccountOptions, JetStreamOptions, Options, Secret, StoreCipher,
+};
 use crate::error::StartError;
 
 /// Level of the JetStream API.
@@ -19,16 +23,20 @@ const DEFAULT_SHARE: u64 = 75;
 /// Directory below `store_dir`.
 const SUBDIRECTORY: &str = "jetstream";
 
-/// What each account uses; an account keeps its place for as long as the process lives.
+/// What each account uses, and all together; an account keeps its place for as long as the process
+/// lives.
 #[derive(Debug, Default)]
-pub struct UsageRegistry(Vec<Arc<Usage>>);
+pub struct UsageRegistry {
+    accounts: Vec<Arc<Usage>>,
+    total: Arc<Usage>,
+}
 
 impl UsageRegistry {
     fn entry(&mut self, at: usize) -> Arc<Usage> {
-        while self.0.len() <= at {
-            self.0.push(Arc::default());
+        while self.accounts.len() <= at {
+            self.accounts.push(Arc::default());
         }
-        self.0.get(at).map_or_else(Arc::default, Arc::clone)
+        self.accounts.get(at).map_or_else(Arc::default, Arc::clone)
     }
 }
 
@@ -111,12 +119,15 @@ pub fn settings(
     };
     let limits = &given.limits;
     Settings {
+        encryption: encryption(given).map(Arc::new),
+        total: Arc::clone(&usage.total),
         server_name: identity.server_name.clone(),
         server_id: identity.server_id.clone(),
         cluster: identity.cluster.clone().unwrap_or_default(),
         domain: given.domain.clone(),
         strict: given.strict,
         durability,
+        stuck_consumer_ns: u64::try_from(given.stuck_consumer.as_nanos()).unwrap_or(u64::MAX),
         memory_bytes_max: memory_limit(given.memory_bytes_max),
         file_bytes_max: file_limit(given.file_bytes_max, &store_dir(options)),
         buffered_bytes_max: size(given.buffered_bytes_max, defaults.buffered_bytes_max),
@@ -143,6 +154,19 @@ pub fn settings(
             .collect(),
         ..defaults
     }
+}
+
+/// How the store's files are encrypted.
+pub(crate) fn encryption(given: &JetStreamOptions) -> Option<Encryption> {
+    let key =
+        |secret: &Secret| (!secret.is_empty()).then(|| StoreKey::new(secret.expose().as_bytes()));
+    let cipher = match given.cipher {
+        StoreCipher::ChaCha => Cipher::ChaCha20Poly1305,
+        StoreCipher::Aes => Cipher::Aes256Gcm,
+    };
+    let entropy = getrandom::u64().unwrap_or_else(|_| crate::facts::wall_ns());
+    let prev_key = key(&given.prev_key);
+    key(&given.key).map(|key| Encryption { cipher, key, prev_key, entropy })
 }
 
 fn share_of(bytes: u64) -> i64 {
@@ -208,6 +232,13 @@ fn tell(options: &Options, settings: &Settings) {
         tracing::info!("  Domain:          {}", settings.domain);
     }
     tracing::info!("  API Level:       {API_LEVEL}");
+    if let Some(encryption) = &settings.encryption {
+        let cipher = match encryption.cipher {
+            Cipher::ChaCha20Poly1305 => "ChaCha20-Poly1305",
+            Cipher::Aes256Gcm => "AES-256-GCM",
+        };
+        tracing::info!("  Encryption:      {cipher}");
+    }
     match settings.durability {
         Durability::Flushed => {
             tracing::info!("  Durability:      flushed to disk before every acknowledgement");

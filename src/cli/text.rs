@@ -79,6 +79,9 @@ Cluster Options:
 Profiling Options:
         --profile <port>              Serve profiles over HTTP on this port
 
+Commands:
+    check <directory> [--repair]      Verify a store while no server runs on it (-c for its keys)
+
 Common Options:
     -h, --help                        Show this text
     -v, --version                     Show the version

@@ -13,7 +13,7 @@ pub(super) enum Served {
 }
 
 /// Keys that may be ignored: nobody gets in, or sees something, because of that.
-const NO_EFFECT: [&str; 38] = [
+const NO_EFFECT: [&str; 36] = [
     "cluster",
     "gateway",
     "leafnodes",
@@ -38,7 +38,6 @@ const NO_EFFECT: [&str; 38] = [
     "max_traced_msg_len",
     "write_timeout",
     "disable_sublist_cache",
-    "jetstream.cipher",
     "jetstream.extension_hint",
     "jetstream.unique_tag",
     "jetstream.max_outstanding_catchup",
@@ -50,13 +49,12 @@ const NO_EFFECT: [&str; 38] = [
     "jetstream.meta_compact_sync",
     "jetstream.max_concurrent_io",
     "jetstream.limits.max_ha_assets",
-    "jetstream.limits.batch.max_inflight_total",
     "account.jetstream.cluster_traffic",
 ];
 
 /// Keys that protect something: without them the server would be more open than it was asked to
 /// be.
-const REFUSED: [(&str, &str); 12] = [
+const REFUSED: [(&str, &str); 10] = [
     ("operator", "clients would be let in without the JWTs that it requires"),
     ("trusted_keys", "clients would be let in without the JWTs that it requires"),
     ("resolver", "it says that accounts are defined by JWTs"),
@@ -65,8 +63,6 @@ const REFUSED: [(&str, &str); 12] = [
     ("auth_callout", "clients would be let in without the service that is to decide"),
     ("tls.verify_and_map", "clients would not be bound to the user of their certificate"),
     ("tls.ocsp_peer", "certificates that were revoked would be accepted"),
-    ("jetstream.key", "messages would be stored without encryption"),
-    ("jetstream.prev_key", "messages stored with it could not be read"),
     ("jetstream.tpm", "messages would be stored without encryption"),
     ("proxy_required", "clients would be let in that do not come through a trusted proxy"),
 ];

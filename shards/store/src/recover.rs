@@ -50,12 +50,30 @@ struct Follower {
     notes: Vec<RecoveredNote>,
     is_dirty: bool,
     mark_segment: Option<u32>,
+    /// Messages in the covered segment on the way.
+    seen: Vec<u64>,
 }
 
 impl Follower {
+    /// Takes out what the index has in a segment, except what was seen there.
+    fn forget_unseen(&mut self, segment: u32) {
+        let seen = std::mem::take(&mut self.seen);
+        let Some(used) = self.uses.get(&segment) else { return };
+        let (mut at, last) = (used.first_seq, used.last_seq);
+        while let Some(seq) = self.index.seqs().next(at).filter(|&seq| seq <= last) {
+            let place = self.index.seqs().entry(seq).map(|entry| location(entry.location));
+            let is_there = place.is_some_and(|place| place.segment == segment);
+            if is_there && seen.binary_search(&seq).is_err() {
+                self.take_out(seq, seq, &mut BTreeSet::new());
+            }
+            at = seq.saturating_add(1);
+        }
+    }
+
     fn take_message(&mut self, place: Location, message: &log::Message<'_>, is_covered: bool) {
         let packed = pack(place.segment, place.offset);
         if is_covered {
+            self.seen.push(message.seq);
             let old = self.index.seqs().entry(message.seq);
             if let Some(old) = old.filter(|old| old.location != packed) {
                 self.index.set_location(message.seq, packed);
@@ -175,12 +193,15 @@ impl Recovery for Follower {
     }
 
     fn handle_segment_checkpoint(&mut self, _: u32, _: &[u8]) -> bool {
+        self.seen.clear();
         true
     }
 
     fn handle_record(&mut self, place: Location, record: &Record<'_>, is_covered: bool) {
         match record {
             Record::Message(message) => self.take_message(place, message, is_covered),
+            // The first record of a segment.
+            Record::Manifest { .. } if is_covered => self.seen.clear(),
             _ if is_covered => {}
             Record::Delete { ranges, .. } => self.remove(place, ranges.iter()),
             Record::Purge { below_seq } => {
@@ -200,6 +221,10 @@ impl Recovery for Follower {
             }
             _ => {}
         }
+    }
+
+    fn handle_rewritten(&mut self, segment: u32) {
+        self.forget_unseen(segment);
     }
 
     fn handle_note(&mut self, key: &[u8], value: Option<&[u8]>, deltas: &[Vec<u8>]) {
@@ -226,8 +251,19 @@ impl Store {
             notes: Vec::new(),
             is_dirty: false,
             mark_segment: None,
+            seen: Vec::new(),
         };
         let (log, report) = Log::recover(options, boot, &mut follower)?;
+        // Segments that went after the checkpoint, with the records that say what was removed.
+        let present: BTreeSet<u32> = log.segments().map(|(number, ..)| number).collect();
+        let is_gone =
+            |number: &&u32| !present.contains(number) && !report.missing_segments.contains(number);
+        let gone: Vec<u32> = follower.uses.keys().filter(is_gone).copied().collect();
+        for number in gone {
+            follower.seen.clear();
+            follower.forget_unseen(number);
+            follower.uses.remove(&number);
+        }
         let Follower { mut index, uses, mut lost, notes, mark_segment, .. } = follower;
         index.skip_to(log.next_seq().saturating_sub(1));
         for damage in &report.damage {

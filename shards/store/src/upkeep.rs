@@ -119,6 +119,13 @@ impl Store {
         }
     }
 
+    /// Whether messages are compressed from now on; those of streams in memory never are.
+    pub fn set_compression(&mut self, is_on: bool) {
+        if let Backing::File(file) = &mut self.backing {
+            file.log.set_compression(is_on);
+        }
+    }
+
     /// A start is to read no more than about this many bytes of records, or four times the size of
     /// the index if that is more. 128 MiB unless set.
     pub fn set_checkpoint_bytes(&mut self, bytes: u64) {

@@ -8,6 +8,7 @@ mod client;
 mod content;
 mod damage;
 mod failing;
+mod interrupted;
 mod kills;
 mod ledger;
 mod segment;

@@ -112,12 +112,17 @@ pub struct Home {
     pub(crate) feeding: usize,
     /// Messages whose ids have to be learned after a start.
     pub(crate) flagged: Vec<u64>,
+    /// Publishes that came before those ids are known: of other streams, since no client is
+    /// served yet.
+    early: Vec<Parked>,
     /// Messages that damage took, ranges of sequences.
     pub(crate) lost: Vec<(u64, u64)>,
     /// Where answers to dead letters come to, once there was one.
     pub(crate) letter_inbox: Option<Box<[u8]>>,
     /// Bytes that the account's use has from this stream.
     pub(crate) counted_bytes: i64,
+    /// The open batches, atomic and fast, that are in the settings' total.
+    pub(super) counted_batches: [i64; 2],
     pub(crate) touched: bool,
     pub(crate) armed_ns: u64,
     /// Deadlines of consumers: time and slot, stale ones are passed over.
@@ -151,9 +156,11 @@ impl Home {
             pushing: 0,
             feeding: 0,
             flagged: Vec::new(),
+            early: Vec::new(),
             lost: Vec::new(),
             letter_inbox: None,
             counted_bytes: 0,
+            counted_batches: [0; 2],
             touched: false,
             armed_ns: u64::MAX,
             deadlines: super::clock::Clock::default(),
@@ -321,6 +328,10 @@ impl Home {
         if matches!(endpoint, Endpoint::Reply(_, dead_letters::NUMBER)) {
             return self.handle_letter_answer(m, shop);
         }
+        if matches!(endpoint, Endpoint::Stream(_)) && !self.flagged.is_empty() {
+            return self.early.push(Parked::of(m));
+        }
+        self.note_usage(shop.settings);
         let room = api_stream::room_of(&self.stream, shop);
         let mut cx = shop.stream_cx(room);
         match endpoint {
@@ -351,9 +362,21 @@ impl Home {
         }
     }
 
+    /// Takes the publishes that waited for the ids of what is stored.
+    fn take_early(&mut self, shop: &mut Shop<'_, '_>) {
+        if self.flagged.is_empty() {
+            let endpoint = Endpoint::Stream(self.stream.id.slot);
+            for parked in std::mem::take(&mut self.early) {
+                self.handle_message(endpoint, &parked.request(), shop);
+            }
+        }
+    }
+
     /// A consumer has something to do.
     pub(crate) fn enqueue(&mut self, slot: u32) {
-        if !self.queue.contains(&slot) {
+        if let Some(consumer) = self.consumers.get_mut(slot as usize)
+            && !std::mem::replace(&mut consumer.is_queued, true)
+        {
             self.queue.push_back(slot);
         }
     }
@@ -397,6 +420,7 @@ impl Home {
         }
         if progress.are_reads_ready {
             self.learn_ids(shop);
+            self.take_early(shop);
             for slot in std::mem::take(&mut self.reading) {
                 if let Some(consumer) = self.consumers.get_mut(slot as usize) {
                     consumer.handle_read_ready();
@@ -470,7 +494,12 @@ impl Home {
         let last = self.stream.store.durable_seq();
         if last != self.fed_up_to {
             self.fed_up_to = last;
-            self.queue.extend(self.hungry.drain(..));
+            for slot in std::mem::take(&mut self.hungry) {
+                if let Some(consumer) = self.consumers.get_mut(slot as usize) {
+                    consumer.is_hungry = false;
+                    self.enqueue(slot);
+                }
+            }
         }
         let mut more = self.serve(shop);
         if self.stream.has_reads() {
@@ -494,13 +523,16 @@ impl Home {
                 bytes: CONSUMER_BUDGET.bytes.min(left.bytes),
             };
             let given = budget;
+            if let Some(consumer) = self.consumers.get_mut(slot as usize) {
+                consumer.is_queued = false;
+            }
             let progress = self.with(slot, shop, |consumer, cx| consumer.deliver(cx, &mut budget));
             left.messages = left.messages.saturating_sub(given.messages - budget.messages);
             left.bytes = left.bytes.saturating_sub(given.bytes - budget.bytes);
             match progress {
-                Some(Progress::Hungry) => self.hungry.push(slot),
+                Some(Progress::Hungry) => self.note_hungry(slot),
                 Some(Progress::Reading) => self.reading.push(slot),
-                Some(Progress::More) => self.queue.push_back(slot),
+                Some(Progress::More) => self.enqueue(slot),
                 Some(Progress::Idle) | None => {}
             }
             self.arm(slot);
@@ -509,6 +541,15 @@ impl Home {
             }
         }
         false
+    }
+
+    /// A consumer is looked at again with the stream's next message.
+    fn note_hungry(&mut self, slot: u32) {
+        if let Some(consumer) = self.consumers.get_mut(slot as usize)
+            && !std::mem::replace(&mut consumer.is_hungry, true)
+        {
+            self.hungry.push(slot);
+        }
     }
 
     /// The server stops. True when the store has nothing more to write.
@@ -525,9 +566,16 @@ impl Home {
 
     /// Forgets a consumer in the lists.
     pub(crate) fn unlist(&mut self, slot: u32) {
-        self.hungry.retain(|other| *other != slot);
-        self.queue.retain(|other| *other != slot);
-        self.reading.retain(|other| *other != slot);
+        let Some(consumer) = self.consumers.get(slot as usize) else { return };
+        if consumer.is_hungry {
+            self.hungry.retain(|other| *other != slot);
+        }
+        if consumer.is_queued {
+            self.queue.retain(|other| *other != slot);
+        }
+        if consumer.is_reading() {
+            self.reading.retain(|other| *other != slot);
+        }
         if let Some(armed) = self.armed.get_mut(slot as usize) {
             *armed = u64::MAX;
         }

@@ -34,6 +34,7 @@ use store::cache::Cache;
 use store::disk::{DiskDone, Ticket};
 use wire::nuid::Nuid;
 
+use crate::consumer::pull::Ending;
 use crate::context::Context;
 use crate::effect::{Effects, Endpoint};
 use crate::settings::Settings;
@@ -186,6 +187,21 @@ impl JetStream {
     #[must_use]
     pub fn settings(&self) -> &Arc<Settings> {
         &self.tools.settings
+    }
+
+    /// The server is about to stop: clients that wait for messages are told.
+    pub fn say_farewell(&mut self, ctx: &Context<'_>, fx: &mut Effects) {
+        let slots: Vec<u32> = self.homes.iter().map(|(slot, _)| slot as u32).collect();
+        for slot in slots {
+            let mut shop = self.tools.open(ctx, fx);
+            let Some(home) = self.homes.get_mut(slot as usize) else { continue };
+            let consumers: Vec<u32> = home.consumers.iter().map(|(at, _)| at as u32).collect();
+            for consumer in consumers {
+                home.with(consumer, &mut shop, |consumer, cx| {
+                    consumer.end_all_requests(cx, Ending::Shutdown);
+                });
+            }
+        }
     }
 
     /// The server stops: what is not written yet is written. To be called again after each

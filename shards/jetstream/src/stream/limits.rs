@@ -57,8 +57,12 @@ impl Stream {
         self.enforce_totals();
     }
 
-    /// `max_msgs` and `max_bytes`
+    /// `max_msgs` and `max_bytes`. A stream that refuses new messages keeps what it has, even when
+    /// an update makes that too much.
     pub(super) fn enforce_totals(&mut self) {
+        if self.config.discard == Discard::New {
+            return;
+        }
         let (messages_max, bytes_max) = (limit(self.config.max_msgs), limit(self.config.max_bytes));
         if messages_max.is_none() && bytes_max.is_none() {
             return;

@@ -55,7 +55,7 @@ use std::collections::VecDeque;
 use store::Store;
 use store::cache::Cache;
 use wire::api::config::StreamConfig;
-use wire::api::policy::PersistMode;
+use wire::api::policy::{Compression, PersistMode};
 use wire::api::publish::pub_ack_prefix;
 use wire::nuid::Nuid;
 use wire::transform::Transform;
@@ -227,6 +227,7 @@ impl Stream {
             let src = if to.src.is_empty() { ">" } else { &to.src };
             Transform::new(src.as_bytes(), to.dest.as_bytes()).ok()
         });
+        self.store.set_compression(config.compression == Compression::S2);
         *self.config = config;
     }
 

@@ -10,32 +10,39 @@ use super::Stream;
 /// What the consumers of a stream want.
 #[derive(Debug, Default)]
 pub(super) struct InterestTable {
-    /// Consumers with their filters; without filters a consumer wants everything.
-    consumers: Vec<(u32, Vec<Box<[u8]>>)>,
+    /// The filters of each consumer by its number; without filters it wants everything.
+    consumers: Vec<Option<Filters>>,
 }
+
+type Filters = Box<[Box<[u8]>]>;
 
 impl InterestTable {
     fn wants(&self, message: &[u8]) -> bool {
-        self.consumers.iter().any(|(_, filters)| {
+        self.consumers.iter().flatten().any(|filters| {
             filters.is_empty() || filters.iter().any(|filter| subject::matches(filter, message))
         })
     }
 }
 
 impl Stream {
-    /// A consumer was made, or its filters have changed. `id` is the owner's choice.
+    /// A consumer was made, or its filters have changed. `id` is the owner's choice, and small.
     pub fn set_consumer_filters(&mut self, id: u32, filters: &[&[u8]]) {
-        let filters: Vec<Box<[u8]>> = filters.iter().map(|&filter| filter.into()).collect();
-        match self.interest.consumers.iter_mut().find(|(other, _)| *other == id) {
-            Some((_, present)) => *present = filters,
-            None => self.interest.consumers.push((id, filters)),
+        let at = id as usize;
+        let consumers = &mut self.interest.consumers;
+        if consumers.len() <= at {
+            consumers.resize_with(at + 1, || None);
+        }
+        if let Some(place) = consumers.get_mut(at) {
+            *place = Some(filters.iter().map(|&filter| filter.into()).collect());
         }
     }
 
     /// A consumer is gone. What nobody else wants must then be settled: see
     /// [`Self::handle_interest_lost`].
     pub fn remove_consumer_filters(&mut self, id: u32) {
-        self.interest.consumers.retain(|(other, _)| *other != id);
+        if let Some(place) = self.interest.consumers.get_mut(id as usize) {
+            *place = None;
+        }
     }
 
     /// Whether a message of this subject would be kept for nobody.

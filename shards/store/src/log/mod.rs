@@ -23,6 +23,7 @@ mod follow;
 mod found;
 mod header;
 mod keys;
+mod mend;
 mod notes;
 mod pack;
 mod read;
@@ -521,6 +522,14 @@ impl Log {
     /// Number, bytes of the file and whether it is sealed, of each segment, oldest first.
     pub fn segments(&self) -> impl Iterator<Item = (u32, u32, bool)> + '_ {
         self.segments.iter().map(|segment| (segment.number(), segment.file_len, segment.sealed))
+    }
+
+    /// Whether messages are compressed from now on.
+    pub fn set_compression(&mut self, is_on: bool) {
+        self.options.compress = is_on;
+        if !is_on {
+            self.compressor = None;
+        }
     }
 
     /// The stream.

@@ -3,13 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::bind::Binding;
 use super::checkpoint::{Checkpoint, index_path};
 use super::follow::Follower;
 use super::found::FoundSegment;
-use super::header::{
-    DATA_START, Header, Identity, SLOT_BYTES, SLOT_OFFSETS, Slot, SlotHead, SlotState,
-};
+use super::header::{DATA_START, Header, Identity, SLOT_BYTES, SLOT_OFFSETS, Slot, SlotState};
 use super::keys::{SegmentKey, open_checkpoint};
 use super::notes::NoteParts;
 use super::pack;
@@ -17,16 +14,14 @@ use super::record::{Record, u64_at};
 use super::report::{CheckpointUse, Damage, Report};
 use super::scan::{Extent, Found, ScanEnd, Scanner};
 use super::segment::{FileState, Segment, number_of, segment_checkpoint_path, segment_path};
-use super::{COMMIT_BYTES_MAX, Location, Log, Options};
+use super::{Location, Log, Options};
 use crate::disk::{BLOCK_BYTES, BootDisk, DiskError};
 
-const BLOCK: u32 = BLOCK_BYTES as u32;
+pub(super) const BLOCK: u32 = BLOCK_BYTES as u32;
 /// Incarnations that are tried when neither header nor slots tell.
 const INCARNATIONS_TRIED: u32 = 64;
 /// Most bytes of one damaged place that are copied.
 const COPY_BYTES_MAX: usize = 64 << 20;
-/// Written at once behind the end.
-const CLEAR_BYTES: u32 = 256 << 10;
 
 /// Why there is no log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +57,10 @@ pub trait Recovery {
     /// place of a message is new, but what deletes did is not.
     fn handle_record(&mut self, location: Location, record: &Record<'_>, is_covered: bool);
 
+    /// The segment was written anew after the checkpoint of the whole, and all its records were
+    /// given: what the checkpoint has in it beside them had been removed by then.
+    fn handle_rewritten(&mut self, segment: u32);
+
     /// A note and the changes after it. Without a value when that could not be read.
     fn handle_note(&mut self, key: &[u8], value: Option<&[u8]>, deltas: &[Vec<u8>]);
 }
@@ -75,10 +74,10 @@ struct Covered {
 }
 
 /// Recovery under way.
-struct Recoverer<'a> {
-    options: Options,
-    boot: &'a mut dyn BootDisk,
-    report: Report,
+pub(super) struct Recoverer<'a> {
+    pub(super) options: Options,
+    pub(super) boot: &'a mut dyn BootDisk,
+    pub(super) report: Report,
     follower: Follower<'a>,
     names: Vec<String>,
     /// Of the segments, when the checkpoint was written.
@@ -419,8 +418,9 @@ impl Recoverer<'_> {
             _ => DATA_START,
         };
         let end = self.scan(found, (from, from), Extent::Sealed, is_covered);
-        if !is_as_it_was {
+        if is_covered && !is_as_it_was {
             self.follower.relocate_notes(found.number);
+            self.follower.owner.handle_rewritten(found.number);
         }
         self.follower.moved_notes.clear();
         segment.end = end.end;
@@ -541,103 +541,6 @@ impl Recoverer<'_> {
         }
         self.write_slots(&path, &mut segment, &partial)?;
         Ok((segment, start, tail))
-    }
-
-    /// Writes what only slots have to its place, where the slots will not have it any more.
-    fn put_in_place(
-        &mut self,
-        path: &str,
-        found: &FoundSegment,
-        segment: &Segment,
-    ) -> Result<(), RecoverError> {
-        let block_of_end = segment.end - segment.end % BLOCK;
-        for (block, _) in found.overlays() {
-            let is_left = segment.sealed && block <= block_of_end;
-            if block >= block_of_end && !is_left {
-                continue;
-            }
-            let mut scanner = Scanner::new(self.boot, path, found.file_len, found.overlays());
-            let mut bytes = scanner.bytes(block, BLOCK_BYTES).to_vec();
-            let end = segment.end.saturating_sub(block) as usize;
-            bytes.iter_mut().skip(end).for_each(|byte| *byte = 0);
-            if self.boot.read(path, u64::from(block), BLOCK_BYTES)? != bytes {
-                self.boot.overwrite(path, u64::from(block), &bytes)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What the slots say about the end, and how far behind it something may lie.
-    fn extent_of_last(&mut self, found: &FoundSegment) -> (Extent, u32) {
-        let identity = found.header.identity;
-        let valid = found.slots.iter().filter(|slot| slot.of(identity).is_some()).count();
-        let blank = found.slots.iter().filter(|slot| **slot == SlotState::Blank).count();
-        self.report.damaged_slots += (2 - valid - blank) as u32;
-        let Some(newest) = found.newest() else {
-            self.report.tail_unknown = true;
-            return (Extent::Unknown, found.file_len);
-        };
-        let head = &newest.head;
-        // A slot that does not hold was being written by a later commit.
-        let frontier = if valid + blank < 2 { head.boundary } else { head.durable_to };
-        let window = newest.head.block.saturating_add(COMMIT_BYTES_MAX + BLOCK);
-        let window_end = if head.lazy { found.file_len } else { window };
-        (Extent::Open { frontier, end: newest.end() }, window_end)
-    }
-
-    /// Overwrites the records that a commit which tore left behind the end. What does not validate
-    /// there is no danger: it is torn, or of an older life of the file. Returns where they ended.
-    fn clear_behind(
-        &mut self,
-        path: &str,
-        binding: Binding,
-        end: u32,
-        partial: &[u8],
-        window_end: u32,
-    ) -> Result<u32, RecoverError> {
-        let mut scanner = Scanner::new(self.boot, path, window_end, Vec::new());
-        let torn = scanner.last_end(binding, end, window_end);
-        let mut at = end - end % BLOCK;
-        let clear_to = if torn > end { torn.next_multiple_of(BLOCK) } else { at };
-        while at < clear_to {
-            let mut clear = vec![0; CLEAR_BYTES.min(clear_to - at) as usize];
-            let kept = end.saturating_sub(at) as usize;
-            if let Some(place) = clear.get_mut(..kept) {
-                place.copy_from_slice(partial.get(..kept).unwrap_or_default());
-            }
-            self.boot.overwrite(path, u64::from(at), &clear)?;
-            at += clear.len() as u32;
-        }
-        Ok(torn)
-    }
-
-    /// Says in both slots where the log ends.
-    fn write_slots(
-        &mut self,
-        path: &str,
-        segment: &mut Segment,
-        partial: &[u8],
-    ) -> Result<(), RecoverError> {
-        for _ in 0..2 {
-            segment.generation += 1;
-            let head = SlotHead {
-                identity: segment.identity,
-                generation: segment.generation,
-                block: segment.end - segment.end % BLOCK,
-                durable_to: segment.end,
-                boundary: segment.end,
-                epoch: segment.epoch,
-                lazy: self.options.durability != super::Durability::Flushed,
-            };
-            let mut bytes = vec![0; SLOT_BYTES];
-            if let Some(place) = SlotHead::body_mut(&mut bytes).get_mut(..partial.len()) {
-                place.copy_from_slice(partial);
-            }
-            head.encode(&mut bytes, partial.len());
-            let offset = SLOT_OFFSETS[(segment.generation & 1) as usize];
-            self.boot.overwrite(path, u64::from(offset), &bytes)?;
-        }
-        Ok(())
     }
 
     /// Removes the files that Drop records name.

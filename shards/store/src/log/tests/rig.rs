@@ -151,6 +151,8 @@ impl Recovery for Owner {
         records.push((location, entry));
     }
 
+    fn handle_rewritten(&mut self, _: u32) {}
+
     fn handle_note(&mut self, key: &[u8], value: Option<&[u8]>, deltas: &[Vec<u8>]) {
         if let Some(value) = value {
             let old = self.notes.insert(key.to_vec(), (value.to_vec(), deltas.to_vec()));

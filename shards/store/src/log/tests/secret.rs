@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use super::disk::Disk;
 use super::rig::{DIR, Entry, Owner, Rig, options};
-use crate::log::{
-    Cipher, Encryption, Log, Message, Options, Record, RecoverError, StoreKey,
-};
+use crate::log::{Cipher, Encryption, Log, Message, Options, Record, RecoverError, StoreKey};
 
 fn with_keys(cipher: Cipher, key: &str, prev_key: Option<&str>, entropy: u64) -> Options {
     let encryption = Encryption {
@@ -27,11 +25,16 @@ pub(super) fn encrypted(entropy: u64) -> Options {
 /// Occurrences of `text` in the files of the log.
 pub(crate) fn find(disk: &Disk, text: &[u8]) -> Vec<(String, usize)> {
     let hits = |bytes: &[u8]| {
-        bytes.windows(text.len()).enumerate().filter(|(_, at)| *at == text).map(|(at, _)| at)
+        bytes
+            .windows(text.len())
+            .enumerate()
+            .filter(|(_, at)| *at == text)
+            .map(|(at, _)| at)
             .collect::<Vec<_>>()
     };
     let files = disk.files.iter();
-    files.flat_map(|(path, file)| hits(&file.bytes).into_iter().map(|at| (path.clone(), at)))
+    files
+        .flat_map(|(path, file)| hits(&file.bytes).into_iter().map(|at| (path.clone(), at)))
         .collect()
 }
 

@@ -1,0 +1,113 @@
+//! The end of a log at start: what the slots say about it, and making it a place where the log can
+//! go on. The rules are in `docs/STORAGE.md`, section Recovery.
+
+use super::bind::Binding;
+use super::found::FoundSegment;
+use super::header::{SLOT_BYTES, SLOT_OFFSETS, SlotHead, SlotState};
+use super::recover::{BLOCK, RecoverError, Recoverer};
+use super::scan::{Extent, Scanner};
+use super::segment::Segment;
+use super::{COMMIT_BYTES_MAX, Durability};
+use crate::disk::BLOCK_BYTES;
+
+/// Written at once behind the end.
+const CLEAR_BYTES: u32 = 256 << 10;
+
+impl Recoverer<'_> {
+    /// Writes what only slots have to its place, where the slots will not have it any more.
+    pub(super) fn put_in_place(
+        &mut self,
+        path: &str,
+        found: &FoundSegment,
+        segment: &Segment,
+    ) -> Result<(), RecoverError> {
+        let block_of_end = segment.end - segment.end % BLOCK;
+        for (block, _) in found.overlays() {
+            let is_left = segment.sealed && block <= block_of_end;
+            if block >= block_of_end && !is_left {
+                continue;
+            }
+            let mut scanner = Scanner::new(self.boot, path, found.file_len, found.overlays());
+            let mut bytes = scanner.bytes(block, BLOCK_BYTES).to_vec();
+            let end = segment.end.saturating_sub(block) as usize;
+            bytes.iter_mut().skip(end).for_each(|byte| *byte = 0);
+            if self.boot.read(path, u64::from(block), BLOCK_BYTES)? != bytes {
+                self.boot.overwrite(path, u64::from(block), &bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the slots say about the end, and how far behind it something may lie.
+    pub(super) fn extent_of_last(&mut self, found: &FoundSegment) -> (Extent, u32) {
+        let identity = found.header.identity;
+        let valid = found.slots.iter().filter(|slot| slot.of(identity).is_some()).count();
+        let blank = found.slots.iter().filter(|slot| **slot == SlotState::Blank).count();
+        self.report.damaged_slots += (2 - valid - blank) as u32;
+        let Some(newest) = found.newest() else {
+            self.report.tail_unknown = true;
+            return (Extent::Unknown, found.file_len);
+        };
+        let head = &newest.head;
+        // A slot that does not hold was being written by a later commit.
+        let frontier = if valid + blank < 2 { head.boundary } else { head.durable_to };
+        let window = newest.head.block.saturating_add(COMMIT_BYTES_MAX + BLOCK);
+        let window_end = if head.lazy { found.file_len } else { window };
+        (Extent::Open { frontier, end: newest.end() }, window_end)
+    }
+
+    /// Overwrites the records that a commit which tore left behind the end. What does not validate
+    /// there is no danger: it is torn, or of an older life of the file. Returns where they ended.
+    pub(super) fn clear_behind(
+        &mut self,
+        path: &str,
+        binding: Binding,
+        end: u32,
+        partial: &[u8],
+        window_end: u32,
+    ) -> Result<u32, RecoverError> {
+        let mut scanner = Scanner::new(self.boot, path, window_end, Vec::new());
+        let torn = scanner.last_end(binding, end, window_end);
+        let mut at = end - end % BLOCK;
+        let clear_to = if torn > end { torn.next_multiple_of(BLOCK) } else { at };
+        while at < clear_to {
+            let mut clear = vec![0; CLEAR_BYTES.min(clear_to - at) as usize];
+            let kept = end.saturating_sub(at) as usize;
+            if let Some(place) = clear.get_mut(..kept) {
+                place.copy_from_slice(partial.get(..kept).unwrap_or_default());
+            }
+            self.boot.overwrite(path, u64::from(at), &clear)?;
+            at += clear.len() as u32;
+        }
+        Ok(torn)
+    }
+
+    /// Says in both slots where the log ends.
+    pub(super) fn write_slots(
+        &mut self,
+        path: &str,
+        segment: &mut Segment,
+        partial: &[u8],
+    ) -> Result<(), RecoverError> {
+        for _ in 0..2 {
+            segment.generation += 1;
+            let head = SlotHead {
+                identity: segment.identity,
+                generation: segment.generation,
+                block: segment.end - segment.end % BLOCK,
+                durable_to: segment.end,
+                boundary: segment.end,
+                epoch: segment.epoch,
+                lazy: self.options.durability != Durability::Flushed,
+            };
+            let mut bytes = vec![0; SLOT_BYTES];
+            if let Some(place) = SlotHead::body_mut(&mut bytes).get_mut(..partial.len()) {
+                place.copy_from_slice(partial);
+            }
+            head.encode(&mut bytes, partial.len());
+            let offset = SLOT_OFFSETS[(segment.generation & 1) as usize];
+            self.boot.overwrite(path, u64::from(offset), &bytes)?;
+        }
+        Ok(())
+    }
+}
