@@ -226,7 +226,8 @@ impl Home {
     /// The place behind everything so far; never durable if something could not be written.
     fn position(&mut self) -> Position {
         let position = self.stream.store.position();
-        if std::mem::take(&mut self.unwritten) { Position::NEVER } else { position }
+        let is_fenced = self.stream.store.fenced().is_some();
+        if std::mem::take(&mut self.unwritten) || is_fenced { Position::NEVER } else { position }
     }
 
     /// Keeps a fact among the stream's notes.

@@ -4,22 +4,42 @@ use store::disk::{BootDisk, DiskError};
 
 use super::disk::{EIO, Inode, SimDisk};
 
+/// How much of a write happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    Whole,
+    Part,
+    Nothing,
+}
+
 impl SimDisk {
-    /// Whether a write of recovery happens as a whole. False once the power is gone.
-    fn may_write(&mut self) -> bool {
+    /// How much of a write of recovery happens.
+    fn next_write(&mut self) -> Written {
         match &mut self.boot_writes_left {
-            None => true,
-            Some(0) => false,
+            None => Written::Whole,
+            Some(0) if self.boot_is_cut => Written::Nothing,
+            Some(0) => {
+                // The power goes in the middle of this one.
+                self.boot_is_cut = true;
+                Written::Part
+            }
             Some(left) => {
                 *left -= 1;
-                true
+                Written::Whole
             }
         }
     }
 
-    /// The write at which the power goes may happen in part.
-    fn is_last_gasp(&mut self) -> bool {
-        self.boot_writes_left == Some(0) && self.random.below(2) == 0
+    /// A write that happens as a whole or not at all.
+    fn write_whole(
+        &mut self,
+        write: impl FnOnce(&mut Self) -> Result<(), DiskError>,
+    ) -> Result<(), DiskError> {
+        match self.next_write() {
+            Written::Whole => write(self),
+            Written::Part if self.random.below(2) == 0 => write(self).and(Err(EIO)),
+            Written::Part | Written::Nothing => Err(EIO),
+        }
     }
 }
 
@@ -53,22 +73,22 @@ impl BootDisk for SimDisk {
     }
 
     fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
-        if !self.may_write() && !self.is_last_gasp() {
-            return Err(EIO);
-        }
-        self.rename_path(from, to)
+        self.write_whole(|disk| disk.rename_path(from, to))
     }
 
     fn replace(&mut self, path: &str, bytes: &[u8]) -> Result<(), DiskError> {
-        if !self.may_write() && !self.is_last_gasp() {
-            return Err(EIO);
-        }
-        self.replace_whole(path, bytes);
-        Ok(())
+        self.write_whole(|disk| {
+            disk.replace_whole(path, bytes);
+            Ok(())
+        })
     }
 
     fn overwrite(&mut self, path: &str, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        let is_whole = self.may_write();
+        let written = self.next_write();
+        if written == Written::Nothing {
+            return Err(EIO);
+        }
+        let is_whole = written == Written::Whole;
         let sector = self.sector;
         let inode = self.names.get(path).copied().ok_or(DiskError::NotFound)?;
         let random = &mut self.random;
@@ -82,12 +102,11 @@ impl BootDisk for SimDisk {
     }
 
     fn remove(&mut self, path: &str) -> Result<(), DiskError> {
-        if !self.may_write() && !self.is_last_gasp() {
-            return Err(EIO);
-        }
-        if self.names.remove(path).is_none() {
-            self.remove_tree(path, |_| true);
-        }
-        Ok(())
+        self.write_whole(|disk| {
+            if disk.names.remove(path).is_none() {
+                disk.remove_tree(path);
+            }
+            Ok(())
+        })
     }
 }

@@ -6,10 +6,10 @@
 //!                │ kill: partly        current (what is read) ── sync ──► durable
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use broker::random::Random;
-use store::disk::{AlignedBuffer, DiskData, DiskDone, DiskError, DiskOp, FileId, Ticket};
+use store::disk::{Access, AlignedBuffer, DiskData, DiskDone, DiskError, DiskOp, FileId, Ticket};
 
 /// An input/output error.
 pub(crate) const EIO: DiskError = DiskError::Os(5);
@@ -82,6 +82,17 @@ impl Inode {
         let range = at * sector..end;
         if let (Some(to), Some(from)) =
             (self.durable.get_mut(range.clone()), self.current.get(range))
+        {
+            to.copy_from_slice(from);
+        }
+    }
+
+    /// A sector that was written and is lost.
+    fn forget(&mut self, at: usize, sector: usize) {
+        let end = (at * sector + sector).min(self.current.len());
+        let range = at * sector..end;
+        if let (Some(to), Some(from)) =
+            (self.current.get_mut(range.clone()), self.durable.get(range))
         {
             to.copy_from_slice(from);
         }
@@ -168,6 +179,8 @@ pub(crate) struct SimDisk {
     pub(crate) names: BTreeMap<String, u64>,
     next_inode: u64,
     open: HashMap<(usize, FileId), (u64, String)>,
+    /// Files that are read and written through a cache.
+    cached: HashSet<(usize, FileId)>,
     queue: Vec<Job>,
     done: Vec<(u64, Landed)>,
     pub(crate) faults: Vec<Fault>,
@@ -175,6 +188,8 @@ pub(crate) struct SimDisk {
     pub(crate) sector: usize,
     /// Writes of the boot disk that succeed before the power goes again.
     pub(crate) boot_writes_left: Option<usize>,
+    /// It has gone: nothing is written any more.
+    pub(crate) boot_is_cut: bool,
     pub(crate) random: Random,
     trace: bool,
     pub(crate) counts: DiskCounts,
@@ -187,12 +202,14 @@ impl SimDisk {
             names: BTreeMap::new(),
             next_inode: 0,
             open: HashMap::new(),
+            cached: HashSet::new(),
             queue: Vec::new(),
             done: Vec::new(),
             faults: Vec::new(),
             is_full: false,
             sector,
             boot_writes_left: None,
+            boot_is_cut: false,
             random,
             trace: std::env::var_os("SIM_TRACE_DISK").is_some(),
             counts: DiskCounts::default(),
@@ -343,6 +360,7 @@ impl SimDisk {
                 self.counts.commits += 1;
                 let is_full = self.is_full && self.random.below(4) == 0;
                 let inode = self.inode(shard, file)?;
+                let is_cached = self.is_cached(shard, file);
                 let fails = write_fails || is_full;
                 for extent in &extents {
                     self.write_some(inode, extent.offset, extent.bytes.as_slice(), fails);
@@ -353,11 +371,11 @@ impl SimDisk {
                 if write_fails {
                     return Err(EIO);
                 }
-                if sync { self.flush(inode, sync_fails) } else { Ok(DiskData::None) }
+                if sync { self.flush((inode, is_cached), sync_fails) } else { Ok(DiskData::None) }
             }
             DiskOp::Sync { file } => {
                 let inode = self.inode(shard, file)?;
-                self.flush(inode, sync_fails)
+                self.flush((inode, self.is_cached(shard, file)), sync_fails)
             }
             DiskOp::Read { .. } if read_fails => Err(EIO),
             DiskOp::Read { file, offset, len } => {
@@ -377,14 +395,14 @@ impl SimDisk {
 
     fn carry_out_name(&mut self, shard: usize, op: DiskOp) -> Result<DiskData, DiskError> {
         match op {
-            DiskOp::Create { file, path, len, .. } => {
+            DiskOp::Create { file, path, len, access } => {
                 if self.is_full {
                     return Err(DiskError::NoSpace);
                 }
                 self.create(&path, len)?;
-                self.open_file(shard, file, path)?;
+                self.open_file(shard, file, path, access)?;
             }
-            DiskOp::Open { file, path, .. } => self.open_file(shard, file, path)?,
+            DiskOp::Open { file, path, access } => self.open_file(shard, file, path, access)?,
             DiskOp::Close { file } => drop(self.open.remove(&(shard, file))),
             DiskOp::Replace { path, bytes } => {
                 if self.is_full {
@@ -399,7 +417,7 @@ impl SimDisk {
                 }
                 self.names.remove(&path).ok_or(DiskError::NotFound)?;
             }
-            DiskOp::RemoveTree { path } => self.remove_tree(&path, |_| true),
+            DiskOp::RemoveTree { path } => self.remove_tree(&path),
             DiskOp::Commit { .. } | DiskOp::Sync { .. } | DiskOp::Read { .. } => {}
         }
         Ok(DiskData::None)
@@ -407,6 +425,10 @@ impl SimDisk {
 
     fn inode(&self, shard: usize, file: FileId) -> Result<u64, DiskError> {
         self.open.get(&(shard, file)).map(|(inode, _)| *inode).ok_or(NOT_OPEN)
+    }
+
+    fn is_cached(&self, shard: usize, file: FileId) -> bool {
+        self.cached.contains(&(shard, file))
     }
 
     fn write_some(&mut self, inode: u64, offset: u64, bytes: &[u8], is_torn: bool) {
@@ -417,7 +439,8 @@ impl SimDisk {
         }
     }
 
-    fn flush(&mut self, inode: u64, fails: bool) -> Result<DiskData, DiskError> {
+    fn flush(&mut self, inode: (u64, bool), fails: bool) -> Result<DiskData, DiskError> {
+        let (inode, is_cached) = inode;
         let sector = self.sector;
         let random = &mut self.random;
         let Some(inode) = self.inodes.get_mut(&inode) else { return Err(NOT_OPEN) };
@@ -426,10 +449,12 @@ impl SimDisk {
             return Ok(DiskData::None);
         }
         for at in std::mem::take(&mut inode.dirty) {
-            if random.below(2) == 0 {
-                inode.keep(at, sector);
-            } else {
-                inode.doomed.insert(at);
+            match (random.below(3), is_cached) {
+                (0, _) => inode.keep(at, sector),
+                // The page cache shows what is not on the disk, and thinks that it is.
+                (_, true) => drop(inode.doomed.insert(at)),
+                (1, false) => drop(inode.dirty.insert(at)),
+                (_, false) => inode.forget(at, sector),
             }
         }
         Err(EIO)
@@ -459,8 +484,17 @@ impl SimDisk {
         Ok(())
     }
 
-    fn open_file(&mut self, shard: usize, file: FileId, path: String) -> Result<(), DiskError> {
+    fn open_file(
+        &mut self,
+        shard: usize,
+        file: FileId,
+        path: String,
+        access: Access,
+    ) -> Result<(), DiskError> {
         let inode = *self.names.get(&path).ok_or(DiskError::NotFound)?;
+        if access == Access::Cached {
+            self.cached.insert((shard, file));
+        }
         self.open.insert((shard, file), (inode, path));
         Ok(())
     }
@@ -488,9 +522,9 @@ impl SimDisk {
         Ok(())
     }
 
-    pub(crate) fn remove_tree(&mut self, path: &str, mut pick: impl FnMut(&str) -> bool) {
+    pub(crate) fn remove_tree(&mut self, path: &str) {
         let below = format!("{path}/");
-        self.names.retain(|name, _| !(name.starts_with(&below) && pick(name)));
+        self.names.retain(|name, _| !name.starts_with(&below));
     }
 
     /// The process ends: what is under way happens in part, or not.
@@ -503,6 +537,7 @@ impl SimDisk {
         }
         self.done.clear();
         self.open.clear();
+        self.cached.clear();
         self.faults.clear();
         let used: BTreeSet<u64> = self.names.values().copied().collect();
         self.inodes.retain(|inode, _| used.contains(inode));
@@ -536,10 +571,7 @@ impl SimDisk {
                     self.names.remove(&path);
                 }
             }
-            DiskOp::RemoveTree { path } => {
-                let mut random = Random::new(self.random.next_u64());
-                self.remove_tree(&path, |_| random.below(2) == 0);
-            }
+            DiskOp::RemoveTree { path } => self.remove_tree(&path),
             DiskOp::Open { .. } | DiskOp::Sync { .. } | DiskOp::Read { .. } => {}
             DiskOp::Close { .. } => {}
         }

@@ -209,6 +209,7 @@ impl World {
             self.counts.cut_boots += 1;
             self.note("the power goes during the start".to_owned());
             self.disk.boot_writes_left = None;
+            self.disk.boot_is_cut = false;
             self.disk.kill();
             self.disk.lose_power();
         }
@@ -239,7 +240,7 @@ impl World {
             let settings = Arc::clone(&self.js_settings);
             let fx = &mut self.effects[me];
             self.shards[me].start_jetstream(settings, seed, &mut self.disk, self.now, fx);
-            if self.disk.boot_writes_left == Some(0) {
+            if self.disk.boot_is_cut {
                 return false;
             }
             self.end_turn(me);
