@@ -2,6 +2,7 @@
 
 use super::bind::Binding;
 use super::header::{DATA_START, Header, Identity};
+use super::record::OVERHEAD_BYTES;
 use super::{Location, Options};
 use crate::disk::{BLOCK_BYTES, FileId};
 
@@ -64,6 +65,20 @@ impl Segment {
             stream: options.stream.clone(),
         };
         Self::found(header, file_len, DATA_START, FileState::Absent)
+    }
+
+    /// Makes do with a quarter of the length, but not less than `least` and what is to be written
+    /// already; false when that is no shorter.
+    pub(super) fn shrink(&mut self, least: u32) -> bool {
+        let block = BLOCK_BYTES as u32;
+        let used = self.end.saturating_add(OVERHEAD_BYTES as u32);
+        let file_len = (self.file_len / 4).max(used).next_multiple_of(block).max(least);
+        let is_shorter = file_len < self.file_len;
+        if is_shorter {
+            self.file_len = file_len;
+            self.header.file_len = u64::from(file_len);
+        }
+        is_shorter
     }
 
     /// A segment whose file exists.
