@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::client::Client;
 use super::{JETSTREAM, api, number_from_env, server};
+use crate::support::http;
 use crate::support::raw::Conn;
 use crate::support::server::Options;
-use crate::support::http;
 
 /// Publishes `count` messages of 100 bytes, many at once, and waits for all acknowledgements.
 fn publish(client: &mut Client, subject: &str, count: u64) {

@@ -103,7 +103,9 @@ fn a_full_file_system_serves_and_recovers() {
     let keep = full - 10;
     api(&mut client, "STREAM.PURGE.S", &format!("{{\"seq\":{keep}}}"));
     // The purge gave space back, and publishing goes on without a restart.
-    poll("publishes to be taken again", || publish(&mut client, full + 1)["error"].is_null().then_some(()));
+    poll("publishes to be taken again", || {
+        publish(&mut client, full + 1)["error"].is_null().then_some(())
+    });
     let again = fill(&mut client, full + 1);
     assert!(again > full + 50, "only {} messages found a place after the purge", again - full);
     assert_stored(&mut client, keep, again);
@@ -116,5 +118,7 @@ fn a_full_file_system_serves_and_recovers() {
     assert!(info["ack_floor"]["stream_seq"].as_u64() >= Some(20), "{info}");
     assert_eq!(info["num_pending"], again + 1 - keep, "{info}");
     api(&mut client, "STREAM.PURGE.S", "");
-    poll("publishes to be taken", || publish(&mut client, again + 1)["error"].is_null().then_some(()));
+    poll("publishes to be taken", || {
+        publish(&mut client, again + 1)["error"].is_null().then_some(())
+    });
 }
