@@ -6,8 +6,10 @@
 
 mod client;
 mod content;
+mod crowds;
 mod damage;
 mod failing;
+mod full;
 mod interrupted;
 mod kills;
 mod ledger;

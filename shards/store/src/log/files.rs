@@ -251,16 +251,24 @@ impl Log {
         now_ns: u64,
         progress: &mut Progress,
     ) {
+        let least = self.options.segment_bytes_min;
         let Some(segment) = self.any_segment_mut(number) else { return };
         let FileState::Making(file) = segment.state else { return };
         match result {
             Ok(_) => {
                 segment.state = FileState::Bare(file);
+                self.is_tight &= segment.made_len <= least;
                 progress.space = self.segment_refused;
                 self.segment_refused = false;
             }
             Err(DiskError::NoSpace) => {
                 segment.state = FileState::Absent;
+                let is_shorter = segment.shrink(least);
+                self.is_tight = true;
+                if is_shorter {
+                    // A smaller one may find a place, and is tried at once.
+                    return;
+                }
                 self.segment_refused = true;
                 self.retry_at_ns = now_ns + self.options.retry_ns;
             }

@@ -220,6 +220,9 @@ pub struct Log {
     fenced: Option<DiskError>,
     /// The next segment could not be made.
     segment_refused: bool,
+    /// The last segment could not be made as long as it should be: a message goes only where a
+    /// file is there already, lest it waits for space that does not come.
+    is_tight: bool,
     /// A commit found no space.
     commit_refused: bool,
     /// Nothing that found no space is tried before this time.
@@ -279,6 +282,7 @@ impl Log {
             reads: read::ReadState::default(),
             fenced: None,
             segment_refused: false,
+            is_tight: false,
             commit_refused: false,
             retry_at_ns: 0,
         }
@@ -351,6 +355,15 @@ impl Log {
         }
         if self.segment_refused || self.commit_refused {
             self.admit_without_space(is_message, len)?;
+        } else if self.is_tight && is_message {
+            let fits = u64::from(self.last().room()) >= (len + OVERHEAD_BYTES) as u64;
+            let target = if fits { Some(self.last()) } else { self.prepared.as_ref() };
+            let is_made = |segment: &Segment| {
+                !matches!(segment.state, FileState::Absent | FileState::Making(_))
+            };
+            if !target.is_some_and(is_made) {
+                return Err(AppendError::NoSpace);
+            }
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::bind::Binding;
 use super::header::{DATA_START, Header, Identity};
 use super::keys::{Encryption, SegmentKey};
+use super::record::OVERHEAD_BYTES;
 use super::{Location, Options};
 use crate::disk::{BLOCK_BYTES, FileId};
 
@@ -75,6 +76,20 @@ impl Segment {
         let mut segment = Self::found(header, file_len, DATA_START, FileState::Absent, encryption);
         segment.epoch = encryption.map_or(0, |encryption| encryption.first_epoch(count));
         segment
+    }
+
+    /// Makes do with a quarter of the length, but not less than `least` and what is to be written
+    /// already; false when that is no shorter.
+    pub(super) fn shrink(&mut self, least: u32) -> bool {
+        let block = BLOCK_BYTES as u32;
+        let used = self.end.saturating_add(OVERHEAD_BYTES as u32);
+        let file_len = (self.file_len / 4).max(used).next_multiple_of(block).max(least);
+        let is_shorter = file_len < self.file_len;
+        if is_shorter {
+            self.file_len = file_len;
+            self.header.file_len = u64::from(file_len);
+        }
+        is_shorter
     }
 
     /// A segment whose file exists.
