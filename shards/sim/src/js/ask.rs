@@ -134,40 +134,14 @@ impl World {
                 }
                 stream.update = None;
             }
-            Ask::DeleteStream(at) => {
+            Ask::DeleteStream(at) => return self.handle_stream_deleted(at, failed),
+            Ask::Purge(at, which) => return self.handle_purged(at, which, (tick, failed), &json),
+            Ask::Delete(at, seq, sent) if !failed => {
                 let stream = &mut self.model.streams[at];
-                if failed {
-                    stream.being = Being::Present;
-                    return self.judge_refusal("a stream's deletion", at);
+                if stream.fenced.is_some_and(|fenced| sent > fenced) {
+                    return Err(format!("deleted {seq} of stream {at} after its disk failed"));
                 }
-                stream.being = Being::Absent;
-                let mut sent = std::mem::take(&mut self.model.sent);
-                self.model.streams[at].forget(&mut sent);
-                self.model.sent = sent;
-            }
-            Ask::Purge(at, which) => {
-                let stream = &mut self.model.streams[at];
-                let fenced = stream.fenced;
-                if let Some(purge) = stream.purges.get_mut(which) {
-                    purge.answered = Some(tick);
-                    purge.refused = failed;
-                    purge.is_sure = !failed;
-                    let took = json["purged"].as_u64().unwrap_or(0) > 0;
-                    if !failed && took && fenced.is_some_and(|fenced| purge.sent > fenced) {
-                        return Err(format!(
-                            "a purge of stream {at} succeeds after its disk failed"
-                        ));
-                    }
-                }
-            }
-            Ask::Delete(at, seq, sent) => {
-                let stream = &mut self.model.streams[at];
-                if !failed {
-                    if stream.fenced.is_some_and(|fenced| sent > fenced) {
-                        return Err(format!("deleted {seq} of stream {at} after its disk failed"));
-                    }
-                    stream.deleted.insert(seq);
-                }
+                stream.deleted.insert(seq);
             }
             Ask::CreateConsumer(at, which) => {
                 let consumer = &mut self.model.streams[at].consumers[which];
@@ -178,22 +152,54 @@ impl World {
                 let consumer = &mut self.model.streams[at].consumers[which];
                 consumer.being = if failed { Being::Present } else { Being::Absent };
             }
-            Ask::Ack(at, which, id, seq, sent) => {
+            Ask::Ack(at, which, id, seq, sent) if !failed => {
                 let stream = &mut self.model.streams[at];
-                if !failed {
-                    if stream.fenced.is_some_and(|fenced| sent > fenced) {
-                        return Err(format!("ack of {seq} confirmed after stream {at} failed"));
-                    }
-                    stream.consumers[which].note_settled(id, seq);
-                    self.model.confirmed += 1;
+                if stream.fenced.is_some_and(|fenced| sent > fenced) {
+                    return Err(format!("ack of {seq} confirmed after stream {at} failed"));
                 }
+                stream.consumers[which].note_settled(id, seq);
+                self.model.confirmed += 1;
             }
+            Ask::Delete(..) | Ask::Ack(..) => {}
             Ask::Refused(subject) => {
                 if !failed {
                     return Err(format!("{subject} should have been refused: {json}"));
                 }
             }
             Ask::Raw => {}
+        }
+        Ok(())
+    }
+
+    fn handle_stream_deleted(&mut self, at: usize, failed: bool) -> Result<(), String> {
+        let stream = &mut self.model.streams[at];
+        if failed {
+            stream.being = Being::Present;
+            return self.judge_refusal("a stream's deletion", at);
+        }
+        stream.being = Being::Absent;
+        let mut sent = std::mem::take(&mut self.model.sent);
+        self.model.streams[at].forget(&mut sent);
+        self.model.sent = sent;
+        Ok(())
+    }
+
+    fn handle_purged(
+        &mut self,
+        at: usize,
+        which: usize,
+        (tick, failed): (u64, bool),
+        json: &Value,
+    ) -> Result<(), String> {
+        let stream = &mut self.model.streams[at];
+        let fenced = stream.fenced;
+        let Some(purge) = stream.purges.get_mut(which) else { return Ok(()) };
+        purge.answered = Some(tick);
+        purge.refused = failed;
+        purge.is_sure = !failed;
+        let took = json["purged"].as_u64().unwrap_or(0) > 0;
+        if !failed && took && fenced.is_some_and(|fenced| purge.sent > fenced) {
+            return Err(format!("a purge of stream {at} succeeds after its disk failed"));
         }
         Ok(())
     }

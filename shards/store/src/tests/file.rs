@@ -34,7 +34,7 @@ fn options(seed: u64) -> Options {
     options.segment_bytes_max = 128 << 10;
     options.tail_bytes_max = 32 << 10;
     options.settle_ns = 50;
-    options.compress = seed % 2 == 0;
+    options.compress = seed.is_multiple_of(2);
     if seed % 4 < 2 {
         let key = StoreKey::new(b"a key");
         let encryption =
