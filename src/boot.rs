@@ -336,13 +336,10 @@ fn listen(host: &str, port: config::Port) -> Result<Option<TcpListener>, StartEr
 /// live in rings that are taken down in the background. A server that follows at once on the same
 /// port waits for that.
 fn bind_patiently(target: std::net::SocketAddr) -> std::io::Result<TcpListener> {
-    let end = std::time::Instant::now() + PORT_WAIT_MAX;
+    let end = Instant::now() + PORT_WAIT_MAX;
     loop {
         match reactor::bind_listener(target, BACKLOG) {
-            Err(error)
-                if error.kind() == std::io::ErrorKind::AddrInUse
-                    && std::time::Instant::now() < end =>
-            {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < end => {
                 std::thread::sleep(PORT_POLL);
             }
             outcome => return outcome,

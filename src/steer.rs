@@ -19,6 +19,8 @@ use crate::translate::{self, AccountRegistry};
 
 /// Longest wait for the shards to stop accepting.
 const STOP_ACCEPTING_MAX: Duration = Duration::from_secs(1);
+/// How long shards may take at most to tell clients of consumers of the end.
+const FAREWELL_MAX: Duration = Duration::from_millis(500);
 
 /// What steering needs to know.
 pub(crate) struct Steering {
@@ -61,6 +63,12 @@ impl Steering {
             tracing::warn!("cannot tell the service manager: {error}");
         }
         self.shared.send_all(|| Control::StopAccepting);
+        // Who waits for messages hears of the end before the connections close.
+        self.shared.send_all(|| Control::Farewell);
+        let end = std::time::Instant::now() + FAREWELL_MAX;
+        while !self.shared.has_said_farewell() && std::time::Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.shared.send_all(|| Control::Stop);
     }
 

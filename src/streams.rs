@@ -23,16 +23,20 @@ const DEFAULT_SHARE: u64 = 75;
 /// Directory below `store_dir`.
 const SUBDIRECTORY: &str = "jetstream";
 
-/// What each account uses; an account keeps its place for as long as the process lives.
+/// What each account uses, and all together; an account keeps its place for as long as the process
+/// lives.
 #[derive(Debug, Default)]
-pub struct UsageRegistry(Vec<Arc<Usage>>);
+pub struct UsageRegistry {
+    accounts: Vec<Arc<Usage>>,
+    total: Arc<Usage>,
+}
 
 impl UsageRegistry {
     fn entry(&mut self, at: usize) -> Arc<Usage> {
-        while self.0.len() <= at {
-            self.0.push(Arc::default());
+        while self.accounts.len() <= at {
+            self.accounts.push(Arc::default());
         }
-        self.0.get(at).map_or_else(Arc::default, Arc::clone)
+        self.accounts.get(at).map_or_else(Arc::default, Arc::clone)
     }
 }
 
@@ -116,12 +120,14 @@ pub fn settings(
     let limits = &given.limits;
     Settings {
         encryption: encryption(given).map(Arc::new),
+        total: Arc::clone(&usage.total),
         server_name: identity.server_name.clone(),
         server_id: identity.server_id.clone(),
         cluster: identity.cluster.clone().unwrap_or_default(),
         domain: given.domain.clone(),
         strict: given.strict,
         durability,
+        stuck_consumer_ns: u64::try_from(given.stuck_consumer.as_nanos()).unwrap_or(u64::MAX),
         memory_bytes_max: memory_limit(given.memory_bytes_max),
         file_bytes_max: file_limit(given.file_bytes_max, &store_dir(options)),
         buffered_bytes_max: size(given.buffered_bytes_max, defaults.buffered_bytes_max),

@@ -81,6 +81,7 @@ fn read_store_key(
                 }
             }
         },
+        "stuck_consumer" => put(&mut out.stuck_consumer, r.duration(node, key)),
         "domain" => {
             r.place("jetstream.domain", node);
             put(&mut out.domain, r.text(node));

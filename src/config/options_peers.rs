@@ -362,6 +362,9 @@ pub struct JetStreamOptions {
     pub sync_always: bool,
     /// `sync_interval` is a time: acknowledgements do not wait for a flush.
     pub lazy: bool,
+    /// `stuck_consumer`, 60 s: a consumer for whose clients nothing moves for so long is reported;
+    /// 0 is never. nats-server has no such key.
+    pub stuck_consumer: Duration,
     /// `domain`
     pub domain: String,
     /// `strict`
@@ -410,6 +413,7 @@ impl Default for JetStreamOptions {
             sync_interval: Duration::from_secs(120),
             sync_always: false,
             lazy: false,
+            stuck_consumer: Duration::from_secs(60),
             domain: String::new(),
             strict: true,
             key: Secret::default(),

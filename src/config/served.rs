@@ -13,7 +13,7 @@ pub(super) enum Served {
 }
 
 /// Keys that may be ignored: nobody gets in, or sees something, because of that.
-const NO_EFFECT: [&str; 37] = [
+const NO_EFFECT: [&str; 36] = [
     "cluster",
     "gateway",
     "leafnodes",
@@ -49,7 +49,6 @@ const NO_EFFECT: [&str; 37] = [
     "jetstream.meta_compact_sync",
     "jetstream.max_concurrent_io",
     "jetstream.limits.max_ha_assets",
-    "jetstream.limits.batch.max_inflight_total",
     "account.jetstream.cluster_traffic",
 ];
 

@@ -88,6 +88,8 @@ pub enum Level {
 pub struct AfterInterest {
     /// Account id.
     pub account: u32,
+    /// The shard from which it goes: the client's.
+    pub origin: u16,
     /// Where it goes.
     pub subject: Box<[u8]>,
     /// The answer.

@@ -55,7 +55,7 @@ impl Default for AccountLimits {
     }
 }
 
-/// What one account uses and has asked for, in the whole process.
+/// What one account, or all of them together, use and have asked for in the whole process.
 #[derive(Debug, Default)]
 pub struct Usage {
     /// Bytes of messages in memory.
@@ -70,6 +70,10 @@ pub struct Usage {
     pub streams: AtomicI64,
     /// Consumers.
     pub consumers: AtomicI64,
+    /// Open atomic batches; counted for all accounts together only.
+    pub atomic_batches: AtomicI64,
+    /// Open fast-ingest batches; counted for all accounts together only.
+    pub fast_batches: AtomicI64,
     /// Requests to the API.
     pub api_total: AtomicU64,
     /// Those answered with an error.
@@ -135,7 +139,7 @@ pub struct Settings {
     pub consumers_default_max: i64,
     /// Atomic batches of one stream that may be open.
     pub batches_per_stream_max: usize,
-    /// Atomic batches of all streams that may be open.
+    /// Batches of either kind of all streams that may be open.
     pub batches_total_max: usize,
     /// Messages in an atomic batch.
     pub batch_messages_max: usize,
@@ -145,6 +149,8 @@ pub struct Settings {
     pub cache_bytes_max: usize,
     /// A consumer with messages and clients but no progress for so long is reported, ns; 0 never.
     pub stuck_consumer_ns: u64,
+    /// What all accounts use together.
+    pub total: Arc<Usage>,
     /// Every account of the process; the position is the account's id.
     pub accounts: Vec<AccountSettings>,
 }
@@ -173,6 +179,7 @@ impl Default for Settings {
             batch_timeout_ns: 10 * SECOND_NS,
             cache_bytes_max: 64 << 20,
             stuck_consumer_ns: 60 * SECOND_NS,
+            total: Arc::default(),
             accounts: Vec::new(),
         }
     }

@@ -55,6 +55,8 @@ pub enum Control {
     },
     /// Stop accepting clients.
     StopAccepting,
+    /// The end is near: clients of consumers are told.
+    Farewell,
     /// End the shard after closing everything.
     Stop,
 }
@@ -72,6 +74,8 @@ pub struct Shared {
     tls_rate: AtomicU64,
     /// Shards that accept clients.
     pub(crate) accepting: AtomicUsize,
+    /// Shards that have told the clients of their consumers that the end is near.
+    pub(crate) farewells: AtomicUsize,
     /// A shard has failed; the process must end.
     pub(crate) failed: AtomicBool,
     doors: Vec<Door>,
@@ -93,6 +97,7 @@ impl Shared {
             ready: AtomicUsize::new(0),
             tls_rate: AtomicU64::new(0),
             accepting: AtomicUsize::new(0),
+            farewells: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
             doors,
         }
@@ -130,6 +135,12 @@ impl Shared {
     #[must_use]
     pub fn is_accepting(&self) -> bool {
         self.accepting.load(Ordering::Acquire) > 0
+    }
+
+    /// True once every shard has carried out [`Control::Farewell`] and sent what followed.
+    #[must_use]
+    pub fn has_said_farewell(&self) -> bool {
+        self.farewells.load(Ordering::Acquire) >= self.doors.len()
     }
 
     pub(crate) fn add_load(&self, shard: usize) {

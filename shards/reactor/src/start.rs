@@ -157,6 +157,7 @@ impl Seed {
             sock_deadline_ns: u64::MAX,
             woken: false,
             stopping: false,
+            is_leaving: false,
             now: Now::default(),
         })
     }

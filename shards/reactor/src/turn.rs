@@ -10,6 +10,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use broker::mesh::Batch;
 use broker::monitor::TurnStats;
@@ -79,6 +80,8 @@ pub(crate) struct Reactor {
     /// The shard has just slept, or tried to.
     pub(crate) woken: bool,
     pub(crate) stopping: bool,
+    /// Clients of consumers have been told of the end in this turn.
+    pub(crate) is_leaving: bool,
     pub(crate) now: Now,
 }
 
@@ -141,9 +144,6 @@ impl Reactor {
         }
         self.events = events;
         self.handle_disk()?;
-        if has_control {
-            self.handle_controls();
-        }
         for _ in 0..BATCHES_PER_TURN_MAX {
             let Some((from, parcel)) = batch.take() else { break };
             self.bus.wake_starved(from, || self.shared.ring_bell(from));
@@ -154,6 +154,10 @@ impl Reactor {
         if let Some((from, parcel)) = batch.take() {
             self.bus.wake_starved(from, || self.shared.ring_bell(from));
             self.shard.broker.handle_batch(parcel, self.now, &mut self.fx);
+        }
+        // After the batches: what other shards sent before the end still goes to the clients.
+        if has_control {
+            self.handle_controls();
         }
         self.handle_due();
         for _ in 0..READS_PER_TURN_MAX.min(self.ready.len()) {
@@ -166,6 +170,9 @@ impl Reactor {
         }
         self.apply();
         self.submit_disk()?;
+        if std::mem::take(&mut self.is_leaving) {
+            self.shared.farewells.fetch_add(1, Ordering::Release);
+        }
         self.turns.times.record(self.clock.mono_ns().saturating_sub(start_ns));
         Ok(true)
     }
@@ -358,6 +365,10 @@ impl Reactor {
             }
             Control::Gathered { id, snapshot } => self.handle_gathered(id, *snapshot),
             Control::StopAccepting => self.stop_accepting(),
+            Control::Farewell => {
+                self.shard.say_farewell(self.now);
+                self.is_leaving = true;
+            }
             Control::Stop => {
                 self.stopping = true;
                 self.shard.broker.close_all(&mut self.fx);

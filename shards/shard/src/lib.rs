@@ -99,6 +99,13 @@ impl Shard {
         self.carrier().is_some_and(|mut carrier| carrier.run(now, fx))
     }
 
+    /// The end is near: clients that wait for messages of consumers are told.
+    pub fn say_farewell(&mut self, now: Now) {
+        if let Some(mut carrier) = self.carrier() {
+            carrier.work(now, |jetstream, ctx, fx| jetstream.say_farewell(ctx, fx));
+        }
+    }
+
     /// The end: clients of consumers are told, and what is kept in memory is written. To be
     /// called again after each completion of the disk until it is true.
     pub fn stop_jetstream(&mut self, now: Now) -> bool {

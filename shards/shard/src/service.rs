@@ -18,7 +18,7 @@ use broker::service::{SERVICE_SLOT, ServiceInput, ServicePublish};
 use hashbrown::HashMap;
 use jetstream::context::{Context, Interest as Listeners};
 use jetstream::domain::JetStream;
-use jetstream::domain::parcel::Request;
+use jetstream::domain::parcel::{Parcel, Request};
 use jetstream::effect::{AfterInterest, Endpoint, Interest, Level as JsLevel};
 use rustc_hash::FxBuildHasher;
 
@@ -120,6 +120,7 @@ impl Carrier<'_> {
 
     fn bring_one(&mut self, input: &ServiceInput<'_>, now: Now) {
         let mut client = Vec::new();
+        let origin_shard = self.broker.mesh().me();
         if let ServiceInput::Request(origin, m) = input
             && origin.slot != SERVICE_SLOT
             && jetstream::domain::wants_client(m.subject)
@@ -130,6 +131,7 @@ impl Carrier<'_> {
             ServiceInput::Message(tag, m) => {
                 let request = Request {
                     account: m.account,
+                    origin: origin_shard,
                     subject: m.subject,
                     reply: m.reply,
                     headers: m.headers,
@@ -141,6 +143,7 @@ impl Carrier<'_> {
             ServiceInput::Request(_, m) => {
                 let request = Request {
                     account: m.account,
+                    origin: origin_shard,
                     subject: m.subject,
                     reply: m.reply,
                     headers: m.headers,
@@ -164,6 +167,14 @@ impl Carrier<'_> {
                 return;
             }
             let Some((_, answer)) = self.subscriptions.held.pop_front() else { return };
+            if answer.origin != self.broker.mesh().me() {
+                let (account, subject, payload) =
+                    (answer.account, &*answer.subject, &*answer.payload);
+                let mut bytes = Vec::new();
+                Parcel::Answer { account, subject, payload }.encode(&mut bytes);
+                self.broker.push_service_peer(answer.origin, &bytes);
+                continue;
+            }
             let publish = ServicePublish {
                 account: answer.account,
                 to: &answer.subject,

@@ -10,6 +10,7 @@
 #[cfg(test)]
 mod barrier_tests;
 mod client;
+pub mod js;
 mod net;
 mod oracle;
 mod workload;

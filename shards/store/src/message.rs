@@ -43,6 +43,8 @@ pub enum Read<'a> {
     Missing,
     /// There is one, but its bytes are damaged on disk.
     Damaged,
+    /// There is one, but the disk does not give it now. The next try asks the disk again.
+    Failed,
 }
 
 /// Figures of a stream.

@@ -332,6 +332,7 @@ impl Store {
                 payload: m.payload,
             }),
             log::Read::Pending => Read::Pending,
+            log::Read::Failed(_) => Read::Failed,
             _ => Read::Damaged,
         }
     }

@@ -67,6 +67,7 @@ fn keys_of_jetstream_give_one_warning_each_or_none() {
  max_mem: 1G
  max_file: 1G
  sync_interval: \"1m\"
+ stuck_consumer: \"30s\"
  domain: hub
  strict: false
  max_buffered_size: 1M
@@ -194,7 +195,7 @@ fn a_check_fails_on_what_nats_server_warns_about() {
         .file("ok.conf", "port: 4222\n")
         .file("seconds.conf", "ping_interval: 5\n")
         .file("empty.conf", "")
-        .file("js.conf", "jetstream: true\n");
+        .file("ocsp.conf", "ocsp: true\n");
     assert!(check_only("ok.conf", &world).is_ok());
     let errors = check_only("seconds.conf", &world).unwrap_err();
     assert_eq!(
@@ -206,7 +207,7 @@ fn a_check_fails_on_what_nats_server_warns_about() {
     assert_eq!(errors.to_string(), "empty.conf: config has no values or is empty");
     let errors = check_only("none.conf", &world).unwrap_err();
     assert_eq!(errors.to_string(), "open none.conf: no such file or directory");
-    let loaded = check_only("js.conf", &world).unwrap();
+    let loaded = check_only("ocsp.conf", &world).unwrap();
     assert_eq!(loaded.warnings[0].kind, Kind::NotServed);
 }
 

@@ -330,6 +330,14 @@ fn the_shipped_server_conf_knows_every_key_in_it() {
 }
 
 #[test]
+fn the_watchdog_of_consumers_has_a_time() {
+    let options = options_of("jetstream { store_dir: d, stuck_consumer: \"30s\" }");
+    assert_eq!(options.jetstream.stuck_consumer, Duration::from_secs(30));
+    let options = options_of("jetstream { store_dir: d, stuck_consumer: 0 }");
+    assert!(options.jetstream.stuck_consumer.is_zero());
+}
+
+#[test]
 fn the_other_shipped_files_are_right() {
     let dev = options_of(include_str!("../../../configs/dev.conf"));
     assert!(dev.log.debug);

@@ -148,8 +148,12 @@ impl Client {
         let (size, head) = (number(1), if sizes == 2 { number(2) } else { 0 });
         let mut bytes = Vec::with_capacity(size + 2);
         while bytes.len() < size + 2 {
-            bytes.extend_from_slice(&self.conn.line()?);
-            bytes.extend_from_slice(b"\r\n");
+            let line = self.conn.line()?;
+            bytes.extend_from_slice(&line);
+            // A line that does not end in both is kept whole.
+            if !line.ends_with(b"\n") {
+                bytes.extend_from_slice(b"\r\n");
+            }
         }
         assert_eq!(bytes.len(), size + 2, "{line}");
         let head_text = String::from_utf8_lossy(&bytes[..head]).into_owned();

@@ -7,6 +7,8 @@
 mod client;
 mod content;
 mod damage;
+mod failing;
+mod interrupted;
 mod kills;
 mod ledger;
 mod segment;

@@ -3,10 +3,12 @@
 mod at_rest;
 mod backup;
 mod consuming;
+mod dead_letters;
 mod flow;
 mod monitor;
 pub(crate) mod shapes;
 mod storages;
+mod watchdog;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -2,7 +2,7 @@
 //! it, so what is expected here is what both say.
 
 use super::Asker;
-use crate::support::server::oracle;
+use crate::support::server::{Options, oracle};
 use crate::support::{Server, http, poll};
 
 /// A server with three streams, some messages, and consumers in several states.
@@ -286,4 +286,72 @@ fn metrics_have_streams_consumers_and_disks() {
     assert!(sum("disk_operations_total") > 0);
     assert_eq!(sum("disk_errors_total"), 0);
     assert_eq!(sum("jetstream_streams"), 3);
+}
+
+/// A server whose disk does as `fault` says while the file `bad` is in its folder, with two
+/// streams, each with a message.
+fn with_faults(fault: &str) -> (Server, Asker) {
+    let options = Options::new()
+        .config("jetstream { store_dir: \"{dir}/js\" }")
+        .flags(["-m", "-1"])
+        .variable("SHEARWATER_DISK_FAULTS", &format!("{fault}?{{dir}}/bad"));
+    let server = options.start();
+    let mut asker = Asker::new(&server);
+    for name in ["WELL", "ILL"] {
+        let config = format!(r#"{{"name":"{name}","subjects":["{name}"]}}"#);
+        asker.ask(&format!("$JS.API.STREAM.CREATE.{name}"), config);
+        asker.ask(name, "x");
+    }
+    assert_eq!(http::get(&server, "/healthz").status, 200);
+    (server, asker)
+}
+
+#[test]
+fn a_stream_that_could_not_be_written_is_unwell() {
+    if oracle().is_some() {
+        return; // The faults are ours.
+    }
+    let (server, mut asker) = with_faults("write:1+=eio");
+    let bad = server.dir().join("bad");
+    std::fs::write(&bad, "").unwrap();
+    assert!(asker.ask_anyhow("ILL", "y").contains("\"error\""));
+    std::fs::remove_file(&bad).unwrap();
+    let page = http::get(&server, "/healthz");
+    let start = r#"{"status":"unavailable","error":"JetStream stream '$G \u003e ILL' has failed: "#;
+    assert_eq!((page.status, page.body.starts_with(start)), (503, true), "{}", page.body);
+    let named = http::get(&server, "/healthz?details=1").json();
+    assert_eq!(
+        (&named["errors"][0]["type"], &named["errors"][0]["stream"]),
+        (&"STREAM".into(), &"ILL".into())
+    );
+    for (query, status) in [
+        ("account=$G&stream=ILL", 503),
+        ("account=$G&stream=WELL", 200),
+        ("js-server-only=1", 200),
+        ("js-enabled-only=1", 200),
+    ] {
+        assert_eq!(http::get(&server, &format!("/healthz?{query}")).status, status, "{query}");
+    }
+    asker.ask("WELL", "z");
+    let metrics = http::get(&server, "/metrics").body;
+    for (stream, failed) in [("ILL", 1), ("WELL", 0)] {
+        let name = format!("jetstream_stream_failed{{account=\"$G\",stream=\"{stream}\"}}");
+        assert!(metrics.contains(&format!("\nshearwater_{name} {failed}\n")), "{metrics}");
+    }
+}
+
+#[test]
+fn a_disk_that_hangs_is_unwell() {
+    if oracle().is_some() {
+        return; // The faults are ours.
+    }
+    let (server, mut asker) = with_faults("write:1+=hang");
+    std::fs::write(server.dir().join("bad"), "").unwrap();
+    asker.request("ILL", b"y");
+    let page = poll("a stuck disk", || {
+        Some(http::get(&server, "/healthz?js-server-only=1")).filter(|page| page.status != 200)
+    });
+    let start = r#"{"status":"unavailable","error":"JetStream disk operation has been under way "#;
+    assert_eq!((page.status, page.body.starts_with(start)), (503, true), "{}", page.body);
+    assert_eq!(http::get(&server, "/healthz?js-enabled-only=1").status, 200);
 }

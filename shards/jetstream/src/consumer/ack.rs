@@ -126,8 +126,10 @@ impl Consumer {
         self.advise(&event, cx);
         match delay_ns {
             Some(delay) if delay > 0 => {
-                // It may have been due already, its time having passed.
-                self.due_set.remove(&seq);
+                // It may have been due already, its time having passed. That is rare.
+                if self.due_set.remove(&seq) {
+                    self.due.retain(|other| *other != seq);
+                }
                 let at_ns = cx.ctx.mono_ns.saturating_add(delay as u64);
                 self.arm(seq, at_ns);
             }

@@ -7,7 +7,10 @@ use super::pull::{Choice, choose};
 use super::settings::Ack;
 use super::state::{Event, Place};
 use super::{Budget, Consumer, Cx, Progress};
-use crate::effect::Outgoing;
+use crate::effect::{Level, Outgoing};
+
+/// How long a consumer waits before it asks a failing disk again, ns.
+const READ_RETRY_NS: u64 = 250_000_000;
 
 /// A message to be delivered.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +48,8 @@ enum Sent {
     Gone,
     /// It comes from the disk first.
     Reading,
+    /// The disk does not give it.
+    Failed,
     /// Nobody takes it now.
     NoTaker,
 }
@@ -85,8 +90,26 @@ impl Consumer {
                     self.reading = true;
                     return Progress::Reading;
                 }
+                Sent::Failed => {
+                    self.put_off(pick.seq, cx);
+                    return Progress::Idle;
+                }
             }
         }
+    }
+
+    /// The disk did not give a message, which is no reason to go past it: it is tried again.
+    fn put_off(&mut self, seq: u64, cx: &mut Cx<'_, '_>) {
+        self.not_before_ns = cx.ctx.mono_ns.saturating_add(READ_RETRY_NS);
+        if self.unread == seq {
+            return;
+        }
+        self.unread = seq;
+        let text = format!(
+            "JetStream consumer '{} > {} > {}': message {seq} cannot be read; it waits for it",
+            cx.account_name, self.stream, self.name
+        );
+        cx.fx.log(Level::Error, text);
     }
 
     /// Somebody could take a message now.
@@ -184,6 +207,7 @@ impl Consumer {
             Read::Message(message) => message,
             Read::Pending => return Sent::Reading,
             Read::Missing | Read::Damaged => return Sent::Gone,
+            Read::Failed => return Sent::Failed,
         };
         let place = Place { consumer: self.state.delivered.consumer + 1, stream: pick.seq };
         let left = match pick.from {

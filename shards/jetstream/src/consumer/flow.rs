@@ -34,9 +34,10 @@ impl Window {
         self.on_way += bytes;
     }
 
-    /// Whether the receiver should be asked now; the number of the question.
-    pub fn ask(&mut self) -> Option<u64> {
-        if self.asked.is_some() || self.on_way <= self.size / 2 {
+    /// Whether the receiver should be asked now; the number of the question. `at_once` is not to
+    /// wait until enough is on its way.
+    pub fn ask(&mut self, at_once: bool) -> Option<u64> {
+        if self.asked.is_some() || (!at_once && self.on_way <= self.size / 2) {
             return None;
         }
         self.last_number += 1;
@@ -99,18 +100,18 @@ mod tests {
     fn the_window_closes_asks_and_grows() {
         let mut window = Window::default();
         window.note_sent(WINDOW_MIN / 2);
-        assert_eq!(window.ask(), None);
+        assert_eq!(window.ask(false), None);
         window.note_sent(WINDOW_MIN / 2);
         assert!(!window.is_open());
-        let number = window.ask().unwrap();
-        assert_eq!(window.ask(), None);
+        let number = window.ask(false).unwrap();
+        assert_eq!(window.ask(false), None);
         assert!(!window.handle_answer(number + 1));
         assert!(window.handle_answer(number));
         assert!(window.is_open());
         assert_eq!(window.size, 2 * WINDOW_MIN);
         for _ in 0..10 {
             window.note_sent(window.size);
-            let number = window.ask().unwrap();
+            let number = window.ask(false).unwrap();
             assert!(window.handle_answer(number));
         }
         assert_eq!(window.size, WINDOW_MAX);

@@ -126,7 +126,7 @@ impl Consumer {
         let Some(letter) = self.state.letters.get(&seq) else { return Sent::Yes };
         let message = match cx.store.get(seq, cx.cache, &mut cx.fx.disk) {
             Read::Message(message) => message,
-            Read::Pending => return Sent::Reading,
+            Read::Pending | Read::Failed => return Sent::Reading,
             Read::Missing | Read::Damaged => return Sent::Gone,
         };
         let origin = Origin {
@@ -178,6 +178,8 @@ impl Consumer {
         let event = Event::LetterDone { stream: seq };
         self.state.apply(event);
         self.journal.note(&event, cx.ctx.mono_ns);
+        // In the log it stands before the message's removal, which is written in this turn.
+        self.journal.note_confirmation(cx.ctx.mono_ns);
         cx.settled.push(seq);
     }
 

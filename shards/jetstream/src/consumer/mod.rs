@@ -23,6 +23,8 @@ pub mod push;
 pub mod settings;
 pub mod start;
 pub mod state;
+#[cfg(test)]
+mod tests;
 pub mod timers;
 pub mod waiting;
 mod watch;
@@ -160,6 +162,8 @@ pub struct Consumer {
     pace: Option<(i64, u64)>,
     /// Not before, monotonic ns.
     not_before_ns: u64,
+    /// The last message that the disk did not give; 0 for none.
+    unread: u64,
     reading: bool,
     last_delivered_unix_ns: i64,
     last_acked_unix_ns: i64,
@@ -178,6 +182,8 @@ pub struct Consumer {
 impl Consumer {
     /// Brings the counts up to date with what came into the stream and left it.
     fn sync(&mut self, cx: &mut Cx<'_, '_>) {
+        // It may have been configured anew.
+        self.watch_ns = cx.watch_ns;
         let total = cx.removed.total();
         let mut next = self.state.looked_at + 1;
         let mut recount = false;

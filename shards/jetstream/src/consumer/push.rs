@@ -1,10 +1,11 @@
 //! The push side of a consumer: whether somebody listens, how much may be on its way, heartbeats.
 
 use wire::api::status;
+use wire::headers;
 
 use super::flow::{Rate, Window};
 use super::settings::Ack;
-use super::state::Event;
+use super::state::{Event, Place};
 use super::{Consumer, Cx};
 
 /// See the module.
@@ -16,8 +17,6 @@ pub struct Push {
     rate: Option<Rate>,
     heartbeat_ns: u64,
     heartbeat_at_ns: u64,
-    /// With each question: the delivery up to which its answer settles.
-    asked_place: super::state::Place,
 }
 
 impl Push {
@@ -30,7 +29,6 @@ impl Push {
             rate: (settings.rate_bytes > 0).then(|| Rate::new(settings.rate_bytes)),
             heartbeat_ns: settings.heartbeat_ns,
             heartbeat_at_ns: 0,
-            asked_place: super::state::Place::default(),
         }
     }
 
@@ -97,33 +95,48 @@ impl Consumer {
         subject
     }
 
-    /// Asks the receiver how far it is, when enough is on its way.
+    /// Asks the receiver how far it is, when enough is on its way, or when its answer settles
+    /// messages and no more may be out.
     pub(super) fn ask_receiver(&mut self, cx: &mut Cx<'_, '_>) {
-        let delivered = self.state.delivered;
+        let max = self.settings.ack_pending_max;
+        let settles = self.settings.ack == Ack::FlowControl;
+        self.ask(settles && max > 0 && self.state.pending.len() >= max, cx);
+    }
+
+    fn ask(&mut self, at_once: bool, cx: &mut Cx<'_, '_>) {
         let Some(push) = &mut self.push else { return };
-        let Some(number) = push.window.as_mut().and_then(Window::ask) else { return };
-        push.asked_place = delivered;
+        let Some(number) = push.window.as_mut().and_then(|window| window.ask(at_once)) else {
+            return;
+        };
         let subject = self.flow_subject(number);
         let mut headers = Vec::new();
         status::flow_control_request(&mut headers);
         cx.fx.publish(self.account, &self.settings.deliver_subject, &subject, &headers, b"");
     }
 
-    /// The receiver answers; `number` is the last token of the subject.
-    pub fn handle_flow_answer(&mut self, number: &[u8], cx: &mut Cx<'_, '_>) {
+    /// The receiver answers; `number` is the last token of the subject. If answers settle
+    /// messages, the headers say up to where: without both of them nothing is settled.
+    pub fn handle_flow_answer(&mut self, number: &[u8], headers: &[u8], cx: &mut Cx<'_, '_>) {
         let number = std::str::from_utf8(number).ok().and_then(|text| text.parse().ok());
         let (Some(number), Some(push)) = (number, &mut self.push) else { return };
         let Some(window) = &mut push.window else { return };
-        if !window.handle_answer(number) {
+        if !window.handle_answer(number) || self.settings.ack != Ack::FlowControl {
             return;
         }
-        let place = push.asked_place;
-        if self.settings.ack == Ack::FlowControl {
-            let settled = &mut *cx.settled;
-            self.state.settle_all(place, |seq| settled.push(seq));
-            self.journal.note(&Event::SettledAll { place }, cx.ctx.mono_ns);
-            self.last_acked_unix_ns = cx.ctx.unix_ns;
+        let delivered = self.state.delivered;
+        let place = Place {
+            consumer: number_of(headers, b"Nats-Last-Consumer").min(delivered.consumer),
+            stream: number_of(headers, b"Nats-Last-Stream").min(delivered.stream),
+        };
+        if place.consumer == 0 || place.stream == 0 {
+            return;
         }
+        self.sync(cx);
+        let settled = &mut *cx.settled;
+        self.state.settle_all(place, |seq| settled.push(seq));
+        self.journal.note(&Event::SettledAll { place }, cx.ctx.mono_ns);
+        self.last_acked_unix_ns = cx.ctx.unix_ns;
+        self.note_progress(cx.ctx.mono_ns);
     }
 
     /// Sends the heartbeat that is due.
@@ -144,5 +157,15 @@ impl Consumer {
             stalled.as_deref(),
         );
         cx.fx.publish(self.account, &self.settings.deliver_subject, b"", &headers, b"");
+        // An idle receiver has to be asked, or the last messages would never be settled.
+        if self.settings.ack == Ack::FlowControl && !self.state.pending.is_empty() {
+            self.ask(true, cx);
+        }
     }
+}
+
+/// The number in a header; 0 without one.
+fn number_of(block: &[u8], key: &[u8]) -> u64 {
+    let value = headers::get(block, key).and_then(|value| std::str::from_utf8(value).ok());
+    value.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }

@@ -10,7 +10,7 @@ pub enum Ack {
     All,
     /// When it is acknowledged.
     Explicit,
-    /// When the receiver's answer to a flow control message names it (ADR-60).
+    /// When the receiver's answer to a flow control message names it or a later one (ADR-60).
     FlowControl,
 }
 

@@ -118,6 +118,7 @@ impl Consumer {
             paused_until_unix_ns: 0,
             pace: None,
             not_before_ns: 0,
+            unread: 0,
             reading: false,
             last_delivered_unix_ns: 0,
             last_acked_unix_ns: 0,
@@ -210,8 +211,21 @@ impl Consumer {
 }
 
 impl Consumer {
+    /// Another configuration, which has been checked.
+    pub(crate) fn reconfigure(
+        &mut self,
+        config: ConsumerConfig,
+        filter: FilterId,
+        cx: &mut Cx<'_, '_>,
+    ) {
+        self.settings = Settings::of(&config);
+        *self.config = config;
+        self.filter = filter;
+        self.handle_reconfigured(cx);
+    }
+
     /// After another configuration: what follows from it.
-    pub(crate) fn handle_reconfigured(&mut self, cx: &mut Cx<'_, '_>) {
+    fn handle_reconfigured(&mut self, cx: &mut Cx<'_, '_>) {
         if self.push.is_some() {
             self.push = Some(Box::new(Push::new(&self.settings)));
             self.check_interest(cx);

@@ -18,12 +18,18 @@ const AUDIT_BYTES_MAX: usize = 64 << 10;
 /// Subject of the audit events.
 const AUDIT_SUBJECT: &[u8] = b"$JS.EVENT.ADVISORY.API";
 
-/// Whether the answer to a request tells of subjects that a stream takes from now on.
-fn tells_subjects(subject: &[u8]) -> bool {
+/// Whether a request goes to shard 0 before it comes to the stream's home. Such a request may tell
+/// of subjects that a stream takes from now on, or no longer.
+fn comes_by_meta(subject: &[u8]) -> bool {
     let call = parse_api(subject).map(|(_, call)| call);
     matches!(
         call,
-        Some(Call::StreamCreate { .. } | Call::StreamUpdate { .. } | Call::StreamRestore { .. })
+        Some(
+            Call::StreamCreate { .. }
+                | Call::StreamUpdate { .. }
+                | Call::StreamDelete { .. }
+                | Call::StreamRestore { .. }
+        )
     )
 }
 
@@ -61,9 +67,10 @@ impl Shop<'_, '_> {
             }
         }
         if !request.reply.is_empty() {
-            if self.shards > 1 && !is_error && tells_subjects(request.subject) {
+            if self.shards > 1 && comes_by_meta(request.subject) {
                 self.fx.after_interest.push(AfterInterest {
                     account: request.account,
+                    origin: request.origin,
                     subject: request.reply.into(),
                     payload: json.into(),
                 });

@@ -23,7 +23,6 @@ use crate::consumer::config::{self as rules, Ceilings, NAME_MAX};
 use crate::consumer::config_defaults;
 use crate::consumer::group::Unpinned;
 use crate::consumer::pull::Ending;
-use crate::consumer::settings::Settings;
 use crate::consumer::{self, Consumer};
 use crate::settings::Usage;
 use crate::stream::level;
@@ -591,20 +590,5 @@ fn ceilings_of(shop: &Shop<'_, '_>, account: u32) -> Ceilings {
     Ceilings {
         ack_pending_max: if own > 0 { own } else { server },
         request_batch_max: shop.settings.request_batch_max,
-    }
-}
-
-impl Consumer {
-    /// Another configuration, which has been checked.
-    pub(super) fn reconfigure(
-        &mut self,
-        config: ConsumerConfig,
-        filter: store::FilterId,
-        cx: &mut consumer::Cx<'_, '_>,
-    ) {
-        self.settings = Settings::of(&config);
-        *self.config = config;
-        self.filter = filter;
-        self.handle_reconfigured(cx);
     }
 }

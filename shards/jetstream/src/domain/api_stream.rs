@@ -1,5 +1,7 @@
 //! Requests about one stream at its home shard, and what shard 0 lets it do.
 
+use std::sync::atomic::AtomicI64;
+
 use store::disk::{DiskDone, DiskError, Ticket};
 use wire::api::ack::{parse_ack_subject, parse_flow_control_subject};
 use wire::api::advisory::{Event, StreamActed, encode_event};
@@ -32,24 +34,34 @@ pub const VERSION: &str = "2.15.1";
 
 /// What may still be stored in a stream.
 pub(super) fn room_of(stream: &Stream, shop: &Shop<'_, '_>) -> Room {
-    let account = shop.settings.account(stream.id.account);
+    let settings = shop.settings;
+    let total = &*settings.total;
+    let account = settings.account(stream.id.account);
     let Some((account, limits)) = account.and_then(|own| Some((own, own.limits.as_ref()?))) else {
         return Room::default();
     };
-    let (used, most, server) = match stream.config().storage {
+    let own = &account.usage;
+    let (used, most, total_used, total_max) = match stream.config().storage {
         Storage::File => {
-            (&account.usage.file_bytes, limits.file_bytes_max, shop.settings.file_bytes_max)
+            (&own.file_bytes, limits.file_bytes_max, &total.file_bytes, settings.file_bytes_max)
         }
-        Storage::Memory => {
-            (&account.usage.memory_bytes, limits.memory_bytes_max, shop.settings.memory_bytes_max)
-        }
+        Storage::Memory => (
+            &own.memory_bytes,
+            limits.memory_bytes_max,
+            &total.memory_bytes,
+            settings.memory_bytes_max,
+        ),
     };
-    let used = Usage::get(used);
+    let left = |open: &AtomicI64| {
+        let open = usize::try_from(Usage::get(open)).unwrap_or(usize::MAX);
+        Some(settings.batches_total_max.saturating_sub(open))
+    };
     Room {
-        is_server_full: used > u64::try_from(server).unwrap_or(u64::MAX),
-        account_bytes: u64::try_from(most).ok().map(|most| most.saturating_sub(used)),
+        is_server_full: Usage::get(total_used) > u64::try_from(total_max).unwrap_or(u64::MAX),
+        account_bytes: u64::try_from(most).ok().map(|most| most.saturating_sub(Usage::get(used))),
+        atomic_batches: left(&total.atomic_batches),
+        fast_batches: left(&total.fast_batches),
         payload_bytes_max: 0,
-        ..Room::default()
     }
 }
 
@@ -85,7 +97,9 @@ impl Home {
         if let Some(flow) = parse_flow_control_subject(request.subject) {
             let slot = self.slot_of_bytes(flow.consumer);
             if let Some(slot) = slot {
-                self.with(slot, shop, |consumer, cx| consumer.handle_flow_answer(flow.id, cx));
+                self.with(slot, shop, |consumer, cx| {
+                    consumer.handle_flow_answer(flow.id, request.headers, cx);
+                });
                 self.enqueue(slot);
             }
             return;
@@ -325,12 +339,12 @@ impl JetStream {
     ) {
         let Some((_, call)) = parse_api(request.subject) else { return };
         let Some(kind) = ResponseType::of(&call) else { return };
-        let name = match call {
-            Call::StreamCreate { stream }
-            | Call::StreamUpdate { stream }
-            | Call::StreamDelete { stream }
-            | Call::StreamRestore { stream } => stream,
-            _ => return,
+        let (Call::StreamCreate { stream: name }
+        | Call::StreamUpdate { stream: name }
+        | Call::StreamDelete { stream: name }
+        | Call::StreamRestore { stream: name }) = call
+        else {
+            return;
         };
         let slot = self.slot_of(request.account, name);
         let outcome = match (action, slot) {

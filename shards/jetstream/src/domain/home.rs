@@ -46,6 +46,7 @@ pub(crate) enum Answer {
 #[derive(Debug)]
 pub struct Parked {
     pub(crate) account: u32,
+    pub(crate) origin: u16,
     pub(crate) subject: Vec<u8>,
     pub(crate) reply: Vec<u8>,
     pub(crate) headers: Vec<u8>,
@@ -59,6 +60,7 @@ impl Parked {
     pub fn of(request: &Request<'_>) -> Self {
         Self {
             account: request.account,
+            origin: request.origin,
             subject: request.subject.to_vec(),
             reply: request.reply.to_vec(),
             headers: request.headers.to_vec(),
@@ -72,6 +74,7 @@ impl Parked {
     pub fn request(&self) -> Request<'_> {
         Request {
             account: self.account,
+            origin: self.origin,
             subject: &self.subject,
             reply: &self.reply,
             headers: &self.headers,
@@ -109,12 +112,17 @@ pub struct Home {
     pub(crate) feeding: usize,
     /// Messages whose ids have to be learned after a start.
     pub(crate) flagged: Vec<u64>,
+    /// Publishes that came before those ids are known: of other streams, since no client is
+    /// served yet.
+    early: Vec<Parked>,
     /// Messages that damage took, ranges of sequences.
     pub(crate) lost: Vec<(u64, u64)>,
     /// Where answers to dead letters come to, once there was one.
     pub(crate) letter_inbox: Option<Box<[u8]>>,
     /// Bytes that the account's use has from this stream.
     pub(crate) counted_bytes: i64,
+    /// The open batches, atomic and fast, that are in the settings' total.
+    pub(super) counted_batches: [i64; 2],
     pub(crate) touched: bool,
     pub(crate) armed_ns: u64,
     /// Deadlines of consumers: time and slot, stale ones are passed over.
@@ -148,9 +156,11 @@ impl Home {
             pushing: 0,
             feeding: 0,
             flagged: Vec::new(),
+            early: Vec::new(),
             lost: Vec::new(),
             letter_inbox: None,
             counted_bytes: 0,
+            counted_batches: [0; 2],
             touched: false,
             armed_ns: u64::MAX,
             deadlines: super::clock::Clock::default(),
@@ -317,6 +327,10 @@ impl Home {
         if matches!(endpoint, Endpoint::Reply(_, dead_letters::NUMBER)) {
             return self.handle_letter_answer(m, shop);
         }
+        if matches!(endpoint, Endpoint::Stream(_)) && !self.flagged.is_empty() {
+            return self.early.push(Parked::of(m));
+        }
+        self.note_usage(shop.settings);
         let room = api_stream::room_of(&self.stream, shop);
         let mut cx = shop.stream_cx(room);
         match endpoint {
@@ -344,6 +358,16 @@ impl Home {
                 self.stream.handle_reply(number, m.headers, m.body, &mut cx);
             }
             Endpoint::Restore(_) => {}
+        }
+    }
+
+    /// Takes the publishes that waited for the ids of what is stored.
+    fn take_early(&mut self, shop: &mut Shop<'_, '_>) {
+        if self.flagged.is_empty() {
+            let endpoint = Endpoint::Stream(self.stream.id.slot);
+            for parked in std::mem::take(&mut self.early) {
+                self.handle_message(endpoint, &parked.request(), shop);
+            }
         }
     }
 
@@ -393,6 +417,7 @@ impl Home {
         }
         if progress.are_reads_ready {
             self.learn_ids(shop);
+            self.take_early(shop);
             for slot in std::mem::take(&mut self.reading) {
                 if let Some(consumer) = self.consumers.get_mut(slot as usize) {
                     consumer.handle_read_ready();
@@ -505,6 +530,14 @@ impl Home {
             }
         }
         false
+    }
+
+    /// The server is about to stop: requests for messages end.
+    pub(crate) fn say_farewell(&mut self, shop: &mut Shop<'_, '_>) {
+        let slots: Vec<u32> = self.consumers.iter().map(|(slot, _)| slot as u32).collect();
+        for slot in slots {
+            self.with(slot, shop, |consumer, cx| consumer.end_all_requests(cx, Ending::Shutdown));
+        }
     }
 
     /// The server stops. True when the store has nothing more to write.

@@ -96,14 +96,16 @@ fn check_reservation(
     if more <= 0 {
         return Ok(());
     }
-    let (reserved, account_max, server_max, error) = match config.storage {
+    let (all, reserved, account_max, server_max, error) = match config.storage {
         Storage::File => (
+            Usage::get(&shop.settings.total.file_reserved),
             Usage::get(&own.usage.file_reserved),
             limits.file_bytes_max,
             shop.settings.file_bytes_max,
             errors::STORAGE_RESOURCES_EXCEEDED,
         ),
         Storage::Memory => (
+            Usage::get(&shop.settings.total.memory_reserved),
             Usage::get(&own.usage.memory_reserved),
             limits.memory_bytes_max,
             shop.settings.memory_bytes_max,
@@ -115,7 +117,7 @@ fn check_reservation(
         return Err(error);
     }
     // Without a limit of its own the account reserves from the server's.
-    if account_max < 0 && total > server_max {
+    if account_max < 0 && (all as i64).saturating_add(more) > server_max {
         return Err(error);
     }
     Ok(())
@@ -406,8 +408,14 @@ impl Shop<'_, '_> {
         let Some(account) = self.settings.account(account) else { return };
         let bytes = config.max_bytes.max(0).saturating_mul(sign);
         match config.storage {
-            Storage::File => Usage::add(&account.usage.file_reserved, bytes),
-            Storage::Memory => Usage::add(&account.usage.memory_reserved, bytes),
+            Storage::File => {
+                Usage::add(&self.settings.total.file_reserved, bytes);
+                Usage::add(&account.usage.file_reserved, bytes)
+            }
+            Storage::Memory => {
+                Usage::add(&self.settings.total.memory_reserved, bytes);
+                Usage::add(&account.usage.memory_reserved, bytes)
+            }
         };
         Usage::add(&account.usage.streams, sign);
     }

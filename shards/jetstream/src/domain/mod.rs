@@ -188,6 +188,17 @@ impl JetStream {
         &self.tools.settings
     }
 
+    /// The server is about to stop: clients that wait for messages are told.
+    pub fn say_farewell(&mut self, ctx: &Context<'_>, fx: &mut Effects) {
+        let slots: Vec<u32> = self.homes.iter().map(|(slot, _)| slot as u32).collect();
+        for slot in slots {
+            let mut shop = self.tools.open(ctx, fx);
+            if let Some(home) = self.homes.get_mut(slot as usize) {
+                home.say_farewell(&mut shop);
+            }
+        }
+    }
+
     /// The server stops: what is not written yet is written. To be called again after each
     /// completion of the disk until it is true.
     pub fn handle_stop(&mut self, ctx: &Context<'_>, fx: &mut Effects) -> bool {

@@ -6,6 +6,8 @@
 pub struct Request<'a> {
     /// Account id.
     pub account: u32,
+    /// The shard of the client.
+    pub origin: u16,
     /// As published.
     pub subject: &'a [u8],
     /// Where the answer goes, may be empty.
@@ -33,6 +35,16 @@ pub enum Parcel<'a> {
         action: Action,
         /// The stream's configuration as JSON.
         config: &'a [u8],
+    },
+    /// To a client's shard: the answer to a request that shard 0 passed on. That shard has known
+    /// of the client's inbox for as long as the client has; others may hear of it later.
+    Answer {
+        /// Account id.
+        account: u32,
+        /// Where it goes.
+        subject: &'a [u8],
+        /// The answer.
+        payload: &'a [u8],
     },
     /// To shard 0: a stream is here, with this configuration.
     Present {
@@ -89,6 +101,7 @@ const ABSENT: u8 = 5;
 const RECOVERED: u8 = 6;
 const ASK: u8 = 7;
 const TELL: u8 = 8;
+const ANSWER: u8 = 9;
 
 fn push_piece(out: &mut Vec<u8>, piece: &[u8]) {
     out.extend_from_slice(&(piece.len() as u32).to_le_bytes());
@@ -97,6 +110,7 @@ fn push_piece(out: &mut Vec<u8>, piece: &[u8]) {
 
 fn push_request(out: &mut Vec<u8>, request: &Request<'_>) {
     out.extend_from_slice(&request.account.to_le_bytes());
+    out.extend_from_slice(&request.origin.to_le_bytes());
     let Request { subject, reply, headers, body, client, .. } = *request;
     for piece in [subject, reply, headers, body, client] {
         push_piece(out, piece);
@@ -121,6 +135,12 @@ impl Parcel<'_> {
                 out.push(*action as u8);
                 push_request(out, request);
                 push_piece(out, config);
+            }
+            Self::Answer { account, subject, payload } => {
+                out.push(ANSWER);
+                out.extend_from_slice(&account.to_le_bytes());
+                push_piece(out, subject);
+                push_piece(out, payload);
             }
             Self::Present { account, config } => {
                 out.push(PRESENT);
@@ -164,6 +184,12 @@ impl<'a> Pieces<'a> {
         Some(u64::from_le_bytes(*number))
     }
 
+    fn short(&mut self) -> Option<u16> {
+        let (number, rest) = self.0.split_first_chunk::<2>()?;
+        self.0 = rest;
+        Some(u16::from_le_bytes(*number))
+    }
+
     fn byte(&mut self) -> Option<u8> {
         let (byte, rest) = self.0.split_first()?;
         self.0 = rest;
@@ -180,6 +206,7 @@ impl<'a> Pieces<'a> {
     fn request(&mut self) -> Option<Request<'a>> {
         Some(Request {
             account: self.number()?,
+            origin: self.short()?,
             subject: self.piece()?,
             reply: self.piece()?,
             headers: self.piece()?,
@@ -205,6 +232,11 @@ pub fn decode(bytes: &[u8]) -> Option<Parcel<'_>> {
             };
             Parcel::Apply { action, request: pieces.request()?, config: pieces.piece()? }
         }
+        ANSWER => Parcel::Answer {
+            account: pieces.number()?,
+            subject: pieces.piece()?,
+            payload: pieces.piece()?,
+        },
         PRESENT => Parcel::Present { account: pieces.number()?, config: pieces.piece()? },
         ABSENT => Parcel::Absent { account: pieces.number()?, stream: pieces.piece()? },
         RECOVERED => Parcel::Recovered,
@@ -224,6 +256,7 @@ mod tests {
     fn parcels_come_out_as_they_went_in() {
         let request = Request {
             account: 3,
+            origin: 2,
             subject: b"$JS.API.INFO",
             reply: b"r",
             headers: b"",
@@ -235,6 +268,7 @@ mod tests {
             Parcel::Meta(request),
             Parcel::Apply { request, action: Action::Restore, config: b"c" },
             Parcel::Present { account: 1, config: b"c" },
+            Parcel::Answer { account: 1, subject: b"s", payload: b"p" },
             Parcel::Absent { account: 1, stream: b"S" },
             Parcel::Recovered,
             Parcel::Ask { id: 9, account: 1, streams: b"a\nb\n" },

@@ -453,7 +453,7 @@ impl Home {
         }
     }
 
-    /// Brings the account's use up to date with the stream's.
+    /// Brings the use of the account and of all together up to date with the stream's.
     pub(super) fn note_usage(&mut self, settings: &Settings) {
         let bytes = i64::try_from(self.stream.store.state().bytes).unwrap_or(i64::MAX);
         let change = bytes - self.counted_bytes;
@@ -461,18 +461,34 @@ impl Home {
             self.counted_bytes = bytes;
             self.add_usage(settings, change);
         }
+        let open = [self.stream.atomic_batches() as i64, self.stream.fast_batches() as i64];
+        if open != self.counted_batches {
+            let [atomic, fast] = self.counted_batches;
+            Usage::add(&settings.total.atomic_batches, open[0] - atomic);
+            Usage::add(&settings.total.fast_batches, open[1] - fast);
+            self.counted_batches = open;
+        }
     }
 
     /// The stream is gone: it uses nothing.
     pub(super) fn note_usage_gone(&self, settings: &Settings) {
         self.add_usage(settings, -self.counted_bytes);
+        let [atomic, fast] = self.counted_batches;
+        Usage::add(&settings.total.atomic_batches, -atomic);
+        Usage::add(&settings.total.fast_batches, -fast);
     }
 
     fn add_usage(&self, settings: &Settings, change: i64) {
         let Some(account) = settings.account(self.stream.id.account) else { return };
         match self.stream.config().storage {
-            Storage::File => Usage::add(&account.usage.file_bytes, change),
-            Storage::Memory => Usage::add(&account.usage.memory_bytes, change),
+            Storage::File => {
+                Usage::add(&settings.total.file_bytes, change);
+                Usage::add(&account.usage.file_bytes, change)
+            }
+            Storage::Memory => {
+                Usage::add(&settings.total.memory_bytes, change);
+                Usage::add(&account.usage.memory_bytes, change)
+            }
         };
     }
 }

@@ -103,6 +103,9 @@ impl JetStream {
             Parcel::Apply { request, action, config } => {
                 self.apply(&request, action, config, ctx, fx);
             }
+            Parcel::Answer { account, subject, payload } => {
+                fx.publish(account, subject, b"", b"", payload);
+            }
             Parcel::Present { account, config } => self.note_present(account, config),
             Parcel::Absent { account, stream } => {
                 self.note_absent(account, &String::from_utf8_lossy(stream));

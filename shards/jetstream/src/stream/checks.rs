@@ -295,7 +295,7 @@ impl Stream {
             Read::Message(message) => Counter::read(message.headers, message.payload)
                 .map_err(|_| errors::MESSAGE_COUNTER_BROKEN.into()),
             Read::Missing => Ok(Counter::default()),
-            Read::Damaged => Err(errors::MESSAGE_COUNTER_BROKEN.into()),
+            Read::Damaged | Read::Failed => Err(errors::MESSAGE_COUNTER_BROKEN.into()),
         }
     }
 

@@ -137,7 +137,7 @@ impl Stream {
                         }
                     }
                 }
-                Read::Missing | Read::Damaged => {}
+                Read::Missing | Read::Damaged | Read::Failed => {}
             }
             at = seq.saturating_sub(1);
         }

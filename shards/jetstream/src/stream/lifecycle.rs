@@ -43,7 +43,7 @@ impl Stream {
                         }
                     }
                 }
-                Read::Missing | Read::Damaged => {}
+                Read::Missing | Read::Damaged | Read::Failed => {}
             }
             self.recovered_to = seq;
         }

@@ -320,6 +320,10 @@ impl Stream {
                     status(&job.reply, self.id.account, "404 Message Not Found", cx.fx);
                     Step::Done
                 }
+                Sent::Unreadable => {
+                    status(&job.reply, self.id.account, UNREADABLE, cx.fx);
+                    Step::Done
+                }
             },
             What::Batch { .. } => self.run_batch(job, cx),
             What::Last { .. } => self.run_last(job, cx),
@@ -341,8 +345,13 @@ impl Stream {
                 let body = responses::Message { message: Some(stored) };
                 encode_response(ResponseType::MsgGet, &body)
             }
-            Read::Missing | Read::Damaged => {
-                encode_error(ResponseType::MsgGet, &errors::NO_MESSAGE_FOUND)
+            Read::Missing => encode_error(ResponseType::MsgGet, &errors::NO_MESSAGE_FOUND),
+            // Not "not found": a reader must not take it for a message that never was.
+            unreadable => {
+                let is_damaged = unreadable == Read::Damaged;
+                let why = if is_damaged { "is damaged" } else { "cannot be read" };
+                let error = errors::STREAM_STORE_FAILED.with(format!("message {seq} {why}"));
+                encode_error(ResponseType::MsgGet, &error)
             }
         };
         cx.fx.publish(self.id.account, &job.reply, b"", b"", &body);
@@ -370,6 +379,10 @@ impl Stream {
                 Sent::Bytes(bytes) => bytes,
                 Sent::Reading => return Step::Reading,
                 Sent::Missing => 0,
+                Sent::Unreadable => {
+                    status(&job.reply, self.id.account, UNREADABLE, cx.fx);
+                    return Step::Done;
+                }
             };
             job.bytes_left = job.bytes_left.saturating_sub(bytes);
             job.what = What::Batch {
@@ -406,6 +419,10 @@ impl Stream {
                     status(&job.reply, self.id.account, "404 Message Not Found", cx.fx);
                     return Step::Done;
                 }
+                Sent::Unreadable => {
+                    status(&job.reply, self.id.account, UNREADABLE, cx.fx);
+                    return Step::Done;
+                }
             };
             job.bytes_left = job.bytes_left.saturating_sub(bytes);
             if let What::Last { at, left, last, .. } = &mut job.what {
@@ -431,7 +448,8 @@ impl Stream {
         block.clear();
         let sent = match self.store.get(seq, cx.cache, &mut cx.fx.disk) {
             Read::Pending => Sent::Reading,
-            Read::Missing | Read::Damaged => Sent::Missing,
+            Read::Missing => Sent::Missing,
+            Read::Damaged | Read::Failed => Sent::Unreadable,
             Read::Message(message) => {
                 if !job.is_bare {
                     push_reply_block(&mut block, &self.config.name, &message, batch);
@@ -452,12 +470,17 @@ impl Stream {
     }
 }
 
+/// Says that a message is there and damaged, or that the disk does not give it.
+const UNREADABLE: &str = "500 Message Unreadable";
+
 /// What came of sending a message.
 enum Sent {
     /// It went, with so many bytes of its own.
     Bytes(usize),
     Reading,
     Missing,
+    /// It is damaged, or the disk does not give it.
+    Unreadable,
 }
 
 fn push_reply_block(

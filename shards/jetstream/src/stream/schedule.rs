@@ -238,6 +238,7 @@ impl Stream {
         let mut plan = match self.store.get(due.seq, cx.cache, &mut cx.fx.disk) {
             Read::Pending => return Err(Refusal::Pending),
             Read::Missing | Read::Damaged => return Ok(false),
+            Read::Failed => return Err(wire::api::errors::INSUFFICIENT_RESOURCES.into()),
             Read::Message(message) => match Plan::read(message.headers, message.payload) {
                 Some(plan) => plan,
                 None => return Ok(false),
@@ -253,6 +254,7 @@ impl Stream {
                     plan.payload = message.payload.to_vec();
                 }
                 Read::Missing | Read::Damaged => {}
+                Read::Failed => return Err(wire::api::errors::INSUFFICIENT_RESOURCES.into()),
             }
         }
         let next = plan

@@ -293,7 +293,7 @@ impl Stream {
                         &mut snapshot.out,
                     );
                 }
-                Read::Missing | Read::Damaged => {}
+                Read::Missing | Read::Damaged | Read::Failed => {}
             }
             snapshot.next = seq.saturating_add(1);
         }

@@ -145,7 +145,7 @@ impl Stream {
                 (leaves_marker && !is_marker(message.headers)).then(|| message.subject.to_vec())
             }
             Read::Missing => return Gone::Yes,
-            Read::Damaged => None,
+            Read::Damaged | Read::Failed => None,
         };
         if let Some(subject) = subject
             && self.store.count_for(&subject) == 1

@@ -71,7 +71,7 @@ impl Rig {
         for _ in 0..100 {
             match self.store.get(seq, &mut self.cache, &mut self.driver.queue) {
                 Read::Message(m) => return Some(m.payload.to_vec()),
-                Read::Damaged => return None,
+                Read::Damaged | Read::Failed => return None,
                 Read::Missing => panic!("{seq} is missing"),
                 Read::Pending => {}
             }

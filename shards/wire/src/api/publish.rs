@@ -302,7 +302,8 @@ mod tests {
     fn headers_are_found_in_one_pass() {
         let block = b"NATS/1.0\r\nNats-Msg-Id: a b \r\nX: Nats-TTL: 5\r\nNats-TTL:5s\r\n\
             Nats-Msg-Id: second\r\nnats-rollup: sub\r\nNats-Rollup:   all\r\nKV-Operation: DEL\r\n\
-            Nats-Expected-Stream: \r\nNats-Expected-Stream: S\r\nNats-Expected-Last-Subject-Sequence: 4\r\n\
+            Nats-Expected-Stream: \r\nNats-Expected-Stream: S\r\n\
+            Nats-Expected-Last-Subject-Sequence: 4\r\n\
             Nats-Expected-Last-Subject-Sequence-Subject: a.*\r\nNats-Unknown: x\r\n\r\n";
         let expected = PublishHeaders {
             msg_id: Some(b"a b "),

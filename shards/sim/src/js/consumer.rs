@@ -1,0 +1,91 @@
+//! What is known of a consumer: what it delivered, and what was acknowledged to it.
+
+use std::collections::{HashMap, HashSet};
+
+use super::model::{Being, Sent};
+
+/// How its messages are acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Policy {
+    #[default]
+    Explicit,
+    All,
+    None,
+}
+
+/// One consumer.
+#[derive(Debug, Default)]
+pub(crate) struct ConsumerModel {
+    pub(crate) name: String,
+    pub(crate) being: Being,
+    /// Its creation was answered then.
+    pub(crate) created_tick: u64,
+    pub(crate) policy: Policy,
+    pub(crate) filter: Option<String>,
+    /// It pushes.
+    pub(crate) pushes: bool,
+    /// The client that receives and acknowledges, of this start of the server.
+    pub(crate) owner: Option<usize>,
+    pub(crate) delivered: HashMap<usize, usize>,
+    /// Messages not settled: id, sequence, reply subject.
+    pub(crate) unsettled: Vec<(usize, u64, String)>,
+    /// Acknowledged, as an answer said.
+    pub(crate) settled: HashSet<usize>,
+    pub(crate) settled_floor: u64,
+    /// Acknowledged or refused, perhaps.
+    pub(crate) maybe: HashSet<usize>,
+    pub(crate) maybe_floor: u64,
+    /// Delivered since the last call for everything.
+    pub(crate) drained: HashSet<usize>,
+    /// A reading of what it delivered in order.
+    pub(crate) last_new_seq: u64,
+}
+
+impl ConsumerModel {
+    pub(crate) fn takes(&self, subject: &str) -> bool {
+        let fits = |filter: &String| wire::subject::matches(filter.as_bytes(), subject.as_bytes());
+        self.filter.as_ref().is_none_or(fits)
+    }
+
+    /// It was there before the message was sent, and wants it.
+    pub(crate) fn surely_wants(&self, sent: &Sent) -> bool {
+        self.being == Being::Present
+            && self.policy != Policy::None
+            && self.created_tick < sent.tick
+            && self.takes(&sent.subject)
+    }
+
+    pub(crate) fn may_have_settled(&self, id: usize, seq: u64) -> bool {
+        self.maybe.contains(&id) || seq <= self.maybe_floor
+    }
+
+    pub(crate) fn has_settled(&self, id: usize, seq: u64) -> bool {
+        self.settled.contains(&id) || seq <= self.settled_floor
+    }
+
+    /// Something was sent that may settle a message.
+    pub(crate) fn note_maybe(&mut self, id: usize, seq: u64) {
+        self.maybe.insert(id);
+        if self.policy == Policy::All {
+            self.maybe_floor = self.maybe_floor.max(seq);
+        }
+    }
+
+    /// An answer said that it is settled.
+    pub(crate) fn note_settled(&mut self, id: usize, seq: u64) {
+        self.settled.insert(id);
+        if self.policy == Policy::All {
+            self.settled_floor = self.settled_floor.max(seq);
+        }
+    }
+
+    /// The server has ended.
+    pub(crate) fn handle_end(&mut self, in_memory: bool) {
+        self.owner = None;
+        self.unsettled.clear();
+        self.last_new_seq = 0;
+        if in_memory {
+            self.being = Being::Absent;
+        }
+    }
+}

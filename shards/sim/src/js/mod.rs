@@ -1,0 +1,130 @@
+//! JetStream in a seeded world: shards over a disk that tears, forgets, fails and fills up; ends
+//! of the server at any moment; and a model, outside the server, of what its answers promise.
+//!
+//! ```text
+//!  play ─► World { clients ══ shards ── SimDisk } ─► Model ◄─ inspect after every start
+//! ```
+
+mod ask;
+mod boot;
+mod consumer;
+mod disk;
+mod drain;
+mod inspect;
+mod model;
+mod play;
+mod world;
+
+use crate::oracle::Failure;
+use world::World;
+
+/// What a run did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Summary {
+    /// Ends of the server by a kill, a power cut, and in peace.
+    pub kills: usize,
+    /// See `kills`.
+    pub power_cuts: usize,
+    /// See `kills`.
+    pub stops: usize,
+    /// Starts during which the power went.
+    pub cut_boots: usize,
+    /// Starts with another number of shards.
+    pub new_shard_counts: usize,
+    /// Messages sent.
+    pub published: usize,
+    /// Messages acknowledged.
+    pub acked: usize,
+    /// Publishes refused.
+    pub refused: usize,
+    /// Publishes answered as duplicates.
+    pub duplicates: usize,
+    /// Batches committed.
+    pub batches: usize,
+    /// Streams made.
+    pub streams: usize,
+    /// Messages that consumers delivered.
+    pub delivered: usize,
+    /// Those of them that had been delivered before.
+    pub redelivered: usize,
+    /// Acknowledgements confirmed.
+    pub confirmed: usize,
+    /// Readings of everything.
+    pub inspections: usize,
+    /// Streams whose disk failed.
+    pub fenced: usize,
+    /// Times a stream's disk hung.
+    pub hangs: usize,
+    /// Operations refused for want of space.
+    pub no_space: usize,
+    /// Bits flipped.
+    pub flips: usize,
+    /// Messages that damage took.
+    pub lost_to_damage: usize,
+    /// Streams set aside for damage.
+    pub set_aside: usize,
+    /// Sectors that power cuts took.
+    pub lost_sectors: usize,
+    /// Commits that an end left half done.
+    pub torn_writes: usize,
+    /// Reads of the disk.
+    pub reads: usize,
+    /// Commits.
+    pub commits: usize,
+    /// Steps of the world.
+    pub steps: usize,
+}
+
+impl Summary {
+    fn of(world: &World) -> Self {
+        let (counts, model, disk) = (&world.counts, &world.model, &world.disk.counts);
+        Self {
+            kills: counts.kills,
+            power_cuts: counts.power_cuts,
+            stops: counts.stops,
+            cut_boots: counts.cut_boots,
+            new_shard_counts: counts.new_shard_counts,
+            published: model.sent.len(),
+            acked: model.acked,
+            refused: model.refused,
+            duplicates: model.duplicates,
+            batches: model.batches,
+            streams: model.created,
+            delivered: model.delivered,
+            redelivered: model.redelivered,
+            confirmed: model.confirmed,
+            inspections: world.inspections,
+            fenced: model.fenced,
+            hangs: world.hangs,
+            no_space: disk.no_space,
+            flips: world.flips,
+            lost_to_damage: model.lost_to_damage,
+            set_aside: world.set_aside,
+            lost_sectors: disk.lost_sectors,
+            torn_writes: disk.torn_writes,
+            reads: disk.reads,
+            commits: disk.commits,
+            steps: world.step_count,
+        }
+    }
+
+    /// Adds what another run did.
+    pub fn add(&mut self, other: &Self) {
+        macro_rules! add {
+            ($($field:ident)*) => { $(self.$field += other.$field;)* };
+        }
+        add!(kills power_cuts stops cut_boots new_shard_counts published acked refused duplicates);
+        add!(batches streams delivered redelivered confirmed inspections fenced hangs no_space);
+        add!(flips lost_to_damage set_aside lost_sectors torn_writes reads commits steps);
+    }
+}
+
+/// Runs one seed to its end.
+///
+/// # Errors
+/// The rule that was broken.
+pub fn run(seed: u64) -> Result<Summary, Failure> {
+    let mut world = World::new(seed);
+    play::play(&mut world)?;
+    Ok(Summary::of(&world))
+}
