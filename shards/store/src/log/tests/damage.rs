@@ -311,3 +311,30 @@ fn sectors_that_cannot_be_read_count_as_damage() {
     assert_eq!(owner.records, entries);
     assert!(report.is_clean(), "{report:?}");
 }
+
+#[test]
+fn old_bytes_of_a_recycled_file_are_no_torn_tail_and_are_left_alone() {
+    let mut other = options();
+    other.uid ^= 1;
+    let mut foreign = Rig::new(other, 1);
+    for _ in 0..200 {
+        foreign.message(150).unwrap();
+    }
+    foreign.settle();
+    let (foreign, ..) = foreign.crash(true);
+    let rig = settled(20, 90);
+    let (mut disk, entries, _) = rig.crash(true);
+    let end = entries.last().unwrap().0.end().offset as usize;
+    let from = end.next_multiple_of(4096);
+    let old = foreign.files[&segment(1)].bytes[from..].to_vec();
+    disk.files.get_mut(&segment(1)).unwrap().bytes[from..].copy_from_slice(&old);
+    let mut owner = Owner::default();
+    let (_, report) = Log::recover(options(), &mut disk, &mut owner).unwrap();
+    assert_eq!(owner.records, entries);
+    assert!(report.is_clean() && report.truncated_bytes == 0, "{report:?}");
+    assert_eq!(disk.files[&segment(1)].bytes[from..], old);
+    // The first start says in the slots that there was one; later ones change nothing.
+    disk.changes = 0;
+    Log::recover(options(), &mut disk, &mut Owner::default()).unwrap();
+    assert_eq!(disk.changes, 0);
+}
