@@ -265,6 +265,11 @@ fn a_full_disk_refuses_messages_and_goes_on_by_itself() {
         }
     }
     assert!(space && !rig.log.lacks_space());
+    // The first file is a small one; a longer one follows when there is space for it.
+    for _ in 0..100 {
+        rig.message(1000).unwrap();
+        rig.quiesce();
+    }
     for _ in 0..100 {
         rig.message(1000).unwrap();
     }
