@@ -23,8 +23,8 @@ struct Found {
 
 /// Time after which an acknowledged end lies twice on a disk that works, ns.
 const SETTLE_NS_MAX: u64 = 1_000_000_000;
-/// Messages that one flipped bit may take: those of a record and the one it breaks into.
-const LOST_PER_FLIP_MAX: usize = 2;
+/// Messages that one flipped bit may take: a batch is kept or lost as a whole.
+const LOST_PER_FLIP_MAX: usize = 12;
 /// Messages asked for at once.
 const BATCH: usize = 100;
 
@@ -95,6 +95,7 @@ impl World {
             }
             self.inspect_stream(at, stream)?;
         }
+        self.is_fresh = false;
         Ok(())
     }
 
@@ -104,6 +105,10 @@ impl World {
         let info = self.call_json(at, &subject, "{\"deleted_details\":true}")?;
         let exists = info.get("error").is_none();
         let being = self.model.streams[place].being;
+        if !self.is_fresh && matches!(being, Being::Coming | Being::Going) {
+            // The disk refused that: only a restart tells what is kept.
+            return Ok(());
+        }
         match (being, exists) {
             (Being::Present, false) if self.is_reported(place) => {
                 self.set_aside += 1;
@@ -145,6 +150,10 @@ impl World {
     fn judge_config(&mut self, place: usize, info: &Value) -> Result<(), Failure> {
         let shown = &info["config"];
         let stream = &self.model.streams[place];
+        if stream.update.is_some() && !self.is_fresh {
+            // The disk refused the change: only a restart tells what is kept.
+            return Ok(());
+        }
         let fits = |config: &super::model::Config| {
             shown["max_msgs"].as_i64() == Some(config.max_msgs)
                 && shown["max_msgs_per_subject"].as_i64() == Some(config.max_per_subject)
@@ -306,7 +315,7 @@ impl World {
                 found.len()
             ));
         }
-        if max > 0 && count > max as u64 {
+        if max > 0 && !stream.config.discard_new && count > max as u64 {
             return self.fail(format!("{}: {count} messages of {max}", stream.name));
         }
         let size = |one: &Found| {
@@ -507,6 +516,9 @@ impl World {
             let subject = format!("$JS.API.CONSUMER.INFO.{name}.{consumer}");
             let info = self.call_json(at, &subject, "")?;
             let exists = info.get("error").is_none();
+            if !self.is_fresh && matches!(being, Being::Coming | Being::Going) {
+                continue;
+            }
             let tick = self.model.next_tick();
             let is_damaged = self.model.streams[place].is_damaged;
             let known = &mut self.model.streams[place].consumers[which];
