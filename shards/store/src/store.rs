@@ -301,6 +301,12 @@ impl Store {
         count
     }
 
+    /// Whether damage took, or may have taken, the message of this number.
+    #[must_use]
+    pub fn is_lost(&self, seq: u64) -> bool {
+        matches!(&self.backing, Backing::File(file) if file.is_lost(seq))
+    }
+
     /// A message. Pending reads are queued on `disk`.
     pub fn get<'a>(&'a mut self, seq: u64, cache: &'a mut Cache, disk: &mut DiskQueue) -> Read<'a> {
         let file = match &mut self.backing {

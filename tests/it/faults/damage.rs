@@ -94,7 +94,7 @@ impl Patients {
                 continue;
             }
             let mut client = Client::new(self.server.port);
-            let again = missing(&mut client, at, MESSAGES);
+            let (again, _) = missing(&mut client, at, MESSAGES);
             assert_eq!(again, found, "{}: another recovery", self.cases[at].name);
         }
     }
@@ -107,7 +107,8 @@ impl Patients {
             self.examine_aside(at);
             return BTreeSet::new();
         }
-        let missing = missing(&mut client, at, MESSAGES);
+        let (missing, is_told) = missing(&mut client, at, MESSAGES);
+        assert!(is_told, "{name}: damaged messages are called not found");
         let list: Vec<u64> = missing.iter().copied().collect();
         match cost {
             Cost::Nothing => assert!(missing.is_empty(), "{name}: {missing:?} are missing"),
@@ -171,9 +172,10 @@ fn settle(client: &mut Client, at: usize, count: u64) {
     }
 }
 
-/// Reads every message by its number; gives the numbers that brought an error.
-fn missing(client: &mut Client, at: usize, last: u64) -> BTreeSet<u64> {
-    let mut missing = BTreeSet::new();
+/// Reads every message by its number; gives the numbers that brought an error, and whether each
+/// error said that the message is damaged, not that it never was.
+fn missing(client: &mut Client, at: usize, last: u64) -> (BTreeSet<u64>, bool) {
+    let (mut missing, mut is_told) = (BTreeSet::new(), true);
     for seq in 1..=last {
         let body = format!("{{\"seq\":{seq}}}");
         let subject = format!("$JS.API.DIRECT.GET.D{at}");
@@ -185,8 +187,9 @@ fn missing(client: &mut Client, at: usize, last: u64) -> BTreeSet<u64> {
         let answer = client.ask_json(&format!("$JS.API.STREAM.MSG.GET.D{at}"), &body);
         assert!(!answer["error"].is_null(), "D{at} {seq}: {answer}");
         missing.insert(seq);
+        is_told &= answer["error"]["err_code"] == 10_077;
     }
-    missing
+    (missing, is_told)
 }
 
 /// Does all of this to a stream each.

@@ -49,6 +49,25 @@ fn with_a_key_it_is_in_none() {
 }
 
 #[test]
+fn a_wrong_key_hides_nothing_for_good() {
+    let mut server = stored(", key: \"correct horse\"");
+    let file = server.dir().join("server.conf");
+    let right = std::fs::read_to_string(&file).unwrap();
+    server.stop();
+    std::fs::write(&file, right.replace("correct horse", "battery staple")).unwrap();
+    server.start_again();
+    server.wait_log("stream \"S\" of account \"$G\" is encrypted with another key");
+    let answer = Asker::new(&server).ask_anyhow("$JS.API.STREAM.INFO.S", String::new());
+    assert!(answer.contains("10059"), "{answer}");
+    server.stop();
+    std::fs::write(&file, right).unwrap();
+    server.start_again();
+    let mut asker = Asker::new(&server);
+    let answer = asker.ask("$JS.API.STREAM.MSG.GET.S", r#"{"seq":1}"#);
+    assert!(answer.contains("YSBib2R5"), "{answer}");
+}
+
+#[test]
 fn no_name_leads_out_of_the_store() {
     let server = Server::with_config("jetstream { store_dir: \"{dir}/js/deep/down\" }");
     let mut asker = Asker::new(&server);

@@ -188,7 +188,9 @@ impl JetStream {
     ) {
         let (uid, account, stream) = match Log::identify(dir, boot) {
             Ok(identity) => identity,
-            Err(error) => return self.pass_over(dir, &error, boot, ctx, fx),
+            // Every shard sees it; one speaks of it.
+            Err(_) if self.tools.me != 0 => return,
+            Err(error) => return pass_over(dir, &error, boot, ctx, fx),
         };
         let account = String::from_utf8_lossy(&account).into_owned();
         let stream = String::from_utf8_lossy(&stream).into_owned();
@@ -207,36 +209,8 @@ impl JetStream {
         let options = Options { account: account.clone().into_bytes(), ..options };
         match Store::recover(options, boot) {
             Ok(recovered) => self.bring_back(id, dir, recovered, boot, ctx, fx),
-            Err(error) => self.pass_over(dir, &error, boot, ctx, fx),
+            Err(error) => pass_over(dir, &error, boot, ctx, fx),
         }
-    }
-
-    /// A directory in which no stream can be read. Only shard 0 speaks of it.
-    fn pass_over(
-        &self,
-        dir: &str,
-        error: &RecoverError,
-        boot: &mut dyn BootDisk,
-        ctx: &Context<'_>,
-        fx: &mut Effects,
-    ) {
-        if self.tools.me != 0 {
-            return;
-        }
-        let names = boot.list(dir).unwrap_or_default();
-        if names.is_empty() {
-            return;
-        }
-        let text = if names.iter().any(|name| name == "meta.inf") {
-            format!(
-                "JetStream store {dir} is of nats-server: it is left alone; bring its stream \
-                over with `nats stream backup` and `nats stream restore`"
-            )
-        } else {
-            // Out of the way of a new stream of that name.
-            return set_aside(dir, &error.to_string(), boot, ctx, fx);
-        };
-        fx.log(Level::Error, text);
     }
 
     /// A stream whose log has been read.
@@ -294,6 +268,36 @@ impl JetStream {
 fn read_note(note: &RecoveredNote) -> Option<(i64, Vec<u8>)> {
     let (time, json) = note.value.as_deref()?.split_first_chunk::<8>()?;
     Some((i64::from_le_bytes(*time), json.to_vec()))
+}
+
+/// A directory in which no stream can be read.
+fn pass_over(
+    dir: &str,
+    error: &RecoverError,
+    boot: &mut dyn BootDisk,
+    ctx: &Context<'_>,
+    fx: &mut Effects,
+) {
+    let names = boot.list(dir).unwrap_or_default();
+    if names.is_empty() {
+        return;
+    }
+    let text = if names.iter().any(|name| name == "meta.inf") {
+        format!(
+            "JetStream store {dir} is of nats-server: it is left alone; bring its stream \
+            over with `nats stream backup` and `nats stream restore`"
+        )
+    } else {
+        match error {
+            // The right key or a disk that answers bring it back at the next start.
+            RecoverError::Key { .. } | RecoverError::Disk(_) => {
+                format!("JetStream store {dir}: {error}; it is left as it is and not served")
+            }
+            // Out of the way of a new stream of that name.
+            RecoverError::Empty => return set_aside(dir, &error.to_string(), boot, ctx, fx),
+        }
+    };
+    fx.log(Level::Error, text);
 }
 
 fn set_aside(dir: &str, why: &str, boot: &mut dyn BootDisk, ctx: &Context<'_>, fx: &mut Effects) {

@@ -138,7 +138,8 @@ impl Stream {
             return self.store.next_matching(request.next_by_subj.as_bytes(), seq);
         }
         if seq > 0 {
-            return Some(seq).filter(|&seq| self.store.contains(seq));
+            let is_known = self.store.contains(seq) || self.store.is_lost(seq);
+            return is_known.then_some(seq);
         }
         match self.last_seq_for(request.last_by_subj.as_bytes()) {
             0 => None,
