@@ -128,7 +128,10 @@ impl World {
         let found = self.read_stream(at, place, &info)?;
         self.judge_found(place, &info, &found)?;
         self.adopt(place, &found);
-        self.model.streams[place].last_seq = info["state"]["last_seq"].as_u64().unwrap_or(0);
+        if !self.was_full {
+            let last = info["state"]["last_seq"].as_u64().unwrap_or(0);
+            self.model.streams[place].last_seq = last;
+        }
         self.inspect_consumers(at, place)
     }
 
@@ -495,8 +498,11 @@ impl World {
             stream.by_seq.insert(*seq, id);
         }
         let era = stream.era;
+        // What a full disk refused may be written yet.
+        let is_settled = self.is_fresh || !self.was_full;
         for sent in &mut self.model.sent {
-            if sent.stream == place && sent.era == era && sent.fate == Fate::Doubt {
+            let fits = sent.stream == place && sent.era == era;
+            if fits && is_settled && sent.fate == Fate::Doubt {
                 sent.fate = Fate::Gone;
             }
         }
