@@ -87,6 +87,7 @@ impl World {
         }
         self.rest()?;
         self.inspections += 1;
+        self.judge_reports()?;
         let at = self.connect();
         for stream in 0..self.model.streams.len() {
             let known = &self.model.streams[stream];
@@ -96,6 +97,17 @@ impl World {
             self.inspect_stream(at, stream)?;
         }
         self.is_fresh = false;
+        Ok(())
+    }
+
+    /// Damage is told of no stream that has none.
+    fn judge_reports(&self) -> Result<(), Failure> {
+        for stream in self.model.streams.iter().filter(|stream| !stream.is_damaged) {
+            let line = format!("JetStream store {} is damaged", dir_of(&stream.name));
+            if let Some(told) = self.errors.iter().find(|told| told.contains(&line)) {
+                return self.fail(format!("no bit was flipped, but {told}"));
+            }
+        }
         Ok(())
     }
 
