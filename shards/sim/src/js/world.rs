@@ -699,8 +699,8 @@ impl World {
         let from_ns = self.now.mono_ns;
         for _ in 0..REST_STEPS_MAX {
             if self.is_calm() {
-                // A stream whose disk has failed or was full confirms nothing, and has no word for that;
-                // a consumer that is gone neither.
+                // A stream whose disk has failed or was full confirms nothing, and has no word for
+                // that; a consumer that is gone neither.
                 let (streams, was_full) = (&self.model.streams, self.was_full);
                 self.asks.retain(|_, (_, _, ask)| match ask {
                     Ask::Ack(at, which, ..) => streams.get(*at).is_none_or(|s| {
