@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::Asker;
-use crate::support::server::Server;
+use crate::support::server::{Options, Server};
 
 const NEEDLE: &str = "a body that is looked for in all files";
 
@@ -51,19 +51,18 @@ fn with_a_key_it_is_in_none() {
 #[test]
 fn a_wrong_key_hides_nothing_for_good() {
     let mut server = stored(", key: \"correct horse\"");
-    let file = server.dir().join("server.conf");
-    let right = std::fs::read_to_string(&file).unwrap();
     server.stop();
-    std::fs::write(&file, right.replace("correct horse", "battery staple")).unwrap();
-    server.start_again();
+    let with_key = |key: &str| {
+        let config = "jetstream { store_dir: \"{dir}/js\", key: \"KEY\" }".replace("KEY", key);
+        Options::new().config(config)
+    };
+    server.start_with(with_key("battery staple"));
     server.wait_log("stream \"S\" of account \"$G\" is encrypted with another key");
-    let answer = Asker::new(&server).ask_anyhow("$JS.API.STREAM.INFO.S", String::new());
+    let answer = Asker::new(&server).ask_anyhow("$JS.API.STREAM.INFO.S", "");
     assert!(answer.contains("10059"), "{answer}");
     server.stop();
-    std::fs::write(&file, right).unwrap();
-    server.start_again();
-    let mut asker = Asker::new(&server);
-    let answer = asker.ask("$JS.API.STREAM.MSG.GET.S", r#"{"seq":1}"#);
+    server.start_with(with_key("correct horse"));
+    let answer = Asker::new(&server).ask("$JS.API.STREAM.MSG.GET.S", r#"{"seq":1}"#);
     assert!(answer.contains("YSBib2R5"), "{answer}");
 }
 

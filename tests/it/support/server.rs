@@ -365,6 +365,12 @@ impl Server {
         assert!(ready, "the server did not come back:\n{}", self.log.text());
     }
 
+    /// As [`Server::start_again`], but with other options.
+    pub(crate) fn start_with(&mut self, options: Options) {
+        self.options = options;
+        self.start_again();
+    }
+
     /// As [`Server::start_again`]; false when it ended before it was ready.
     pub(crate) fn try_start_again(&mut self) -> bool {
         self.begin();

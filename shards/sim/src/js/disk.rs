@@ -533,6 +533,10 @@ impl SimDisk {
             if self.random.below(3) == 0 {
                 continue;
             }
+            if self.trace {
+                let path = self.path_of(&job).unwrap_or_default();
+                eprintln!("[disk half done] {path} {:?}", Brief(&job.op));
+            }
             self.leave_half_done(job);
         }
         self.done.clear();

@@ -23,8 +23,8 @@ struct Found {
 
 /// Time after which an acknowledged end lies twice on a disk that works, ns.
 const SETTLE_NS_MAX: u64 = 1_000_000_000;
-/// Messages that one flipped bit may take: those of a record and the one it breaks into.
-const LOST_PER_FLIP_MAX: usize = 2;
+/// Messages that one flipped bit may take: a batch is kept or lost as a whole.
+const LOST_PER_FLIP_MAX: usize = 12;
 /// Messages asked for at once.
 const BATCH: usize = 100;
 
@@ -87,6 +87,7 @@ impl World {
         }
         self.rest()?;
         self.inspections += 1;
+        self.judge_reports()?;
         let at = self.connect();
         for stream in 0..self.model.streams.len() {
             let known = &self.model.streams[stream];
@@ -94,6 +95,18 @@ impl World {
                 continue;
             }
             self.inspect_stream(at, stream)?;
+        }
+        self.is_fresh = false;
+        Ok(())
+    }
+
+    /// Damage is told of no stream that has none.
+    fn judge_reports(&self) -> Result<(), Failure> {
+        for stream in self.model.streams.iter().filter(|stream| !stream.is_damaged) {
+            let line = format!("JetStream store {} is damaged", dir_of(&stream.name));
+            if let Some(told) = self.errors.iter().find(|told| told.contains(&line)) {
+                return self.fail(format!("no bit was flipped, but {told}"));
+            }
         }
         Ok(())
     }
@@ -104,6 +117,10 @@ impl World {
         let info = self.call_json(at, &subject, "{\"deleted_details\":true}")?;
         let exists = info.get("error").is_none();
         let being = self.model.streams[place].being;
+        if !self.is_fresh && matches!(being, Being::Coming | Being::Going) {
+            // The disk refused that: only a restart tells what is kept.
+            return Ok(());
+        }
         match (being, exists) {
             (Being::Present, false) if self.is_reported(place) => {
                 self.set_aside += 1;
@@ -123,7 +140,10 @@ impl World {
         let found = self.read_stream(at, place, &info)?;
         self.judge_found(place, &info, &found)?;
         self.adopt(place, &found);
-        self.model.streams[place].last_seq = info["state"]["last_seq"].as_u64().unwrap_or(0);
+        if !self.was_full {
+            let last = info["state"]["last_seq"].as_u64().unwrap_or(0);
+            self.model.streams[place].last_seq = last;
+        }
         self.inspect_consumers(at, place)
     }
 
@@ -145,6 +165,10 @@ impl World {
     fn judge_config(&mut self, place: usize, info: &Value) -> Result<(), Failure> {
         let shown = &info["config"];
         let stream = &self.model.streams[place];
+        if stream.update.is_some() && !self.is_fresh {
+            // The disk refused the change: only a restart tells what is kept.
+            return Ok(());
+        }
         let fits = |config: &super::model::Config| {
             shown["max_msgs"].as_i64() == Some(config.max_msgs)
                 && shown["max_msgs_per_subject"].as_i64() == Some(config.max_per_subject)
@@ -306,7 +330,7 @@ impl World {
                 found.len()
             ));
         }
-        if max > 0 && count > max as u64 {
+        if max > 0 && !stream.config.discard_new && count > max as u64 {
             return self.fail(format!("{}: {count} messages of {max}", stream.name));
         }
         let size = |one: &Found| {
@@ -486,8 +510,11 @@ impl World {
             stream.by_seq.insert(*seq, id);
         }
         let era = stream.era;
+        // What a full disk refused may be written yet.
+        let is_settled = self.is_fresh || !self.was_full;
         for sent in &mut self.model.sent {
-            if sent.stream == place && sent.era == era && sent.fate == Fate::Doubt {
+            let fits = sent.stream == place && sent.era == era;
+            if fits && is_settled && sent.fate == Fate::Doubt {
                 sent.fate = Fate::Gone;
             }
         }
@@ -507,6 +534,9 @@ impl World {
             let subject = format!("$JS.API.CONSUMER.INFO.{name}.{consumer}");
             let info = self.call_json(at, &subject, "")?;
             let exists = info.get("error").is_none();
+            if !self.is_fresh && matches!(being, Being::Coming | Being::Going) {
+                continue;
+            }
             let tick = self.model.next_tick();
             let is_damaged = self.model.streams[place].is_damaged;
             let known = &mut self.model.streams[place].consumers[which];

@@ -128,3 +128,59 @@ pub fn run(seed: u64) -> Result<Summary, Failure> {
     play::play(&mut world)?;
     Ok(Summary::of(&world))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Summary, run};
+
+    /// Runs seeds and tells what they did together.
+    fn run_all(seeds: std::ops::Range<u64>) -> Summary {
+        let mut total = Summary::default();
+        for seed in seeds {
+            match run(seed) {
+                Ok(summary) => total.add(&summary),
+                Err(failure) => panic!("seed {seed}: {failure}"),
+            }
+        }
+        total
+    }
+
+    #[test]
+    fn no_seed_breaks_a_promise() {
+        let total = run_all(0..300);
+        // Rules are worth something only where the runs come to what they are about.
+        let met = [
+            ("kills", total.kills, 200),
+            ("power cuts", total.power_cuts, 300),
+            ("clean stops", total.stops, 60),
+            ("starts that were cut", total.cut_boots, 40),
+            ("other counts of shards", total.new_shard_counts, 100),
+            ("acknowledgements", total.acked, 40_000),
+            ("duplicates", total.duplicates, 2000),
+            ("batches", total.batches, 1000),
+            ("deliveries", total.delivered, 15_000),
+            ("repeated deliveries", total.redelivered, 1500),
+            ("confirmed acknowledgements", total.confirmed, 8000),
+            ("streams whose disk failed", total.fenced, 40),
+            ("disks that hung", total.hangs, 30),
+            ("refusals for want of space", total.no_space, 200),
+            ("flipped bits", total.flips, 30),
+            ("lost sectors", total.lost_sectors, 300),
+            ("torn writes", total.torn_writes, 100),
+        ];
+        for (what, count, least) in met {
+            assert!(count >= least, "the runs hardly met {what}: {count} of {least}: {total:?}");
+        }
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_run_again() {
+        for seed in [5, 60] {
+            let (one, other) = (run(seed).unwrap(), run(seed).unwrap());
+            assert_eq!(
+                (one.steps, one.published, one.acked, one.commits),
+                (other.steps, other.published, other.acked, other.commits)
+            );
+        }
+    }
+}

@@ -371,7 +371,7 @@ impl Model {
         let configs = stream.past_configs.iter().chain([&stream.config]).chain(&stream.update);
         for config in configs {
             let max = config.max_msgs;
-            if max > 0 && last_seq - seq >= max as u64 {
+            if max > 0 && !config.discard_new && last_seq - seq >= max as u64 {
                 return Some("max_msgs");
             }
             let age = config.max_age_ns;

@@ -145,6 +145,7 @@ fn act(world: &mut World, mood: Mood) {
         96..=97 if mood.disk_errors => break_disk(world, at),
         98 if mood.full => {
             world.disk.is_full = !world.disk.is_full;
+            world.was_full = true;
             world.note(format!("the disk is full: {}", world.disk.is_full));
         }
         99 if mood.flips && world.one_in(2) => flip(world),

@@ -92,6 +92,10 @@ pub(crate) struct World {
     pub(crate) hangs: usize,
     /// Streams whose disk has hung since the server began.
     pub(crate) hung: BTreeSet<usize>,
+    /// Nothing has been read since the server began.
+    pub(crate) is_fresh: bool,
+    /// The disk was full since the server began.
+    pub(crate) was_full: bool,
     /// Time that passes next, ns.
     pub(crate) skip_ns: u64,
 }
@@ -166,6 +170,8 @@ impl World {
             flips: 0,
             hangs: 0,
             hung: BTreeSet::new(),
+            is_fresh: true,
+            was_full: false,
             skip_ns: 0,
         }
     }
@@ -201,6 +207,8 @@ impl World {
     /// When it does not get ready.
     pub(crate) fn start(&mut self, count: usize) -> Result<(), Failure> {
         self.model.count_start();
+        self.is_fresh = true;
+        self.was_full = false;
         loop {
             let is_whole = self.boot(count);
             if is_whole {
@@ -691,13 +699,14 @@ impl World {
         let from_ns = self.now.mono_ns;
         for _ in 0..REST_STEPS_MAX {
             if self.is_calm() {
-                // A stream whose disk has failed confirms nothing, and has no word for that;
-                // a consumer that is gone neither.
-                let streams = &self.model.streams;
+                // A stream whose disk has failed or was full confirms nothing, and has no word for
+                // that; a consumer that is gone neither.
+                let (streams, was_full) = (&self.model.streams, self.was_full);
                 self.asks.retain(|_, (_, _, ask)| match ask {
                     Ask::Ack(at, which, ..) => streams.get(*at).is_none_or(|s| {
                         let consumer = s.consumers.get(*which);
-                        s.fenced.is_none() && consumer.is_some_and(|c| c.being == Being::Present)
+                        let may_store = s.fenced.is_none() && !was_full;
+                        may_store && consumer.is_some_and(|c| c.being == Being::Present)
                     }),
                     _ => true,
                 });

@@ -49,7 +49,6 @@ impl Recoverer<'_> {
         let blank = found.slots.iter().filter(|slot| **slot == SlotState::Blank).count();
         self.report.damaged_slots += (2 - valid - blank) as u32;
         let Some(newest) = found.newest() else {
-            self.report.tail_unknown = true;
             return (Extent::Unknown, found.file_len);
         };
         let head = &newest.head;

@@ -502,7 +502,9 @@ impl Recoverer<'_> {
         };
         let scanned = self.scan(found, from, extent, false);
         let end = scanned.end;
+        // A sealed segment says itself where it ends; an erase takes its slots away.
         if extent == Extent::Unknown && !scanned.sealed {
+            self.report.tail_unknown = true;
             self.follower.lose_tail(found.number, end);
         }
         let newest = found.newest();
