@@ -105,7 +105,7 @@ impl Inode {
     }
 
     /// The power goes: of the sectors that were not flushed some stay.
-    fn lose_power(&mut self, sector: usize, mut stays: impl FnMut() -> bool) -> usize {
+    pub(super) fn lose_power(&mut self, sector: usize, mut stays: impl FnMut() -> bool) -> usize {
         let mut lost = self.doomed.len();
         for at in std::mem::take(&mut self.dirty) {
             if stays() {
@@ -124,11 +124,11 @@ impl Inode {
 
 /// An operation that has not ended.
 #[derive(Debug)]
-struct Job {
-    shard: usize,
-    ticket: Ticket,
-    op: DiskOp,
-    due_ns: u64,
+pub(super) struct Job {
+    pub(super) shard: usize,
+    pub(super) ticket: Ticket,
+    pub(super) op: DiskOp,
+    pub(super) due_ns: u64,
 }
 
 /// What the disk refuses for some time.
@@ -178,11 +178,11 @@ pub(crate) struct SimDisk {
     pub(crate) inodes: BTreeMap<u64, Inode>,
     pub(crate) names: BTreeMap<String, u64>,
     next_inode: u64,
-    open: HashMap<(usize, FileId), (u64, String)>,
+    pub(super) open: HashMap<(usize, FileId), (u64, String)>,
     /// Files that are read and written through a cache.
-    cached: HashSet<(usize, FileId)>,
-    queue: Vec<Job>,
-    done: Vec<(u64, Landed)>,
+    pub(super) cached: HashSet<(usize, FileId)>,
+    pub(super) queue: Vec<Job>,
+    pub(super) done: Vec<(u64, Landed)>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) is_full: bool,
     pub(crate) sector: usize,
@@ -191,7 +191,7 @@ pub(crate) struct SimDisk {
     /// It has gone: nothing is written any more.
     pub(crate) boot_is_cut: bool,
     pub(crate) random: Random,
-    trace: bool,
+    pub(super) trace: bool,
     pub(crate) counts: DiskCounts,
 }
 
@@ -256,7 +256,7 @@ impl SimDisk {
         }
     }
 
-    fn path_of(&self, job: &Job) -> Option<String> {
+    pub(super) fn path_of(&self, job: &Job) -> Option<String> {
         match &job.op {
             DiskOp::Create { path, .. }
             | DiskOp::Open { path, .. }
@@ -423,7 +423,7 @@ impl SimDisk {
         Ok(DiskData::None)
     }
 
-    fn inode(&self, shard: usize, file: FileId) -> Result<u64, DiskError> {
+    pub(super) fn inode(&self, shard: usize, file: FileId) -> Result<u64, DiskError> {
         self.open.get(&(shard, file)).map(|(inode, _)| *inode).ok_or(NOT_OPEN)
     }
 
@@ -431,7 +431,7 @@ impl SimDisk {
         self.cached.contains(&(shard, file))
     }
 
-    fn write_some(&mut self, inode: u64, offset: u64, bytes: &[u8], is_torn: bool) {
+    pub(super) fn write_some(&mut self, inode: u64, offset: u64, bytes: &[u8], is_torn: bool) {
         let sector = self.sector;
         let random = &mut self.random;
         if let Some(inode) = self.inodes.get_mut(&inode) {
@@ -460,7 +460,7 @@ impl SimDisk {
         Err(EIO)
     }
 
-    fn zero(&mut self, inode: u64, pick: impl FnMut() -> bool) {
+    pub(super) fn zero(&mut self, inode: u64, pick: impl FnMut() -> bool) {
         let sector = self.sector;
         if let Some(inode) = self.inodes.get_mut(&inode) {
             let zeroes = vec![0; inode.current.len()];
@@ -475,7 +475,7 @@ impl SimDisk {
         self.names.insert(path.to_owned(), self.next_inode);
     }
 
-    fn create(&mut self, path: &str, len: u64) -> Result<(), DiskError> {
+    pub(super) fn create(&mut self, path: &str, len: u64) -> Result<(), DiskError> {
         let known = self.names.get(path).and_then(|inode| self.inodes.get(inode));
         if known.is_some_and(|known| known.current.len() as u64 >= len) {
             return Err(EXISTS);
@@ -526,105 +526,10 @@ impl SimDisk {
         let below = format!("{path}/");
         self.names.retain(|name, _| !name.starts_with(&below));
     }
-
-    /// The process ends: what is under way happens in part, or not.
-    pub(crate) fn kill(&mut self) {
-        for job in std::mem::take(&mut self.queue) {
-            if self.random.below(3) == 0 {
-                continue;
-            }
-            if self.trace {
-                let path = self.path_of(&job).unwrap_or_default();
-                eprintln!("[disk half done] {path} {:?}", Brief(&job.op));
-            }
-            self.leave_half_done(job);
-        }
-        self.done.clear();
-        self.open.clear();
-        self.cached.clear();
-        self.faults.clear();
-        let used: BTreeSet<u64> = self.names.values().copied().collect();
-        self.inodes.retain(|inode, _| used.contains(inode));
-    }
-
-    fn leave_half_done(&mut self, job: Job) {
-        match job.op {
-            DiskOp::Commit { file, extents, .. } => {
-                let Ok(inode) = self.inode(job.shard, file) else { return };
-                self.counts.torn_writes += 1;
-                let is_torn = self.random.below(4) > 0;
-                for extent in &extents {
-                    self.write_some(inode, extent.offset, extent.bytes.as_slice(), is_torn);
-                }
-            }
-            DiskOp::Create { path, len, .. } => {
-                let _ = self.create(&path, len);
-            }
-            DiskOp::Replace { path, bytes } => self.replace_whole(&path, &bytes),
-            DiskOp::Rename { from, to } => {
-                let _ = self.rename_path(&from, &to);
-            }
-            DiskOp::Remove { path, erase } => {
-                let Some(inode) = self.names.get(&path).copied() else { return };
-                let is_gone = self.random.below(2) == 0;
-                if erase {
-                    let mut random = Random::new(self.random.next_u64());
-                    self.zero(inode, || is_gone || random.below(2) == 0);
-                }
-                if is_gone {
-                    self.names.remove(&path);
-                }
-            }
-            DiskOp::RemoveTree { path } => self.remove_tree(&path),
-            DiskOp::Open { .. } | DiskOp::Sync { .. } | DiskOp::Read { .. } => {}
-            DiskOp::Close { .. } => {}
-        }
-    }
-
-    /// The power goes, after the process was ended by it.
-    pub(crate) fn lose_power(&mut self) {
-        let sector = self.sector;
-        let mood = self.random.below(4);
-        let random = &mut self.random;
-        for inode in self.inodes.values_mut() {
-            let lost = inode.lose_power(sector, || match mood {
-                0 => false,
-                1 => true,
-                _ => random.below(2) == 0,
-            });
-            self.counts.lost_sectors += lost;
-        }
-    }
-
-    /// Flips one bit at rest in a file below a directory. True when there was one.
-    pub(crate) fn flip_bit(&mut self, prefix: &str, near: bool) -> Option<(String, usize)> {
-        let files: Vec<(String, u64)> = self
-            .names
-            .iter()
-            .filter(|(name, _)| name.starts_with(prefix))
-            .map(|(name, inode)| (name.clone(), *inode))
-            .collect();
-        if files.is_empty() {
-            return None;
-        }
-        let (name, inode) = &files[self.random.below(files.len() as u32) as usize];
-        let inode = self.inodes.get_mut(inode)?;
-        let len = inode.current.len();
-        // Files are mostly zeroes behind what is used: those bytes prove little.
-        let used = inode.current.iter().rposition(|byte| *byte != 0).map_or(len, |at| at + 1);
-        let most = if near { used } else { len };
-        let at = self.random.below(most as u32) as usize;
-        let bit = 1 << self.random.below(8);
-        *inode.current.get_mut(at)? ^= bit;
-        if let Some(byte) = inode.durable.get_mut(at) {
-            *byte ^= bit;
-        }
-        Some((name.clone(), at))
-    }
 }
 
 /// An operation without its bytes.
-struct Brief<'a>(&'a DiskOp);
+pub(super) struct Brief<'a>(pub(super) &'a DiskOp);
 
 impl std::fmt::Debug for Brief<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -2,7 +2,7 @@
 
 use super::consumer::Policy;
 use super::model::{Being, Fate, Sent};
-use super::play::{ack_surely, pull_from};
+use super::play_consumers::{ack_surely, pull_from};
 use super::world::World;
 use crate::oracle::Failure;
 

@@ -8,11 +8,14 @@
 mod ask;
 mod boot;
 mod consumer;
+mod crash;
 mod disk;
 mod drain;
 mod inspect;
 mod model;
 mod play;
+mod play_consumers;
+mod turns;
 mod world;
 
 use crate::oracle::Failure;
