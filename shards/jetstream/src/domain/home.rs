@@ -511,7 +511,8 @@ impl Home {
         // A store in memory is durable at once.
         self.stream.handle_durable(shop.fx);
         self.confirm(shop);
-        more
+        // An answer may have started a consumer.
+        more || !self.queue.is_empty()
     }
 
     /// Lets the consumers that have something to do deliver. True when some have more.
