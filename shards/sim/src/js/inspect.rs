@@ -87,7 +87,9 @@ impl World {
         }
         self.rest()?;
         self.inspections += 1;
-        self.judge_reports()?;
+        if self.is_fresh {
+            self.judge_reports()?;
+        }
         let at = self.connect();
         for stream in 0..self.model.streams.len() {
             let known = &self.model.streams[stream];
@@ -477,6 +479,8 @@ impl World {
 
     /// What was found is what is known.
     fn adopt(&mut self, place: usize, found: &BTreeMap<u64, Found>) {
+        // What a full disk refused may be written yet, and may be shown before it is.
+        let is_settled = self.is_fresh || !self.was_full;
         let tick = self.model.next_tick();
         let known = &self.model.streams[place].by_seq;
         let missing = known.iter().filter(|(seq, _)| !found.contains_key(seq));
@@ -502,6 +506,9 @@ impl World {
         for (seq, one) in found {
             let Some(id) = number_of(&one.payload) else { continue };
             let sent = &mut self.model.sent[id];
+            if sent.fate != Fate::Stored && !is_settled {
+                continue;
+            }
             if sent.fate != Fate::Stored {
                 sent.known_tick = tick;
             }
@@ -510,8 +517,6 @@ impl World {
             stream.by_seq.insert(*seq, id);
         }
         let era = stream.era;
-        // What a full disk refused may be written yet.
-        let is_settled = self.is_fresh || !self.was_full;
         for sent in &mut self.model.sent {
             let fits = sent.stream == place && sent.era == era;
             if fits && is_settled && sent.fate == Fate::Doubt {
