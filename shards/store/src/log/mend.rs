@@ -92,12 +92,24 @@ impl Recoverer<'_> {
         segment: &mut Segment,
         partial: &[u8],
     ) -> Result<(), RecoverError> {
+        let block = segment.end - segment.end % BLOCK;
+        // The slot that is written first may be the only one that has the bytes of this block, and
+        // the power may go in the middle of it.
+        if !partial.is_empty() {
+            let mut bytes = vec![0; BLOCK_BYTES];
+            if let Some(place) = bytes.get_mut(..partial.len()) {
+                place.copy_from_slice(partial);
+            }
+            if self.boot.read(path, u64::from(block), BLOCK_BYTES)? != bytes {
+                self.boot.overwrite(path, u64::from(block), &bytes)?;
+            }
+        }
         for _ in 0..2 {
             segment.generation += 1;
             let head = SlotHead {
                 identity: segment.identity,
                 generation: segment.generation,
-                block: segment.end - segment.end % BLOCK,
+                block,
                 durable_to: segment.end,
                 boundary: segment.end,
                 epoch: segment.epoch,
