@@ -12,6 +12,7 @@ import {
   nkeyAuthenticator,
   errors,
 } from "@nats-io/transport-node";
+import { runChecks } from "./checks.mjs";
 
 const SEED = "SUAOIAF3SIPKZL2KCCR5HQ4DDN7T25DJPOF74Q55ZWPWKDJQK3QDF36BBM";
 const env = process.env;
@@ -292,21 +293,4 @@ const checks = {
   },
 };
 
-let failed = 0;
-for (const [name, run] of Object.entries(checks)) {
-  let timer;
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error("took over 30 s")), 30000);
-  });
-  try {
-    await Promise.race([run(), late]);
-    console.log(`ok ${name}`);
-  } catch (error) {
-    failed += 1;
-    console.error(error);
-    console.log(`not ok ${name}: ${error.message}`);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-process.exit(failed === 0 ? 0 : 1);
+await runChecks(checks);

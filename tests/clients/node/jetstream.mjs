@@ -14,6 +14,7 @@ import {
 } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
 import { Objm } from "@nats-io/obj";
+import { runChecks } from "./checks.mjs";
 
 const env = process.env;
 const open = () => connect({ servers: env.NATS_URL, timeout: 5000 });
@@ -314,21 +315,4 @@ const checks = {
   },
 };
 
-let failed = 0;
-for (const [name, run] of Object.entries(checks)) {
-  let timer;
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error("took over 30 s")), 30000);
-  });
-  try {
-    await Promise.race([run(), late]);
-    console.log(`ok ${name}`);
-  } catch (error) {
-    failed += 1;
-    console.error(error);
-    console.log(`not ok ${name}: ${error.message}`);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-process.exit(failed === 0 ? 0 : 1);
+await runChecks(checks);

@@ -407,16 +407,12 @@ impl Shop<'_, '_> {
     pub(super) fn reserve(&mut self, account: u32, config: &StreamConfig, sign: i64) {
         let Some(account) = self.settings.account(account) else { return };
         let bytes = config.max_bytes.max(0).saturating_mul(sign);
-        match config.storage {
-            Storage::File => {
-                Usage::add(&self.settings.total.file_reserved, bytes);
-                Usage::add(&account.usage.file_reserved, bytes)
-            }
-            Storage::Memory => {
-                Usage::add(&self.settings.total.memory_reserved, bytes);
-                Usage::add(&account.usage.memory_reserved, bytes)
-            }
-        };
+        for usage in [&self.settings.total, &account.usage] {
+            match config.storage {
+                Storage::File => Usage::add(&usage.file_reserved, bytes),
+                Storage::Memory => Usage::add(&usage.memory_reserved, bytes),
+            };
+        }
         Usage::add(&account.usage.streams, sign);
     }
 

@@ -484,16 +484,12 @@ impl Home {
 
     fn add_usage(&self, settings: &Settings, change: i64) {
         let Some(account) = settings.account(self.stream.id.account) else { return };
-        match self.stream.config().storage {
-            Storage::File => {
-                Usage::add(&settings.total.file_bytes, change);
-                Usage::add(&account.usage.file_bytes, change)
-            }
-            Storage::Memory => {
-                Usage::add(&settings.total.memory_bytes, change);
-                Usage::add(&account.usage.memory_bytes, change)
-            }
-        };
+        for usage in [&settings.total, &account.usage] {
+            match self.stream.config().storage {
+                Storage::File => Usage::add(&usage.file_bytes, change),
+                Storage::Memory => Usage::add(&usage.memory_bytes, change),
+            };
+        }
     }
 }
 

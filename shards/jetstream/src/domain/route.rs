@@ -41,32 +41,15 @@ fn way_of<'a>(subject: &'a [u8], domain: &str) -> Way<'a> {
 }
 
 fn way_of_call<'a>(call: &Call<'a>) -> Way<'a> {
-    match *call {
-        Call::StreamInfo { stream }
-        | Call::StreamPurge { stream }
-        | Call::StreamSnapshot { stream }
-        | Call::MsgGet { stream }
-        | Call::MsgDelete { stream }
-        | Call::StreamLeaderStepdown { stream }
-        | Call::StreamPeerRemove { stream }
-        | Call::StreamPeerEvacuate { stream }
-        | Call::StreamCancelMove { stream }
-        | Call::DirectGet { stream }
-        | Call::DirectGetLast { stream, .. }
-        | Call::ConsumerCreate { stream, .. }
-        | Call::ConsumerDurableCreate { stream, .. }
-        | Call::ConsumerNames { stream }
-        | Call::ConsumerList { stream }
-        | Call::ConsumerInfo { stream, .. }
-        | Call::ConsumerDelete { stream, .. }
-        | Call::ConsumerPause { stream, .. }
-        | Call::ConsumerUnpin { stream, .. }
-        | Call::ConsumerReset { stream, .. }
-        | Call::ConsumerLeaderStepdown { stream, .. }
-        | Call::ConsumerPeerRemove { stream, .. }
-        | Call::ConsumerPeerEvacuate { stream, .. }
-        | Call::ConsumerNext { stream, .. } => Way::Home(stream),
-        _ => Way::Meta,
+    match call {
+        // Shard 0 knows which streams there are.
+        Call::StreamCreate { .. }
+        | Call::StreamUpdate { .. }
+        | Call::StreamDelete { .. }
+        | Call::StreamRestore { .. }
+        | Call::StreamMove { .. }
+        | Call::StreamMoveCancel { .. } => Way::Meta,
+        _ => call.stream().map_or(Way::Meta, Way::Home),
     }
 }
 
