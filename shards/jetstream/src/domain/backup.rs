@@ -111,7 +111,7 @@ impl Home {
         let room = super::api_stream::room_of(&self.stream, shop);
         let client = client_of(request);
         let mut cx = shop.stream_cx(room);
-        let started = self.stream.begin_snapshot(&body, &consumers, client, &mut cx)?;
+        let started = self.stream.begin_snapshot(&body, &consumers, &self.lost, client, &mut cx)?;
         shop.answer(request, ResponseType::StreamSnapshot, &started);
         Ok(())
     }
