@@ -1,5 +1,6 @@
 //! From configured options to what JetStream is started with, and what the log says about it.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
