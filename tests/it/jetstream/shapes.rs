@@ -5,6 +5,11 @@
 //! `+NAME` where the keys of another object follow. Types are `string`, `int`, `bool`, `time`
 //! (RFC 3339), another object, `[TYPE]` for a list and `{TYPE}` for a map, with `|null` where null
 //! stands for an empty one. An answer with an `error` needs no other key but its type.
+//!
+//! Published schemas that have no shape here are of messages that this server never sends:
+//! `account_purge_response`, `meta_leader_stepdown_response`, `meta_server_remove_response`;
+//! advisories of elections, lost quorums, removed servers and of a full queue of requests; and
+//! `server_out_of_space`, for here a full disk fails publishes and takes nothing out of service.
 
 use serde_json::Value;
 
