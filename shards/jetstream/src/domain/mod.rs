@@ -18,6 +18,7 @@ pub mod backup;
 pub mod catalog;
 pub mod clock;
 mod dead_letters;
+mod facts;
 pub mod home;
 pub mod meta;
 pub mod monitor;

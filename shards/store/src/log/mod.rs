@@ -368,6 +368,14 @@ impl Log {
         Ok(())
     }
 
+    /// Whether records of `len` bytes in all that are no messages can be appended now.
+    #[must_use]
+    pub fn admits(&self, len: usize) -> bool {
+        let is_busy = self.waiting_bytes() + len > self.options.waiting_bytes_max.max(len);
+        let is_free = !self.lacks_space() || self.admit_without_space(false, len).is_ok();
+        self.fenced.is_none() && !is_busy && is_free
+    }
+
     /// While there is no space, messages leave the last eighth of a segment to other records.
     fn admit_without_space(&self, is_message: bool, len: usize) -> Result<(), AppendError> {
         let last = self.last();
