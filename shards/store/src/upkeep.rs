@@ -228,7 +228,7 @@ impl Store {
         }
         let Backing::File(file) = &mut self.backing else { return true };
         file.log.settle(mono_ns, disk);
-        (file.log.is_settled() && !file.log.is_erasing()) || file.fenced().is_some()
+        (file.log.is_settled() && !file.log.is_busy_erasing()) || file.fenced().is_some()
     }
 
     /// Removes the stream with all its files.

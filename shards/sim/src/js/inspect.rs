@@ -116,7 +116,7 @@ impl World {
     fn inspect_stream(&mut self, at: usize, place: usize) -> Result<(), Failure> {
         let name = self.model.streams[place].name.clone();
         let subject = format!("$JS.API.STREAM.INFO.{name}");
-        let info = self.call_json(at, &subject, "{\"deleted_details\":true}")?;
+        let mut info = self.call_json(at, &subject, "{\"deleted_details\":true}")?;
         let exists = info.get("error").is_none();
         let being = self.model.streams[place].being;
         if !self.is_fresh && matches!(being, Being::Coming | Being::Going) {
@@ -139,7 +139,12 @@ impl World {
             (_, true) => self.model.streams[place].being = Being::Present,
         }
         self.judge_config(place, &info)?;
-        let found = self.read_stream(at, place, &info)?;
+        let mut found = self.read_stream(at, place, &info)?;
+        // What was on its way when the first question was asked may have come meanwhile.
+        while found.keys().next_back().copied() > info["state"]["last_seq"].as_u64() {
+            info = self.call_json(at, &subject, "{\"deleted_details\":true}")?;
+            found = self.read_stream(at, place, &info)?;
+        }
         self.judge_found(place, &info, &found)?;
         self.adopt(place, &found);
         if !self.was_full {

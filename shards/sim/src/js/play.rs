@@ -65,6 +65,7 @@ pub(crate) fn play(world: &mut World) -> Result<(), Failure> {
 
 /// Clients do this and that.
 fn work(world: &mut World, mood: Mood) -> Result<(), Failure> {
+    world.is_fresh = false;
     for _ in 0..1 + world.below(3) {
         world.connect();
     }

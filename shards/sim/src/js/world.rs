@@ -270,7 +270,9 @@ impl World {
         }
         self.clients.clear();
         for (at, stream) in self.model.streams.iter_mut().enumerate() {
-            stream.has_open_end = self.hung.contains(&at) || self.disk.is_full;
+            // A log that has failed does not write its end again.
+            let has_failed = stream.fenced.is_some();
+            stream.has_open_end = self.hung.contains(&at) || self.disk.is_full || has_failed;
         }
         self.hung.clear();
         self.asks.clear();

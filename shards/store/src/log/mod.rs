@@ -208,6 +208,8 @@ pub struct Log {
     checkpoints: Checkpoints,
     drops: Vec<drops::Dropping>,
     erasing: Vec<erase::Erasing>,
+    /// When erasures that found no space are tried again.
+    erase_at_ns: Option<u64>,
     compressor: Option<Box<Compressor>>,
     /// Segments made so far, those written anew included.
     segments_made: u32,
@@ -273,6 +275,7 @@ impl Log {
             checkpoints: Checkpoints::default(),
             drops: Vec::new(),
             erasing: Vec::new(),
+            erase_at_ns: None,
             compressor: None,
             segments_made: 0,
             scratch: Scratch::default(),
@@ -580,6 +583,7 @@ impl Log {
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
         let retry = self.lacks_space().then_some(self.retry_at_ns);
-        [retry, self.commit_deadline()].into_iter().flatten().min()
+        let erase = self.erase_at_ns.filter(|_| self.fenced.is_none());
+        [retry, erase, self.commit_deadline()].into_iter().flatten().min()
     }
 }
