@@ -315,6 +315,10 @@ impl World {
         if known.being == Being::Present && known.has_settled(id, seq) && !stream.is_damaged {
             return Err(format!("{who}: its acknowledgement had been confirmed"));
         }
+        let times: usize = times.parse().map_err(|_| format!("{who}: no count"))?;
+        if known.deliver_max > 0 && times > known.deliver_max {
+            return Err(format!("{who}: it gives up after {}", known.deliver_max));
+        }
         let line = format!("{who} to {at}");
         *known.delivered.entry(id).or_default() += 1;
         known.drained.insert(id);
@@ -326,7 +330,7 @@ impl World {
         if self.trace {
             self.note(line);
         }
-        if *times != "1" {
+        if times != 1 {
             self.model.redelivered += 1;
         }
         Ok(())
