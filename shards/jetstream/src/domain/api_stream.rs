@@ -288,6 +288,7 @@ impl Home {
             |_| Ok(()),
         )?;
         drop(consumers);
+        self.admit(wire::json::to_go_string(&config).len())?;
         shop.reserve(request.account, &present, -1);
         shop.reserve(request.account, &config, 1);
         let gone: Vec<String> = present

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use store::disk::{AlignedBuffer, DiskData, DiskDone, DiskError, DiskOp, FileId};
 use store::log::Options;
-use store::{Progress, Store};
+use store::{Position, Progress, Store};
 use wire::api::config::StreamConfig;
 use wire::api::policy::PersistMode;
 
@@ -279,4 +279,32 @@ fn a_delete_that_finds_nothing_says_where_it_looked() {
     for (seq, error) in cases {
         assert_eq!(delete(&mut bench, seq), Err(error.to_owned()), "{seq}");
     }
+}
+
+#[test]
+fn what_a_full_disk_refuses_changes_nothing() {
+    let (mut bench, mut disk) = (Bench::new(), Disk::default());
+    bench.add_file(config());
+    for _ in 0..3 {
+        bench.publish("s.a", "", "", "x");
+    }
+    bench.end_turn(&mut disk);
+    disk.error = Some(DiskError::NoSpace);
+    bench.publish("s.b", "", "", "x");
+    bench.end_turn(&mut disk);
+    let code = |outcome: Result<(), wire::api::errors::ApiError>| outcome.map_err(|e| e.err_code);
+    let delete = |bench: &mut Bench, seq: u64| {
+        code(bench.with("s", |stream, _| stream.handle_delete(seq, false)).map(drop))
+    };
+    assert_eq!(delete(&mut bench, 1), Ok(()), "the log has a reserve");
+    bench.with("s", |stream, _| while stream.store.put_note(b"k", &[7; 200]) != Position::NEVER {});
+    assert_eq!(delete(&mut bench, 2), Err(10_023));
+    for filter in ["", "s.a"] {
+        let purge =
+            wire::api::requests::PurgeRequest { filter: filter.into(), ..Default::default() };
+        let outcome = bench.with("s", |stream, _| stream.handle_purge(&purge));
+        assert_eq!(code(outcome.map(drop)), Err(10_023));
+    }
+    assert_eq!(bench.streams["s"].store.state().messages, 3);
+    assert!(bench.streams["s"].store.contains(2));
 }
