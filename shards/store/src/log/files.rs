@@ -14,9 +14,6 @@ use crate::disk::{
 /// Sealed segments that one log keeps open.
 const OPEN_SEALED_MAX: usize = 8;
 
-/// The segment with which a log begins.
-pub(super) const FIRST_NUMBER: u32 = 1;
-
 /// What an operation under way is for.
 #[derive(Debug)]
 pub(super) enum Job {
@@ -151,9 +148,7 @@ impl Log {
                 let mut bytes = AlignedBuffer::new(DATA_START as usize);
                 encode_start(segment, is_lazy, bytes.as_mut_slice());
                 let extents = vec![Extent { offset: 0, bytes }];
-                // Nothing of a new log is safe before its first commit, which flushes this too.
-                let sync = is_lazy || number != FIRST_NUMBER;
-                let op = DiskOp::Commit { file, extents, sync };
+                let op = DiskOp::Commit { file, extents, sync: true };
                 push(self, queue, op, Job::Header(number));
             }
             FileState::Closed => {

@@ -235,7 +235,7 @@ impl Log {
     /// A new log. The directory must not hold another one.
     #[must_use]
     pub fn create(options: Options, queue: &mut DiskQueue) -> Self {
-        let first = Segment::new(&options, files::FIRST_NUMBER, options.segment_bytes_min, 0);
+        let first = Segment::new(&options, 1, options.segment_bytes_min, 0);
         let mut log = Self::assemble(options, VecDeque::from([first]), 1, Notes::default());
         log.append_manifest();
         log.drive_files(0, queue);
