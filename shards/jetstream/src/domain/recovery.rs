@@ -225,9 +225,12 @@ impl JetStream {
         fx: &mut Effects,
     ) {
         tell_damage(dir, &recovered, fx);
-        let Recovered { store, notes, lost, .. } = recovered;
+        let Recovered { store, notes, lost, report } = recovered;
         let known = notes.iter().find(|note| note.key == STREAM_KEY).and_then(read_note);
         let Some((created, config)) = known else {
+            if let Some(error) = report.read_error {
+                return pass_over(dir, &error.into(), boot, ctx, fx);
+            }
             return set_aside(dir, "its configuration cannot be read", boot, ctx, fx);
         };
         let Ok(config) = decode_document::<StreamConfig>(&config) else {
@@ -332,7 +335,7 @@ fn tell_damage(dir: &str, recovered: &Recovered, fx: &mut Effects) {
         );
         fx.log(Level::Warn, text);
     }
-    if report.is_clean() {
+    if report.is_clean() && recovered.lost.is_empty() {
         return;
     }
     let lost: Vec<String> = recovered
