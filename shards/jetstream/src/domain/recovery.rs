@@ -24,11 +24,19 @@ use crate::stream::{Identity, Stream};
 
 /// Longest name that a directory has as it is; longer ones are hashed.
 const PLAIN_NAME_MAX: usize = 200;
+/// Notes of one stream that the log speaks of.
+const NOTES_TOLD_MAX: usize = 20;
 /// Directory for what could not be understood.
 const QUARANTINE: &str = "quarantine";
 /// How lazily a stream with `persist_mode: async` is flushed when everything else is flushed
 /// before its acknowledgement, ns.
 const ASYNC_INTERVAL_NS: u64 = 1_000_000_000;
+
+/// Whether a note is kept twice: what a stream and its consumers are.
+#[must_use]
+pub fn is_vital_note(key: &[u8]) -> bool {
+    key == STREAM_KEY || key.starts_with(b"c/")
+}
 
 /// The name of a directory for an account or a stream. What is served is in the files, so it
 /// need not be read back.
@@ -65,6 +73,7 @@ fn log_options(settings: &Settings, config: &StreamConfig, dir: &str, uid: u64) 
         stream: config.name.clone().into_bytes(),
         encryption: settings.encryption.clone(),
         waiting_bytes_max: settings.buffered_bytes_max,
+        is_vital: is_vital_note,
         ..Options::new(dir, uid)
     }
 }
@@ -332,6 +341,7 @@ fn tell_damage(dir: &str, recovered: &Recovered, fx: &mut Effects) {
         );
         fx.log(Level::Warn, text);
     }
+    tell_notes(dir, recovered, fx);
     if report.is_clean() {
         return;
     }
@@ -353,6 +363,35 @@ fn tell_damage(dir: &str, recovered: &Recovered, fx: &mut Effects) {
         report.quarantined,
     );
     fx.log(Level::Error, text);
+}
+
+/// What became of configurations of which a copy was hit.
+fn tell_notes(dir: &str, recovered: &Recovered, fx: &mut Effects) {
+    for key in recovered.report.damaged_copies.iter().take(NOTES_TOLD_MAX) {
+        let what = told_name(key);
+        let text = format!(
+            "JetStream store {dir}: a copy of {what} was damaged; it is written again from the \
+            other"
+        );
+        fx.log(Level::Warn, text);
+    }
+    for key in recovered.report.doubtful_notes.iter().take(NOTES_TOLD_MAX) {
+        let what = told_name(key);
+        let text = format!(
+            "JetStream store {dir}: what is damaged may have held a newer version of {what}; it \
+            is served with the newest that can be read: look at it, and update it if need be"
+        );
+        fx.log(Level::Error, text);
+    }
+}
+
+fn told_name(key: &[u8]) -> String {
+    match key.strip_prefix(b"c/") {
+        Some(name) => {
+            format!("the configuration of consumer {:?}", String::from_utf8_lossy(name))
+        }
+        None => "its configuration".to_owned(),
+    }
 }
 
 impl Home {
