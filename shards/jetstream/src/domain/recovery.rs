@@ -13,6 +13,7 @@ use wire::api::consumer_config::ConsumerConfig;
 use wire::api::decode::decode_document;
 use wire::api::policy::{PersistMode, Retention, Storage};
 
+use super::configs;
 use super::home::{Home, STREAM_KEY};
 use super::parcel::Parcel;
 use super::{JetStream, Shop, home_of};
@@ -24,19 +25,11 @@ use crate::stream::{Identity, Stream};
 
 /// Longest name that a directory has as it is; longer ones are hashed.
 const PLAIN_NAME_MAX: usize = 200;
-/// Notes of one stream that the log speaks of.
-const NOTES_TOLD_MAX: usize = 20;
 /// Directory for what could not be understood.
 const QUARANTINE: &str = "quarantine";
 /// How lazily a stream with `persist_mode: async` is flushed when everything else is flushed
 /// before its acknowledgement, ns.
 const ASYNC_INTERVAL_NS: u64 = 1_000_000_000;
-
-/// Whether a note is kept twice: what a stream and its consumers are.
-#[must_use]
-pub fn is_vital_note(key: &[u8]) -> bool {
-    key == STREAM_KEY || key.starts_with(b"c/")
-}
 
 /// The name of a directory for an account or a stream. What is served is in the files, so it
 /// need not be read back.
@@ -73,7 +66,7 @@ fn log_options(settings: &Settings, config: &StreamConfig, dir: &str, uid: u64) 
         stream: config.name.clone().into_bytes(),
         encryption: settings.encryption.clone(),
         waiting_bytes_max: settings.buffered_bytes_max,
-        is_vital: is_vital_note,
+        is_vital: configs::is_vital_note,
         ..Options::new(dir, uid)
     }
 }
@@ -236,10 +229,9 @@ impl JetStream {
         tell_damage(dir, &recovered, fx);
         let Recovered { store, notes, lost, .. } = recovered;
         let known = notes.iter().find(|note| note.key == STREAM_KEY).and_then(read_note);
-        let Some((created, config)) = known else {
-            return set_aside(dir, "its configuration cannot be read", boot, ctx, fx);
-        };
-        let Ok(config) = decode_document::<StreamConfig>(&config) else {
+        let known = known.and_then(|(created, json)| Some((created, configs::decode(&json)?)));
+        let is_given = known.is_none();
+        let Some((created, config)) = known.or_else(|| configs::given(dir, boot, ctx, fx)) else {
             return set_aside(dir, "its configuration cannot be read", boot, ctx, fx);
         };
         let json = wire::json::to_go_string(&config);
@@ -249,6 +241,9 @@ impl JetStream {
         shop.reserve(account, &config, 1);
         if let Some(home) = self.homes.get_mut(slot as usize) {
             home.lost = lost;
+            if is_given {
+                home.write_config();
+            }
             home.bring_back(&notes, &mut shop);
             home.note_usage(shop.settings);
             self.push_consumers += home.push_consumers();
@@ -341,7 +336,7 @@ fn tell_damage(dir: &str, recovered: &Recovered, fx: &mut Effects) {
         );
         fx.log(Level::Warn, text);
     }
-    tell_notes(dir, recovered, fx);
+    configs::tell_notes(dir, recovered, fx);
     if report.is_clean() {
         return;
     }
@@ -363,35 +358,6 @@ fn tell_damage(dir: &str, recovered: &Recovered, fx: &mut Effects) {
         report.quarantined,
     );
     fx.log(Level::Error, text);
-}
-
-/// What became of configurations of which a copy was hit.
-fn tell_notes(dir: &str, recovered: &Recovered, fx: &mut Effects) {
-    for key in recovered.report.damaged_copies.iter().take(NOTES_TOLD_MAX) {
-        let what = told_name(key);
-        let text = format!(
-            "JetStream store {dir}: a copy of {what} was damaged; it is written again from the \
-            other"
-        );
-        fx.log(Level::Warn, text);
-    }
-    for key in recovered.report.doubtful_notes.iter().take(NOTES_TOLD_MAX) {
-        let what = told_name(key);
-        let text = format!(
-            "JetStream store {dir}: what is damaged may have held a newer version of {what}; it \
-            is served with the newest that can be read: look at it, and update it if need be"
-        );
-        fx.log(Level::Error, text);
-    }
-}
-
-fn told_name(key: &[u8]) -> String {
-    match key.strip_prefix(b"c/") {
-        Some(name) => {
-            format!("the configuration of consumer {:?}", String::from_utf8_lossy(name))
-        }
-        None => "its configuration".to_owned(),
-    }
 }
 
 impl Home {
