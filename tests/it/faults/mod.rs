@@ -7,6 +7,7 @@
 mod backups;
 mod checkpoints;
 mod client;
+mod compacting;
 mod content;
 mod crowds;
 mod damage;

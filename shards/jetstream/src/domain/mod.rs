@@ -17,6 +17,7 @@ pub mod api_stream;
 pub mod backup;
 pub mod catalog;
 pub mod clock;
+mod configs;
 mod dead_letters;
 mod facts;
 #[cfg(test)]
@@ -36,6 +37,8 @@ use slab::Slab;
 use store::cache::Cache;
 use store::disk::{DiskDone, Ticket};
 use wire::nuid::Nuid;
+
+pub use configs::is_vital_note;
 
 use crate::consumer::pull::Ending;
 use crate::context::Context;

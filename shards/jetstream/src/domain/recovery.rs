@@ -13,6 +13,7 @@ use wire::api::consumer_config::ConsumerConfig;
 use wire::api::decode::decode_document;
 use wire::api::policy::{PersistMode, Retention, Storage};
 
+use super::configs;
 use super::home::{Home, STREAM_KEY};
 use super::parcel::Parcel;
 use super::{JetStream, Shop, home_of};
@@ -65,6 +66,7 @@ fn log_options(settings: &Settings, config: &StreamConfig, dir: &str, uid: u64) 
         stream: config.name.clone().into_bytes(),
         encryption: settings.encryption.clone(),
         waiting_bytes_max: settings.buffered_bytes_max,
+        is_vital: configs::is_vital_note,
         ..Options::new(dir, uid)
     }
 }
@@ -227,13 +229,14 @@ impl JetStream {
         tell_damage(dir, &recovered, fx);
         let Recovered { store, notes, lost, report } = recovered;
         let known = notes.iter().find(|note| note.key == STREAM_KEY).and_then(read_note);
-        let Some((created, config)) = known else {
-            if let Some(error) = report.read_error {
-                return pass_over(dir, &error.into(), boot, ctx, fx);
-            }
-            return set_aside(dir, "its configuration cannot be read", boot, ctx, fx);
-        };
-        let Ok(config) = decode_document::<StreamConfig>(&config) else {
+        let known = known.and_then(|(created, json)| Some((created, configs::decode(&json)?)));
+        if known.is_none()
+            && let Some(error) = report.read_error
+        {
+            return pass_over(dir, &error.into(), boot, ctx, fx);
+        }
+        let is_given = known.is_none();
+        let Some((created, config)) = known.or_else(|| configs::given(dir, boot, ctx, fx)) else {
             return set_aside(dir, "its configuration cannot be read", boot, ctx, fx);
         };
         let json = wire::json::to_go_string(&config);
@@ -243,6 +246,9 @@ impl JetStream {
         shop.reserve(account, &config, 1);
         if let Some(home) = self.homes.get_mut(slot as usize) {
             home.lost = lost;
+            if is_given {
+                home.write_config();
+            }
             home.bring_back(&notes, &mut shop);
             home.note_usage(shop.settings);
             self.push_consumers += home.push_consumers();
@@ -335,6 +341,7 @@ fn tell_damage(dir: &str, recovered: &Recovered, fx: &mut Effects) {
         );
         fx.log(Level::Warn, text);
     }
+    configs::tell_notes(dir, recovered, fx);
     if report.is_clean() && recovered.lost.is_empty() {
         return;
     }

@@ -484,9 +484,16 @@ impl Log {
             }
         }
         self.tail.forget(number);
+        // In the order in which they were met.
+        let kept: Vec<Location> = compaction.notes.iter().map(|(_, old, _)| *old).collect();
+        let keys = self.notes.forget_twins(|note, twin| {
+            twin.segment == number && kept.binary_search(twin).is_err()
+                || note.put.is_some_and(|put| put.segment == number && twin.segment == number)
+        });
         for (key, old, new) in compaction.notes.drain(..) {
             self.notes.relocate(&key, old, new);
         }
+        self.want_twins(keys);
         self.moved = Some(compaction.moved);
     }
 }

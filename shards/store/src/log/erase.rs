@@ -207,7 +207,7 @@ impl Log {
     }
 
     /// Appends what completes the last block of a record, if nothing else does.
-    fn fill_block(&mut self, place: Location) {
+    pub(super) fn fill_block(&mut self, place: Location) {
         let end = self.end();
         let (_, to) = blocks_of(place.offset, place.len);
         if end.segment != place.segment || end.offset >= to {

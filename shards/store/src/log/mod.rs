@@ -26,6 +26,7 @@ mod header;
 mod keys;
 mod mend;
 mod notes;
+mod notes_found;
 mod pack;
 mod read;
 mod record;
@@ -36,6 +37,7 @@ mod segment;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod twins;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -134,6 +136,8 @@ pub struct Options {
     pub compress: bool,
     /// Whether and how records are encrypted from now on.
     pub encryption: Option<Arc<Encryption>>,
+    /// Whether the note of a key is kept twice, so that one damaged place costs nothing of it.
+    pub is_vital: fn(&[u8]) -> bool,
 }
 
 impl Options {
@@ -154,6 +158,7 @@ impl Options {
             retry_ns: 1_000_000_000,
             compress: false,
             encryption: None,
+            is_vital: |_| false,
         }
     }
 }
@@ -205,6 +210,7 @@ pub struct Log {
     lane: Lane,
     jobs: Vec<(Ticket, Job)>,
     notes: Notes,
+    twins: twins::Wanted,
     checkpoints: Checkpoints,
     drops: Vec<drops::Dropping>,
     erasing: Vec<erase::Erasing>,
@@ -272,6 +278,7 @@ impl Log {
             lane: Lane::Idle,
             jobs: Vec::new(),
             notes,
+            twins: twins::Wanted::default(),
             checkpoints: Checkpoints::default(),
             drops: Vec::new(),
             erasing: Vec::new(),
@@ -333,7 +340,12 @@ impl Log {
             Record::Message(message) => self.next_seq = message.seq.saturating_add(1),
             Record::Skip { last_seq, .. } => self.next_seq = last_seq.saturating_add(1),
             Record::Delete { .. } | Record::Purge { .. } | Record::Mark { .. } => {}
-            other => self.notes.apply(other, location),
+            other => {
+                self.notes.apply(other, location);
+                if let Record::NotePut { key, .. } = other {
+                    self.want_twin(key);
+                }
+            }
         }
         Ok(location)
     }
@@ -577,13 +589,5 @@ impl Log {
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.tail.len()
-    }
-
-    /// When [`Self::handle_timers`] is to be called, on the clock of the calls before.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<u64> {
-        let retry = self.lacks_space().then_some(self.retry_at_ns);
-        let erase = self.erase_at_ns.filter(|_| self.fenced.is_none());
-        [retry, erase, self.commit_deadline()].into_iter().flatten().min()
     }
 }

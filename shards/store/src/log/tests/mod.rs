@@ -7,3 +7,4 @@ mod disk;
 mod erase;
 mod rig;
 mod secret;
+mod twins;
