@@ -50,6 +50,20 @@ pub(super) struct Erasing {
     image: Vec<u8>,
 }
 
+impl Erasing {
+    /// Its blocks are being changed, or an image of them is at hand.
+    const fn holds_blocks(&self) -> bool {
+        matches!(self.stage, Stage::Reading(true) | Stage::Journaling(_) | Stage::Overwriting)
+    }
+
+    /// Whether the records have a block in common, as far as their lengths are known.
+    const fn shares_blocks(&self, other: &Self) -> bool {
+        let (from, to) = blocks_of(self.place.offset, self.place.len);
+        let (other_from, other_to) = blocks_of(other.place.offset, other.place.len);
+        self.place.segment == other.place.segment && from < other_to && other_from < to
+    }
+}
+
 /// The blocks in which a record lies: from, to.
 const fn blocks_of(offset: u32, len: u32) -> (u32, u32) {
     (offset - offset % BLOCK, (offset + len).next_multiple_of(BLOCK))
@@ -136,8 +150,16 @@ impl Log {
         }
         let mut erasing = std::mem::take(&mut self.erasing);
         let mut is_filled = false;
-        for one in &mut erasing {
-            self.drive_one(one, &mut is_filled, cache, queue);
+        for at in 0..erasing.len() {
+            // The image of a block that another one is about to change would bring back what that
+            // one overwrites.
+            let has_neighbour = erasing.get(at).is_some_and(|one| {
+                let others = erasing.iter().filter(|other| other.seq != one.seq);
+                others.clone().any(|other| other.holds_blocks() && other.shares_blocks(one))
+            });
+            if let Some(one) = erasing.get_mut(at) {
+                self.drive_one(one, has_neighbour, &mut is_filled, cache, queue);
+            }
         }
         erasing.append(&mut self.erasing);
         erasing.retain(|one| one.stage != Stage::Done);
@@ -147,6 +169,7 @@ impl Log {
     fn drive_one(
         &mut self,
         one: &mut Erasing,
+        has_neighbour: bool,
         is_filled: &mut bool,
         cache: &mut Cache,
         queue: &mut DiskQueue,
@@ -170,10 +193,12 @@ impl Log {
                     }
                 } else if self.flushed() >= one.after {
                     one.stage = Stage::Reading(false);
-                    self.read_blocks(one, queue);
+                    if !has_neighbour {
+                        self.read_blocks(one, queue);
+                    }
                 }
             }
-            Stage::Reading(false) => self.read_blocks(one, queue),
+            Stage::Reading(false) if !has_neighbour => self.read_blocks(one, queue),
             Stage::Journaling(end) if self.flushed() >= end => {
                 self.overwrite_blocks(one, cache, queue);
             }
