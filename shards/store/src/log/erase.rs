@@ -104,6 +104,7 @@ impl Log {
     /// Overwrites a message of which a Delete record was appended last. Its place must not be read
     /// any more. [`Self::is_erasing`] says when all is done.
     pub fn erase(&mut self, place: Location, seq: u64, ts_ns: i64) {
+        self.unsettle_scrub(place.segment);
         let after = self.end();
         let stage = Stage::Waiting;
         let here = self.tail.find(place.segment, place.offset);

@@ -10,3 +10,4 @@ mod files;
 mod model;
 mod random;
 mod rules;
+mod scrub;

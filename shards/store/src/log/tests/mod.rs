@@ -6,4 +6,5 @@ mod damage;
 mod disk;
 mod erase;
 mod rig;
+mod scrub;
 mod secret;
