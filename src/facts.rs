@@ -146,6 +146,8 @@ fn jetstream_facts(options: &Options, settings: &Settings) -> JetStreamFacts {
                 nanos(limits.batch_timeout)
             },
             default_max_consumers: limits.default_consumers_max,
+            scrub_interval: settings.scrub_interval_ns,
+            scrub_rate: given.scrub_bytes_per_second,
         },
         disk_stuck_ns: nanos(DISK_STUCK),
     }

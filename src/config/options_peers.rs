@@ -365,6 +365,11 @@ pub struct JetStreamOptions {
     /// `stuck_consumer`, 60 s: a consumer for whose clients nothing moves for so long is reported;
     /// 0 is never. nats-server has no such key.
     pub stuck_consumer: Duration,
+    /// `scrub_interval`, 24 h: every sealed segment is verified once in this time; 0 is never.
+    /// nats-server has no such key, nor the next.
+    pub scrub_interval: Duration,
+    /// `scrub_rate`, 16 MiB: bytes a second that are read for it.
+    pub scrub_bytes_per_second: i64,
     /// `domain`
     pub domain: String,
     /// `strict`
@@ -414,6 +419,8 @@ impl Default for JetStreamOptions {
             sync_always: false,
             lazy: false,
             stuck_consumer: Duration::from_secs(60),
+            scrub_interval: Duration::from_secs(24 * 3600),
+            scrub_bytes_per_second: 16 << 20,
             domain: String::new(),
             strict: true,
             key: Secret::default(),

@@ -338,6 +338,18 @@ fn the_watchdog_of_consumers_has_a_time() {
 }
 
 #[test]
+fn the_scrub_has_an_interval_and_a_rate() {
+    let options = options_of("jetstream { store_dir: d }").jetstream;
+    assert_eq!(options.scrub_interval, Duration::from_secs(86_400));
+    assert_eq!(options.scrub_bytes_per_second, 16 << 20);
+    let options = options_of("jetstream { store_dir: d, scrub_interval: \"12h\", scrub_rate: 1M }");
+    assert_eq!(options.jetstream.scrub_interval, Duration::from_secs(43_200));
+    assert_eq!(options.jetstream.scrub_bytes_per_second, 1 << 20);
+    let options = options_of("jetstream { store_dir: d, scrub_interval: 0 }");
+    assert!(options.jetstream.scrub_interval.is_zero());
+}
+
+#[test]
 fn the_other_shipped_files_are_right() {
     let dev = options_of(include_str!("../../../configs/dev.conf"));
     assert!(dev.log.debug);
