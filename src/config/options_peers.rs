@@ -370,6 +370,12 @@ pub struct JetStreamOptions {
     pub scrub_interval: Duration,
     /// `scrub_rate`, 16 MiB: bytes a second that are read for it.
     pub scrub_bytes_per_second: i64,
+    /// `restore_timeout`, 30 s: a restore without a chunk for so long is given up; 0 is never.
+    /// nats-server has no such key.
+    pub restore_timeout: Duration,
+    /// `reserved_files`: descriptors that connections leave to the store; 0 means a quarter of
+    /// what there are for both. nats-server has no such key.
+    pub files_reserved: u64,
     /// `domain`
     pub domain: String,
     /// `strict`
@@ -421,6 +427,8 @@ impl Default for JetStreamOptions {
             stuck_consumer: Duration::from_secs(60),
             scrub_interval: Duration::from_secs(24 * 3600),
             scrub_bytes_per_second: 16 << 20,
+            restore_timeout: Duration::from_secs(30),
+            files_reserved: 0,
             domain: String::new(),
             strict: true,
             key: Secret::default(),

@@ -153,6 +153,8 @@ pub struct Settings {
     pub scrub_interval_ns: u64,
     /// Bytes a second that all shards together read for it.
     pub scrub_bytes_per_second: u64,
+    /// A restore without a chunk for so long is given up, ns; 0 never.
+    pub restore_idle_ns: u64,
     /// What all accounts use together.
     pub total: Arc<Usage>,
     /// Every account of the process; the position is the account's id.
@@ -185,6 +187,7 @@ impl Default for Settings {
             stuck_consumer_ns: 60 * SECOND_NS,
             scrub_interval_ns: 24 * 3600 * SECOND_NS,
             scrub_bytes_per_second: 16 << 20,
+            restore_idle_ns: 30 * SECOND_NS,
             total: Arc::default(),
             accounts: Vec::new(),
         }

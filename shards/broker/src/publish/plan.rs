@@ -1,5 +1,7 @@
 //! The plan of a subject: everybody who gets a message published to it. Plans are cached per
-//! shard and dropped when interest changes, so a message to a known subject matches nothing.
+//! shard and dropped when interest changes, so a message to a known subject matches nothing. A
+//! subject is known from its second message on: replies to inboxes have a subject each, and would
+//! only push out what is used again.
 //! Lives on: every shard.
 
 use std::hash::BuildHasher;
@@ -48,7 +50,7 @@ pub struct Plan {
     /// Account id.
     pub account: u32,
     /// The subject.
-    pub subject: Box<[u8]>,
+    pub subject: Vec<u8>,
     /// Plain subscriptions of this shard.
     pub targets: Vec<Target>,
     /// Queue groups.
@@ -78,6 +80,53 @@ impl Plan {
         (self.prefixes.get(at..).unwrap_or_default(), target.prefix_len as usize - 1)
     }
 
+    /// Becomes the plan of a subject; only the stamp is left to its owner.
+    fn fill(
+        &mut self,
+        account: u32,
+        subject: &[u8],
+        matches: &Matches,
+        mut describe: impl FnMut(SubId, &mut Vec<u8>) -> Option<u32>,
+    ) {
+        self.account = account;
+        self.subject.clear();
+        self.subject.extend_from_slice(subject);
+        self.prefixes.clear();
+        self.queues.clear();
+        self.targets.clear();
+        let mut put = |subs: &[SubId], prefixes: &mut Vec<u8>, list: &mut Vec<Target>| {
+            for sub in subs {
+                let at = prefixes.len();
+                prefixes.extend_from_slice(b"HMSG ");
+                prefixes.extend_from_slice(subject);
+                prefixes.push(b' ');
+                let Some(conn) = describe(*sub, prefixes) else {
+                    prefixes.truncate(at);
+                    continue;
+                };
+                prefixes.push(b' ');
+                let prefix_len = (prefixes.len() - at) as u32;
+                list.push(Target { conn, sub: *sub, prefix_at: at as u32, prefix_len });
+            }
+        };
+        put(&matches.plain, &mut self.prefixes, &mut self.targets);
+        for queue in &matches.queues {
+            let mut local = Vec::with_capacity(queue.local.len());
+            put(&queue.local, &mut self.prefixes, &mut local);
+            self.queues.push(PlanQueue {
+                name: queue.name.as_slice().into(),
+                local,
+                remote_weight: queue.remote.iter().map(|(_, weight)| weight).sum(),
+                remote: queue.remote.clone(),
+            });
+        }
+        self.alike = is_alike(self);
+        // Room behind the last prefix, so that every prefix can be copied as a whole block.
+        self.prefixes.resize(self.prefixes.len() + BLOCK, 0);
+        self.remote.clear();
+        self.remote.extend_from_slice(&matches.remote);
+    }
+
     /// True when nobody gets the message.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -95,7 +144,12 @@ fn is_alike(plan: &Plan) -> bool {
     plan.targets.len() > 1 && same.count() * 4 >= plan.targets.len() * 3
 }
 
-/// Names a cached plan; stale once the stamp differs.
+/// The slot of the plan that is not in the cache.
+const SCRATCH_SLOT: u32 = u32::MAX;
+/// Subjects seen once that are remembered, by a piece of their hash.
+const SEEN_MAX: usize = 8192;
+
+/// Names a plan; stale once the stamp differs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PlanKey {
     /// Position in the cache.
@@ -112,6 +166,10 @@ pub struct Plans {
     hasher: FixedState,
     next_stamp: u64,
     plans_max: usize,
+    /// The plan of a subject that is not known yet, kept for its buffers.
+    scratch: Plan,
+    /// Marks of subjects that had a message; each at the place its hash gives.
+    seen: Box<[u32]>,
     /// Look-ups that found a plan.
     pub hits: u64,
     /// Look-ups that did not.
@@ -128,6 +186,8 @@ impl Plans {
             hasher: FixedState::with_seed(seed),
             next_stamp: 0,
             plans_max: plans_max.max(1),
+            scratch: Plan::default(),
+            seen: vec![0; SEEN_MAX].into_boxed_slice(),
             hits: 0,
             misses: 0,
         }
@@ -141,6 +201,9 @@ impl Plans {
     #[inline]
     #[must_use]
     pub fn get(&self, key: PlanKey) -> Option<&Plan> {
+        if key.slot == SCRATCH_SLOT {
+            return Some(&self.scratch).filter(|plan| plan.stamp == key.stamp && key.stamp != 0);
+        }
         self.plans.get(key.slot as usize).filter(|plan| plan.stamp == key.stamp)
     }
 
@@ -149,9 +212,7 @@ impl Plans {
         let hash = self.hash(account, subject);
         let plans = &self.plans;
         let found = self.by_subject.find(hash, |slot| {
-            plans
-                .get(*slot as usize)
-                .is_some_and(|p| p.account == account && *p.subject == *subject)
+            plans.get(*slot as usize).is_some_and(|p| p.account == account && p.subject == subject)
         });
         let key = found.and_then(|slot| {
             let plan = plans.get(*slot as usize)?;
@@ -164,50 +225,47 @@ impl Plans {
         key
     }
 
-    /// Makes and caches the plan of a subject. `describe` gives a subscription's connection and
-    /// appends its sid.
+    /// Makes the plan of a subject that [`Self::find`] did not find, and caches it when the
+    /// subject was seen before. Else the key is good until the next plan is made. `describe`
+    /// gives a subscription's connection and appends its sid.
+    pub fn make(
+        &mut self,
+        account: u32,
+        subject: &[u8],
+        matches: &Matches,
+        describe: impl FnMut(SubId, &mut Vec<u8>) -> Option<u32>,
+    ) -> PlanKey {
+        let hash = self.hash(account, subject);
+        if self.saw(hash) {
+            return self.insert(account, subject, matches, describe);
+        }
+        self.next_stamp += 1;
+        self.scratch.fill(account, subject, matches, describe);
+        self.scratch.stamp = self.next_stamp;
+        PlanKey { slot: SCRATCH_SLOT, stamp: self.next_stamp }
+    }
+
+    /// Whether a subject of this hash was seen lately; from now on it was.
+    fn saw(&mut self, hash: u64) -> bool {
+        let mark = (hash >> 32) as u32;
+        let place = self.seen.get_mut(hash as usize % SEEN_MAX);
+        place.is_some_and(|place| std::mem::replace(place, mark) == mark)
+    }
+
+    /// Makes and caches the plan of a subject.
     pub fn insert(
         &mut self,
         account: u32,
         subject: &[u8],
         matches: &Matches,
-        mut describe: impl FnMut(SubId, &mut Vec<u8>) -> Option<u32>,
+        describe: impl FnMut(SubId, &mut Vec<u8>) -> Option<u32>,
     ) -> PlanKey {
-        self.forget(account, subject);
+        self.remove(account, subject);
         if self.plans.len() >= self.plans_max {
             self.clear();
         }
-        let mut plan = Plan { account, subject: subject.into(), ..Plan::default() };
-        let mut targets = |subs: &[SubId], prefixes: &mut Vec<u8>| {
-            let mut list = Vec::with_capacity(subs.len());
-            for sub in subs {
-                let at = prefixes.len();
-                prefixes.extend_from_slice(b"HMSG ");
-                prefixes.extend_from_slice(subject);
-                prefixes.push(b' ');
-                let Some(conn) = describe(*sub, prefixes) else {
-                    prefixes.truncate(at);
-                    continue;
-                };
-                prefixes.push(b' ');
-                let prefix_len = (prefixes.len() - at) as u32;
-                list.push(Target { conn, sub: *sub, prefix_at: at as u32, prefix_len });
-            }
-            list
-        };
-        plan.targets = targets(&matches.plain, &mut plan.prefixes);
-        plan.alike = is_alike(&plan);
-        for queue in &matches.queues {
-            plan.queues.push(PlanQueue {
-                name: queue.name.as_slice().into(),
-                local: targets(&queue.local, &mut plan.prefixes),
-                remote_weight: queue.remote.iter().map(|(_, weight)| weight).sum(),
-                remote: queue.remote.clone(),
-            });
-        }
-        // Room behind the last prefix, so that every prefix can be copied as a whole block.
-        plan.prefixes.resize(plan.prefixes.len() + BLOCK, 0);
-        plan.remote.extend_from_slice(&matches.remote);
+        let mut plan = Plan::default();
+        plan.fill(account, subject, matches, describe);
         self.next_stamp += 1;
         plan.stamp = self.next_stamp;
         let stamp = plan.stamp;
@@ -215,19 +273,23 @@ impl Plans {
         let slot = self.plans.insert(plan) as u32;
         let (plans, hasher) = (&self.plans, &self.hasher);
         self.by_subject.insert_unique(hash, slot, |slot| {
-            plans.get(*slot as usize).map_or(0, |p| hasher.hash_one((p.account, &*p.subject)))
+            let plan = plans.get(*slot as usize);
+            plan.map_or(0, |p| hasher.hash_one((p.account, p.subject.as_slice())))
         });
         PlanKey { slot, stamp }
     }
 
     /// Drops the plan of a literal subject.
     pub fn forget(&mut self, account: u32, subject: &[u8]) {
+        self.scratch.stamp = 0;
+        self.remove(account, subject);
+    }
+
+    fn remove(&mut self, account: u32, subject: &[u8]) {
         let hash = self.hash(account, subject);
         let plans = &self.plans;
         let entry = self.by_subject.find_entry(hash, |slot| {
-            plans
-                .get(*slot as usize)
-                .is_some_and(|p| p.account == account && *p.subject == *subject)
+            plans.get(*slot as usize).is_some_and(|p| p.account == account && p.subject == subject)
         });
         if let Ok(entry) = entry {
             let (slot, _) = entry.remove();
@@ -237,6 +299,7 @@ impl Plans {
 
     /// Drops every plan that `is_touched` says a change of interest touches.
     pub fn forget_matching(&mut self, account: u32, is_touched: impl Fn(&[u8]) -> bool) {
+        self.scratch.stamp = 0;
         let plans = &mut self.plans;
         self.by_subject.retain(|slot| {
             let touched = plans
@@ -251,6 +314,7 @@ impl Plans {
 
     /// Drops everything.
     pub fn clear(&mut self) {
+        self.scratch.stamp = 0;
         self.plans.clear();
         self.by_subject.clear();
     }
@@ -273,5 +337,36 @@ impl Plans {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.plans.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_are_forgotten_by_subject() {
+        let mut plans = Plans::new(1, 4);
+        let key = plans.insert(0, b"a", &Matches::default(), |_, _| None);
+        assert!(plans.get(key).is_some());
+        plans.forget(1, b"a");
+        assert!(plans.get(key).is_some());
+        plans.forget(0, b"a");
+        assert!(plans.get(key).is_none());
+    }
+
+    #[test]
+    fn a_subject_is_known_from_its_second_message_on() {
+        let mut plans = Plans::new(1, 4);
+        let none = Matches::default();
+        let first = plans.make(0, b"a", &none, |_, _| None);
+        assert!(plans.get(first).is_some() && plans.find(0, b"a").is_none());
+        let other = plans.make(0, b"b", &none, |_, _| None);
+        assert!(plans.get(first).is_none() && plans.get(other).is_some());
+        let second = plans.make(0, b"a", &none, |_, _| None);
+        assert_eq!(plans.find(0, b"a"), Some(second));
+        assert!(plans.get(other).is_some());
+        plans.forget(0, b"c");
+        assert!(plans.get(other).is_none() && plans.get(second).is_some());
     }
 }

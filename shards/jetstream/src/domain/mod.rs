@@ -19,6 +19,9 @@ pub mod catalog;
 pub mod clock;
 mod damage;
 mod dead_letters;
+mod facts;
+#[cfg(test)]
+mod flush_tests;
 pub mod home;
 pub mod meta;
 pub mod monitor;
