@@ -342,7 +342,8 @@ fn the_scrub_has_an_interval_and_a_rate() {
     let options = options_of("jetstream { store_dir: d }").jetstream;
     assert_eq!(options.scrub_interval, Duration::from_secs(86_400));
     assert_eq!(options.scrub_bytes_per_second, 16 << 20);
-    let options = options_of("jetstream { store_dir: d, scrub_interval: \"12h\", scrub_rate: 1M }");
+    let options =
+        options_of("jetstream { store_dir: d, scrub_interval: \"12h\", scrub_rate: 1MiB }");
     assert_eq!(options.jetstream.scrub_interval, Duration::from_secs(43_200));
     assert_eq!(options.jetstream.scrub_bytes_per_second, 1 << 20);
     let options = options_of("jetstream { store_dir: d, scrub_interval: 0 }");

@@ -89,7 +89,8 @@ pub(super) struct ScrubRead {
 
 impl Log {
     /// Begins to go through a segment at no more than `bytes_per_second`, from `from_ns` on,
-    /// monotonic. False when that cannot be done now. [`Self::take_scrubbed`] says when it has come to an end.
+    /// monotonic. False when that cannot be done now. [`Self::take_scrubbed`] says when it has
+    /// come to an end.
     pub(crate) fn scrub(&mut self, number: u32, bytes_per_second: u64, from_ns: u64) -> bool {
         if self.scrub.is_some() || !self.is_cold(number) {
             return false;
