@@ -108,6 +108,7 @@ fn jetstream_facts(options: &Options, settings: &Settings) -> JetStreamFacts {
     let limits = &given.limits;
     let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
     let unless = |number: i64, default: i64| if number == default { 0 } else { number };
+    let usual = crate::config::JetStreamOptions::default();
     let defaults = crate::config::JetStreamLimits::default();
     let (sync_interval, sync_always) = match settings.durability {
         Durability::Flushed => (nanos(given.sync_interval), true),
@@ -146,6 +147,12 @@ fn jetstream_facts(options: &Options, settings: &Settings) -> JetStreamFacts {
                 nanos(limits.batch_timeout)
             },
             default_max_consumers: limits.default_consumers_max,
+            scrub_interval: if given.scrub_interval == usual.scrub_interval {
+                0
+            } else {
+                nanos(given.scrub_interval)
+            },
+            scrub_rate: unless(given.scrub_bytes_per_second, usual.scrub_bytes_per_second),
         },
         disk_stuck_ns: nanos(DISK_STUCK),
     }

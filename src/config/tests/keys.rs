@@ -68,6 +68,8 @@ fn keys_of_jetstream_give_one_warning_each_or_none() {
  max_file: 1G
  sync_interval: \"1m\"
  stuck_consumer: \"30s\"
+ scrub_interval: \"12h\"
+ scrub_rate: 32M
  restore_timeout: \"1m\"
  reserved_files: 100
  max_buffered_msgs: 10

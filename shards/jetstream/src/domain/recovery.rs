@@ -86,7 +86,7 @@ impl JetStream {
         fx: &mut Effects,
     ) -> u32 {
         let stream = self.new_stream(account, config, ctx, fx);
-        self.seat(stream)
+        self.seat(stream, ctx)
     }
 
     /// A new stream that is not served yet.
@@ -141,9 +141,11 @@ impl JetStream {
     }
 
     /// Serves a stream from now on: its slot.
-    fn seat(&mut self, mut stream: Stream) -> u32 {
+    fn seat(&mut self, mut stream: Stream, ctx: &Context<'_>) -> u32 {
         let slot = self.homes.vacant_key() as u32;
         stream.id.slot = slot;
+        let pace = self.tools.settings.scrub_pace(self.tools.shards);
+        stream.store.set_scrub(pace, Some((ctx.mono_ns, ctx.unix_ns)));
         let key = (stream.id.account, stream.name().into());
         self.homes.insert(Box::new(Home::new(stream)));
         self.names.insert(key, slot);
@@ -241,7 +243,7 @@ impl JetStream {
         };
         let json = wire::json::to_go_string(&config);
         let stream = self.stream_of(account, config.clone(), created, store);
-        let slot = self.seat(stream);
+        let slot = self.seat(stream, ctx);
         let mut shop = self.tools.open(ctx, fx);
         shop.reserve(account, &config, 1);
         if let Some(home) = self.homes.get_mut(slot as usize) {

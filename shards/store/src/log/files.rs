@@ -39,6 +39,8 @@ pub(super) enum Job {
     Remove(u32),
     /// A segment is written anew.
     Compact(super::compact::Step),
+    /// A piece of a segment is read to be verified.
+    Scrub(super::scrub::ScrubRead),
     /// Blocks of a message that is being erased are read: segment and sequence.
     EraseRead(u32, u64),
     /// They are overwritten.
@@ -55,6 +57,7 @@ impl Job {
             Self::Commit(commit) => commit.segment == number,
             Self::Sync(sync) => sync.segment == number,
             Self::Read(read) => read.segment == number,
+            Self::Scrub(read) => read.segment == number,
             Self::EraseRead(of, _) | Self::EraseWrite(of, _) => *of == number,
             _ => false,
         }
@@ -229,6 +232,7 @@ impl Log {
             Job::SegmentCheckpoint => progress.checkpoint_failed = done.result.is_err(),
             Job::CloseDropped(number) => self.handle_closed(number, queue),
             Job::Remove(number) => self.handle_removed(number, &done.result),
+            Job::Scrub(read) => self.handle_scrub_read(read, done.result, queue),
             Job::Compact(step) => self.handle_compaction(step, done.result, cache, queue),
             Job::EraseRead(_, seq) => self.handle_erase_read(seq, &done.result),
             Job::EraseWrite(_, seq) => {

@@ -2,7 +2,7 @@
 //! whenever the end comes.
 
 use super::disk::Fault;
-use super::rig::{Entry, Rig, lazy, options};
+use super::rig::{DIR, Entry, Rig, lazy, options};
 use super::secret::find;
 use crate::disk::DiskError;
 use crate::log::{Keep, Location, Options, Ranges, Record};
@@ -182,6 +182,33 @@ fn follow(rig: &mut Rig) {
             assert_eq!(location.offset, old);
             location.offset = new;
         }
+    }
+}
+
+#[test]
+fn neighbours_that_are_erased_at_once_both_go() {
+    for seed in 1..=40 {
+        let mut rig = Rig::new(options(), seed);
+        for seq in 1..=300 {
+            let is_secret = (100..110).contains(&seq);
+            rig.append(message(seq, 250, is_secret)).unwrap();
+        }
+        rig.settle();
+        let places: Vec<Location> = (100..110).rev().map(|at| erase(&mut rig, at)).collect();
+        finish(&mut rig);
+        // Where they lay there is nothing; the journal of a neighbour may have a copy.
+        let segment = rig.driver.disk.files.get(&format!("{DIR}/{:020}.seg", 1)).unwrap();
+        for place in places {
+            assert_eq!(place.segment, 1);
+            let bytes = &segment.bytes[place.offset as usize..place.end().offset as usize];
+            assert!(!bytes.windows(SECRET.len()).any(|at| at == SECRET), "seed {seed}: {place:?}");
+        }
+        rig.check_reads();
+        rig.settle();
+        let (disk, entries, _) = rig.crash(true);
+        let (_, owner, report) = Rig::recover(options(), disk, 1);
+        assert!(report.is_clean(), "seed {seed}: {report:?}");
+        assert_eq!(owner.records, entries);
     }
 }
 
