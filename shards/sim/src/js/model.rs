@@ -406,7 +406,10 @@ impl Model {
             }
             Retention::Interest => {
                 let wanted = stream.consumers.iter().any(|consumer| {
-                    consumer.surely_wants(sent) && !consumer.may_have_settled(id, seq)
+                    // What one consumer gave up leaves when another one settles it.
+                    let gives_up = consumer.deliver_max > 0;
+                    let wants = consumer.surely_wants(sent) && !gives_up;
+                    wants && !consumer.may_have_settled(id, seq)
                 });
                 (!wanted).then_some("of no interest")
             }
