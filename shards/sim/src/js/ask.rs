@@ -129,6 +129,7 @@ impl World {
             Ask::CreateStream(at) => {
                 let stream = &mut self.model.streams[at];
                 stream.being = if failed { Being::Absent } else { Being::Present };
+                stream.made_ns = self.now.mono_ns;
                 self.model.created += usize::from(!failed);
             }
             Ask::UpdateStream(at, config) => {
@@ -136,8 +137,7 @@ impl World {
                 if failed {
                     stream.past_configs.push(config);
                 } else {
-                    let old = std::mem::replace(&mut stream.config, config);
-                    stream.past_configs.push(old);
+                    stream.configure(config);
                 }
                 stream.update = None;
             }

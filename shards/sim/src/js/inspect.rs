@@ -130,6 +130,10 @@ impl World {
                 self.forget_stream(place);
                 return Ok(());
             }
+            (Being::Present, false) if self.may_be_unmade(place) => {
+                self.forget_stream(place);
+                return Ok(());
+            }
             (Being::Present, false) => return self.fail(format!("stream {name} is lost: {info}")),
             (Being::Absent, true) => return self.fail(format!("stream {name} came back: {info}")),
             (Being::Absent, false) => return Ok(()),
@@ -148,12 +152,13 @@ impl World {
         }
         self.judge_found(place, &info, &found)?;
         self.judge_ages(place, &found, asked_wall_ns)?;
+        let lost_tail = self.model.streams[place].lost_tail;
         self.adopt(place, &found);
         if !self.was_full {
             let last = info["state"]["last_seq"].as_u64().unwrap_or(0);
             self.model.streams[place].last_seq = last;
         }
-        self.inspect_consumers(at, place)
+        self.inspect_consumers(at, place, lost_tail)
     }
 
     fn forget_stream(&mut self, place: usize) {
@@ -186,12 +191,15 @@ impl World {
         };
         let doubtful = stream.update.clone().filter(|update| fits(update));
         if let Some(update) = doubtful {
-            let stream = &mut self.model.streams[place];
-            let old = std::mem::replace(&mut stream.config, update);
-            stream.past_configs.push(old);
+            self.model.streams[place].configure(update);
             return Ok(());
         }
         if fits(&stream.config) || stream.is_damaged {
+            return Ok(());
+        }
+        let old = stream.old_configs.iter().rev().find(|old| stream.lost_tail && fits(old));
+        if let Some(old) = old.cloned() {
+            self.model.streams[place].configure(old);
             return Ok(());
         }
         self.fail(format!("stream {place}: configuration {shown}, known {:?}", stream.config))
@@ -298,14 +306,15 @@ impl World {
                 return self.fail(format!("{who}: message {id}, known at {:?}", sent.seq));
             }
             // What took it out may have been in the damaged place.
-            let may_return = stream.is_damaged && sent.fate == Fate::Gone && sent.era == stream.era;
+            let is_undone = stream.is_damaged || stream.lost_tail;
+            let may_return = is_undone && sent.fate == Fate::Gone && sent.era == stream.era;
             if matches!(sent.fate, Fate::Refused | Fate::Gone) && !may_return {
                 return self.fail(format!("{who}: message {id} is there, {:?}", sent.fate));
             }
-            if stream.deleted.contains(seq) && !stream.is_damaged {
+            if stream.deleted.contains(seq) && !is_undone {
                 return self.fail(format!("{who}: message {id} was deleted"));
             }
-            let gone = self.model.must_be_gone(id).filter(|_| !stream.is_damaged);
+            let gone = self.model.must_be_gone(id).filter(|_| !is_undone);
             if let Some(why) = gone {
                 return self.fail(format!("{who}: message {id} is there, but {why}"));
             }
@@ -323,7 +332,7 @@ impl World {
         let state = &info["state"];
         let last = state["last_seq"].as_u64().unwrap_or(0);
         let known = stream.by_seq.keys().next_back().copied().unwrap_or(0).max(stream.last_seq);
-        if last < known && !stream.is_damaged {
+        if last < known && !stream.is_damaged && !stream.lost_tail {
             return self.fail(format!("{}: last sequence {last}, known {known}", stream.name));
         }
         let max = stream.config.max_msgs;
@@ -376,6 +385,9 @@ impl World {
             .collect();
         for (seq, id) in missing {
             if self.model.excuse(id, last.max(seq)).is_some() {
+                continue;
+            }
+            if self.may_be_tail(id, seq, last) {
                 continue;
             }
             let stream = &self.model.streams[place];
@@ -499,7 +511,7 @@ impl World {
         let stream = &mut self.model.streams[place];
         let last = found.keys().next_back().copied().unwrap_or(0);
         for (seq, is_out) in gone {
-            if stream.is_damaged && seq > last {
+            if (stream.is_damaged || stream.lost_tail) && seq > last {
                 // The number may be given again.
                 if let Some(id) = stream.by_seq.remove(&seq) {
                     self.model.sent[id].fate = Fate::Gone;
@@ -525,7 +537,12 @@ impl World {
             sent.fate = Fate::Stored;
             sent.seq = Some(*seq);
             stream.by_seq.insert(*seq, id);
+            if stream.lost_tail {
+                stream.gone.remove(seq);
+                stream.deleted.remove(seq);
+            }
         }
+        stream.lost_tail = false;
         let era = stream.era;
         for sent in &mut self.model.sent {
             let fits = sent.stream == place && sent.era == era;
@@ -541,7 +558,12 @@ impl World {
         stream.get_errors = 0;
     }
 
-    fn inspect_consumers(&mut self, at: usize, place: usize) -> Result<(), Failure> {
+    fn inspect_consumers(
+        &mut self,
+        at: usize,
+        place: usize,
+        lost_tail: bool,
+    ) -> Result<(), Failure> {
         let name = self.model.streams[place].name.clone();
         for which in 0..self.model.streams[place].consumers.len() {
             let known = &self.model.streams[place].consumers[which];
@@ -553,7 +575,8 @@ impl World {
                 continue;
             }
             let tick = self.model.next_tick();
-            let is_damaged = self.model.streams[place].is_damaged;
+            let stream = &self.model.streams[place];
+            let is_damaged = stream.is_damaged || lost_tail;
             let known = &mut self.model.streams[place].consumers[which];
             match (being, exists) {
                 (Being::Present, false) if !is_damaged => {

@@ -222,6 +222,7 @@ impl World {
             self.disk.boot_is_cut = false;
             self.disk.kill();
             self.disk.lose_power();
+            self.model.handle_cut_boot();
         }
         for _ in 0..REST_STEPS_MAX {
             if self.shards.iter().all(Shard::is_recovered) && self.is_calm() {
@@ -287,7 +288,7 @@ impl World {
         }
         self.hung.clear();
         self.asks.clear();
-        self.model.handle_end(how);
+        self.model.handle_end(how, self.extras.lazy_ns.is_some());
         Ok(())
     }
 
