@@ -533,6 +533,7 @@ impl World {
             }
             if sent.fate != Fate::Stored {
                 sent.known_tick = tick;
+                sent.known_ns = self.now.mono_ns;
             }
             sent.fate = Fate::Stored;
             sent.seq = Some(*seq);
@@ -542,7 +543,11 @@ impl World {
                 stream.deleted.remove(seq);
             }
         }
-        stream.lost_tail = false;
+        if std::mem::take(&mut stream.lost_tail) {
+            // The numbers behind are given again.
+            stream.gone.retain(|seq| *seq <= last);
+            stream.deleted.retain(|seq| *seq <= last);
+        }
         let era = stream.era;
         for sent in &mut self.model.sent {
             let fits = sent.stream == place && sent.era == era;
