@@ -263,6 +263,10 @@ impl Home {
         });
         let Some(slot) = slot else { return Err(errors::CONSUMER_NOT_FOUND) };
         self.write_consumer(slot);
+        // Its state goes with it: one commit for both, and no other soon after.
+        if let Some(consumer) = self.consumers.get_mut(slot as usize) {
+            consumer.write_at_once();
+        }
         self.with(slot, shop, |consumer, cx| consumer.advise_action(Action::Create, cx));
         self.answer_made(slot, request, shop);
         self.start_later(slot);

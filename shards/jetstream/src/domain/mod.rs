@@ -19,6 +19,8 @@ pub mod catalog;
 pub mod clock;
 mod dead_letters;
 mod facts;
+#[cfg(test)]
+mod flush_tests;
 pub mod home;
 pub mod meta;
 pub mod monitor;

@@ -14,13 +14,13 @@ use super::{Identity, Ingest, Publish, Stream};
 
 /// Files that are bytes in memory.
 #[derive(Default)]
-struct Disk {
-    files: BTreeMap<FileId, Vec<u8>>,
+pub(super) struct Disk {
+    pub(super) files: BTreeMap<FileId, Vec<u8>>,
     error: Option<DiskError>,
 }
 
 impl Disk {
-    fn carry_out(&mut self, op: DiskOp) -> Result<DiskData, DiskError> {
+    pub(super) fn carry_out(&mut self, op: DiskOp) -> Result<DiskData, DiskError> {
         if let (Some(error), DiskOp::Commit { .. }) = (self.error, &op) {
             return Err(error);
         }
@@ -66,7 +66,7 @@ fn config() -> StreamConfig {
 }
 
 impl Bench {
-    fn add_file(&mut self, config: StreamConfig) {
+    pub(super) fn add_file(&mut self, config: StreamConfig) {
         let id = Identity { account: 1, account_name: "A".into(), slot: 0, domain: "".into() };
         let options =
             Options { tail_bytes_max: 8192, segment_bytes_min: 64 << 10, ..Options::new("d", 7) };
@@ -75,7 +75,7 @@ impl Bench {
     }
 
     /// Ends the turn: commits, carries operations out and tells the stream, until all is quiet.
-    fn end_turn(&mut self, disk: &mut Disk) {
+    pub(super) fn end_turn(&mut self, disk: &mut Disk) {
         let now_ns = self.mono_ns;
         self.with("s", |stream, cx| stream.store.commit(now_ns, &mut cx.fx.disk));
         while let Some((ticket, op)) =
@@ -126,6 +126,23 @@ fn an_answer_waits_for_the_disk() {
     );
     let again = bench.publish("s.a", "R4", id, "x");
     assert_eq!(again[0].2, r#"{"stream":"s","seq":1,"duplicate": true}"#);
+}
+
+#[test]
+fn no_more_messages_wait_for_the_disk_than_may() {
+    let (mut bench, mut disk) = (Bench::new(), Disk::default());
+    bench.add_file(config());
+    bench.with("s", |stream, _| stream.buffered_messages_max = 3);
+    for reply in ["R1", "R2", "R3"] {
+        assert!(bench.publish("s.a", reply, "", "x").is_empty());
+    }
+    let refused = bench.publish("s.a", "R4", "", "x");
+    assert!(refused[0].1.starts_with("NATS/1.0 429"), "{refused:?}");
+    bench.end_turn(&mut disk);
+    assert_eq!(bench.answers().len(), 3);
+    assert!(bench.publish("s.a", "R5", "", "x").is_empty());
+    bench.end_turn(&mut disk);
+    assert_eq!(bench.answers(), [("R5".to_owned(), r#"{"stream":"s","seq":4}"#.to_owned())]);
 }
 
 #[test]
