@@ -8,9 +8,6 @@ use shard::Now;
 use super::consumer::ConsumerModel;
 use super::world::End;
 
-/// So many flipped bits a failed flush is worth.
-const DOOMED_FLIPS: usize = 1000;
-
 /// What is known of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -275,13 +272,6 @@ impl Model {
                 End::Kill => stream.config.is_async,
                 End::PowerCut => stream.config.is_async || is_lazy,
             };
-            // What a flush of the cache did not write is shown until the power goes, and nobody
-            // learns that it is not on the disk.
-            let is_cached = stream.config.is_async || is_lazy;
-            if is_cached && stream.fenced.is_some() && how != End::PowerCut {
-                stream.is_damaged = true;
-                stream.flips += DOOMED_FLIPS;
-            }
             if is_lost && (stream.config.is_async || is_lazy) {
                 stream.lose_tail();
             }
