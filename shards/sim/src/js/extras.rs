@@ -10,7 +10,7 @@ use store::log::{Cipher, Encryption, StoreKey};
 
 use super::inspect::Found;
 use super::model::{Config, StreamModel};
-use super::world::World;
+use super::world::{End, World};
 use crate::oracle::Failure;
 
 /// Time by which a message may outlive its age, ns.
@@ -39,8 +39,6 @@ pub(crate) struct Extras {
     pub(crate) is_async: bool,
     /// Reads may fail during a start.
     pub(crate) boot_errors: bool,
-    /// There is a second account, with streams of the same names.
-    pub(crate) accounts: bool,
 }
 
 impl Extras {
@@ -57,7 +55,6 @@ impl Extras {
             lazy_ns: one_in(6).then_some(500_000_000),
             is_async: one_in(8),
             boot_errors: one_in(6),
-            accounts: one_in(6),
         };
         extras.is_async &= extras.lazy_ns.is_none();
         (extras, dice)
@@ -76,6 +73,24 @@ impl World {
     /// True once in so many times, by the dice of the extras.
     pub(crate) fn extra_in(&mut self, times: u32) -> bool {
         self.dice.below(times) == 0
+    }
+
+    /// A start during which the disk fails to read now and then. It may serve less, but it must
+    /// leave everything as it was: the next start finds it all.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub(super) fn start_badly(&mut self, shards: usize) -> Result<(), Failure> {
+        if !self.extras.boot_errors || self.extra_in(2) {
+            return Ok(());
+        }
+        self.note("a start during which reads fail".to_owned());
+        self.disk.boot_reads_left = Some(self.dice.below(12) as usize);
+        let outcome = self.start(shards);
+        self.disk.boot_reads_left = None;
+        outcome?;
+        let how = if self.extra_in(2) { End::Kill } else { End::Stop };
+        self.end(how)
     }
 
     /// How the files are encrypted in this start.
