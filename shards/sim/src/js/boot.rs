@@ -69,6 +69,9 @@ impl BootDisk for SimDisk {
         match &mut self.boot_reads_left {
             Some(0) => {
                 self.boot_reads_left = None;
+                if self.trace {
+                    eprintln!("[disk] {path}: {len} bytes at {offset} cannot be read");
+                }
                 return Err(EIO);
             }
             Some(left) => *left -= 1,

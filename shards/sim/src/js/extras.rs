@@ -90,7 +90,11 @@ impl World {
         self.disk.boot_reads_left = None;
         outcome?;
         let how = if self.extra_in(2) { End::Kill } else { End::Stop };
-        self.end(how)
+        self.end(how)?;
+        self.kept_errors = std::mem::take(&mut self.errors);
+        // What it did not serve it has not written either.
+        self.model.last_end = Some(End::Kill);
+        Ok(())
     }
 
     /// How the files are encrypted in this start.

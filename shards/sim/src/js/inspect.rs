@@ -69,7 +69,12 @@ impl World {
         }
     }
 
-    fn call_json(&mut self, at: usize, subject: &str, body: &str) -> Result<Value, Failure> {
+    pub(super) fn call_json(
+        &mut self,
+        at: usize,
+        subject: &str,
+        body: &str,
+    ) -> Result<Value, Failure> {
         let answer = self.call(at, subject, body)?;
         match serde_json::from_slice(&answer.payload) {
             Ok(value) => Ok(value),
@@ -99,6 +104,7 @@ impl World {
             self.inspect_stream(at, stream)?;
         }
         self.is_fresh = false;
+        self.kept_errors.clear();
         Ok(())
     }
 
@@ -173,7 +179,8 @@ impl World {
     fn is_reported(&self, place: usize) -> bool {
         let stream = &self.model.streams[place];
         let dir = dir_of(&stream.name);
-        stream.is_damaged && self.errors.iter().any(|line| line.contains(&dir))
+        stream.is_damaged
+            && self.errors.iter().chain(&self.kept_errors).any(|line| line.contains(&dir))
     }
 
     fn judge_config(&mut self, place: usize, info: &Value) -> Result<(), Failure> {
@@ -543,6 +550,7 @@ impl World {
                 stream.deleted.remove(seq);
             }
         }
+        stream.has_open_end = false;
         if std::mem::take(&mut stream.lost_tail) {
             // The numbers behind are given again.
             stream.gone.retain(|seq| *seq <= last);
@@ -561,40 +569,5 @@ impl World {
         stream.past_configs.clear();
         stream.update = None;
         stream.get_errors = 0;
-    }
-
-    fn inspect_consumers(
-        &mut self,
-        at: usize,
-        place: usize,
-        lost_tail: bool,
-    ) -> Result<(), Failure> {
-        let name = self.model.streams[place].name.clone();
-        for which in 0..self.model.streams[place].consumers.len() {
-            let known = &self.model.streams[place].consumers[which];
-            let (consumer, being) = (known.name.clone(), known.being);
-            let subject = format!("$JS.API.CONSUMER.INFO.{name}.{consumer}");
-            let info = self.call_json(at, &subject, "")?;
-            let exists = info.get("error").is_none();
-            if !self.is_fresh && matches!(being, Being::Coming | Being::Going) {
-                continue;
-            }
-            let tick = self.model.next_tick();
-            let stream = &self.model.streams[place];
-            let is_damaged = stream.is_damaged || lost_tail;
-            let known = &mut self.model.streams[place].consumers[which];
-            match (being, exists) {
-                (Being::Present, false) if !is_damaged => {
-                    return self.fail(format!("consumer {name} > {consumer} is lost: {info}"));
-                }
-                (Being::Absent, true) if !is_damaged => {
-                    return self.fail(format!("consumer {name} > {consumer} came back: {info}"));
-                }
-                (Being::Coming, true) => known.created_tick = tick,
-                _ => {}
-            }
-            known.being = if exists { Being::Present } else { Being::Absent };
-        }
-        Ok(())
     }
 }
