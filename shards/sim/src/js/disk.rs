@@ -520,7 +520,10 @@ impl SimDisk {
         for name in moved {
             let Some(inode) = self.names.remove(&name) else { continue };
             let rest = name.get(from.len()..).unwrap_or_default();
-            self.names.insert(format!("{to}{rest}"), inode);
+            let new = format!("{to}{rest}");
+            self.names.insert(new.clone(), inode);
+            let open = self.open.values_mut().filter(|(_, path)| *path == name);
+            open.for_each(|(_, path)| path.clone_from(&new));
         }
         Ok(())
     }

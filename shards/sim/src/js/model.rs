@@ -247,7 +247,9 @@ impl Model {
     /// The disk has told the stream's log that a write or a flush failed.
     pub(crate) fn handle_log_failed(&mut self, path: &str) {
         let tick = self.next_tick();
-        let Some(at) = self.stream_of_path(path) else { return };
+        // A segment that cannot be written anew stays as it is.
+        let at = self.stream_of_path(path).filter(|_| !path.ends_with(".cmp"));
+        let Some(at) = at else { return };
         let stream = &mut self.streams[at];
         if stream.fenced.is_none() {
             stream.fenced = Some(tick);
