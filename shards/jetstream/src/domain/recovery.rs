@@ -447,10 +447,17 @@ impl Home {
     }
 
     /// After a start: what the consumers had settled leaves, even if that had not been written.
+    /// What had all its deliveries was settled by nobody.
     fn reconcile(&mut self) {
+        let holds = |c: &Consumer, store: &_, seq| c.needs(store, seq) || c.state.is_exhausted(seq);
         match self.stream.config().retention {
             Retention::Limits => {}
-            Retention::Interest => self.release(),
+            Retention::Interest => {
+                let consumers = &self.consumers;
+                self.stream.handle_interest_lost(1, usize::MAX, |store, seq| {
+                    consumers.iter().any(|(_, consumer)| holds(consumer, store, seq))
+                });
+            }
             Retention::WorkQueue => {
                 let mut settled = Vec::new();
                 let mut at = 1;
@@ -460,7 +467,7 @@ impl Home {
                         store.subject_of(seq).is_some_and(|s| store.matches(consumer.filter, s))
                     };
                     let consumers = || self.consumers.iter().map(|(_, consumer)| &**consumer);
-                    if consumers().any(wanted) && !consumers().any(|c| c.needs(store, seq)) {
+                    if consumers().any(wanted) && !consumers().any(|c| holds(c, store, seq)) {
                         settled.push(seq);
                     }
                     at = seq + 1;

@@ -392,6 +392,8 @@ impl Log {
             | Record::NoteCopy { key, .. }
             | Record::NoteRemove { key } => {
                 if !self.notes.has(key, old) {
+                    // What came in its place may be younger than the choice of the segment.
+                    compaction.after = self.end();
                     return;
                 }
                 let offset = DATA_START + compaction.out.len() as u32;

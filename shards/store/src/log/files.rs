@@ -210,6 +210,7 @@ impl Log {
             return progress;
         };
         let (_, job) = self.jobs.swap_remove(at);
+        let was_moving = self.is_any_moving();
         match job {
             Job::Create(number) => {
                 self.handle_created(number, &done.result, now_ns, &mut progress);
@@ -245,7 +246,13 @@ impl Log {
         self.drive_compaction(queue);
         self.drive_erasing(cache, queue);
         self.drive_checkpoints(queue);
+        // Reads of a segment wait while another file takes its place.
+        progress.reads |= was_moving && !self.is_any_moving();
         progress
+    }
+
+    fn is_any_moving(&self) -> bool {
+        self.compacting().is_some_and(|number| self.is_moving(number))
     }
 
     fn handle_created(

@@ -229,3 +229,30 @@ fn an_erasure_that_finds_no_space_is_done_later() {
         assert_eq!(find(&rig.driver.disk, SECRET), [], "after {commits} steps");
     }
 }
+
+/// A note is in the old segment or, safely, behind it: never in neither.
+#[test]
+fn a_compaction_leaves_out_no_note_before_what_replaced_it_is_safe() {
+    let key = b"stream".to_vec();
+    for (steps, more) in (0..6).flat_map(|steps| (0..12).map(move |more| (steps, more))) {
+        let mut rig = Rig::new(options(), 100 * steps + more);
+        rig.append(Entry::Put(key.clone(), b"old".to_vec())).unwrap();
+        for seq in 1..=1500 {
+            rig.append(message(seq, 60, false)).unwrap();
+        }
+        rig.settle();
+        assert!(rig.log.end().segment > 1);
+        let keep = Keep { messages: Vec::new(), removals: true, marks: true };
+        assert!(rig.log.compact(1, keep, &mut rig.driver.queue));
+        for _ in 0..steps {
+            rig.step();
+        }
+        rig.append(Entry::Put(key.clone(), b"new".to_vec())).unwrap();
+        for _ in 0..more {
+            rig.step();
+        }
+        let (disk, ..) = rig.crash(true);
+        let (_, owner, _) = Rig::recover(options(), disk, 1);
+        assert!(owner.notes.contains_key(&key), "after {steps} and {more} steps");
+    }
+}
