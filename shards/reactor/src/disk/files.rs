@@ -247,10 +247,11 @@ impl Files {
             }
             return Err(to_disk_error(error));
         }
-        sync_dir(parent)?;
         if is_first {
-            sync_dir(above)?;
+            sync_dirs(parent, above)?;
             self.fresh_dirs.remove(parent);
+        } else {
+            sync_dir(parent)?;
         }
         // A recycled file must not come back into the pool. What was being made there is removed
         // at the next start, by its name alone.
@@ -408,6 +409,20 @@ fn make_dir(dir: &Path) -> std::io::Result<bool> {
 /// Makes the names in a directory durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), DiskError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(from_io)
+}
+
+/// The same for two directories at once, which a journal flushes together.
+fn sync_dirs(one: &Path, other: &Path) -> Result<(), DiskError> {
+    std::thread::scope(|scope| {
+        let beside = std::thread::Builder::new().spawn_scoped(scope, || sync_dir(one));
+        let other = sync_dir(other);
+        let one = match beside.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(synced)) => synced,
+            // Without a thread for it, or when that has failed.
+            Ok(Err(_)) | Err(_) => sync_dir(one),
+        };
+        other.and(one)
+    })
 }
 
 /// Renames durably; the target's directory is made when it is missing.
