@@ -164,6 +164,11 @@ fn is_request(subject: &[u8], domain: &[u8]) -> bool {
     known && wire::subject::tokens(subject).all(|token| !token.is_empty())
 }
 
+/// Whether a subject below `$JS.` is one of the API.
+fn subject_is_api(subject: &[u8]) -> bool {
+    subject.starts_with(b"$JS.API.")
+}
+
 /// A message as the services see it, without its closing CRLF.
 fn parts<'a>(m: &Published<'a>) -> ServiceMessage<'a> {
     let end = m.body.len().saturating_sub(2);
@@ -268,8 +273,11 @@ impl Broker {
 
     /// Whether anybody would get a message.
     pub fn has_interest(&mut self, account: u32, subject: &[u8]) -> bool {
-        let account = self.accounts.get_mut(account as usize);
-        account.is_some_and(|account| account.index.has_interest(subject))
+        let Some(known) = self.accounts.get_mut(account as usize) else { return false };
+        if known.index.has_interest(subject) {
+            return true;
+        }
+        self.has_interest_elsewhere(account, subject)
     }
 
     /// Publishes a message of a service. True when somebody gets it.
@@ -290,11 +298,13 @@ impl Broker {
             origin: Origin { slot: SERVICE_SLOT, generation: 0 },
             home: self.mesh.me(),
             report: false,
+            imported: false,
             now_ns: now.mono_ns,
         };
         let taken = self.offer_request(&published);
         let key = self.plan(m.account, m.to);
-        let outcome = self.fan_out(key, &published, fx);
+        let mut outcome = self.fan_out(key, &published, fx);
+        self.answer_across(&published, &mut outcome, fx);
         self.service_body = body;
         taken || outcome.deliveries > 0
     }
@@ -306,10 +316,19 @@ impl Broker {
             return false;
         }
         let account = self.accounts.get(m.account as usize);
+        // An API that was imported takes the place of the account's own.
+        let is_elsewhere = subject_is_api(m.subject)
+            && account
+                .and_then(|account| account.settings.shares.as_ref())
+                .is_some_and(|shares| shares.has_service(m.subject));
         let serves = account.is_some_and(|account| account.settings.asks_jetstream)
+            && !is_elsewhere
             && is_request(m.subject, self.settings.jetstream_domain.as_bytes());
         if serves {
-            self.service.push(Kind::Request(m.origin), &parts(m));
+            // Who asks from another account is known by the header only.
+            let stranger = Origin { slot: SERVICE_SLOT, generation: 0 };
+            let client = if m.imported { stranger } else { m.origin };
+            self.service.push(Kind::Request(client), &parts(m));
         }
         serves
     }

@@ -25,6 +25,9 @@ use rustc_hash::FxBuildHasher;
 /// Rounds in which messages of JetStream may lead to others before other work gets its turn.
 const ROUNDS_MAX: usize = 64;
 
+/// Who asks, in requests from other accounts.
+const CLIENT_HEADER: &[u8] = b"Nats-Request-Info";
+
 /// The broker, as JetStream looks at it.
 struct View<'a>(RefCell<&'a mut Broker>);
 
@@ -122,10 +125,14 @@ impl Carrier<'_> {
         let mut client = Vec::new();
         let origin_shard = self.broker.mesh().me();
         if let ServiceInput::Request(origin, m) = input
-            && origin.slot != SERVICE_SLOT
             && jetstream::domain::wants_client(m.subject)
         {
-            self.broker.describe_client(*origin, &mut client);
+            if origin.slot != SERVICE_SLOT {
+                self.broker.describe_client(*origin, &mut client);
+            } else if let Some(told) = wire::headers::get(m.headers, CLIENT_HEADER) {
+                // From another account: no more is known than that lets on.
+                client.extend_from_slice(told);
+            }
         }
         self.work(now, |jetstream, ctx, fx| match *input {
             ServiceInput::Message(tag, m) => {

@@ -1,5 +1,9 @@
 //! Accounts: isolated namespaces. Lives on: every shard; the position in the list is the id.
 
+pub(crate) mod answers;
+mod cross;
+pub mod share;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
