@@ -96,7 +96,9 @@ pub(crate) fn export_facts(account: &AccountOptions) -> Vec<ExportFacts> {
         .to_owned(),
         approved_accounts: export.accounts.clone(),
     };
-    account.exports.iter().map(fact).collect()
+    // Services first, as nats-server has them.
+    let of = |kind| account.exports.iter().filter(move |export| export.kind == kind);
+    of(ShareKind::Service).chain(of(ShareKind::Stream)).map(fact).collect()
 }
 
 /// Imports as monitoring shows them.
@@ -115,5 +117,7 @@ pub(crate) fn import_facts(account: &AccountOptions) -> Vec<ImportFacts> {
             shares_client: import.share,
         }
     };
-    account.imports.iter().map(fact).collect()
+    // Streams first, as nats-server has them.
+    let of = |kind| account.imports.iter().filter(move |import| import.kind == kind);
+    of(ShareKind::Stream).chain(of(ShareKind::Service)).map(fact).collect()
 }

@@ -5,6 +5,7 @@
 use wire::api::advisory::ClientInfo;
 use wire::api::timestamp::Timestamp;
 
+use crate::account::CLIENT_HEADER;
 use crate::broker::Broker;
 use crate::clock::Now;
 use crate::conn::Sub;
@@ -142,7 +143,19 @@ impl ServiceInbox {
 
     /// Keeps a published message for a subscription.
     pub(crate) fn push_message(&mut self, tag: u64, m: &Published<'_>) {
-        self.push(Kind::Message(tag), &parts(m));
+        let message = parts(m);
+        if m.imported && !message.headers.is_empty() {
+            return self.push_imported(tag, &message);
+        }
+        self.push(Kind::Message(tag), &message);
+    }
+
+    /// Keeps a message that came through a service import; who sent it is not stored with it.
+    #[cold]
+    fn push_imported(&mut self, tag: u64, m: &ServiceMessage<'_>) {
+        let mut block = m.headers.to_vec();
+        wire::headers::remove(&mut block, CLIENT_HEADER);
+        self.push(Kind::Message(tag), &ServiceMessage { headers: &block, ..*m });
     }
 
     /// Keeps what the services of another shard sent.

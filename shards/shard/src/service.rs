@@ -10,6 +10,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
+use broker::account::CLIENT_HEADER;
 use broker::broker::Broker;
 use broker::clock::Now;
 use broker::effect::{Effects, Level};
@@ -24,9 +25,6 @@ use rustc_hash::FxBuildHasher;
 
 /// Rounds in which messages of JetStream may lead to others before other work gets its turn.
 const ROUNDS_MAX: usize = 64;
-
-/// Who asks, in requests from other accounts.
-const CLIENT_HEADER: &[u8] = b"Nats-Request-Info";
 
 /// The broker, as JetStream looks at it.
 struct View<'a>(RefCell<&'a mut Broker>);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use wire::api::advisory::ClientInfo;
 
+use super::CLIENT_HEADER;
 use super::answers::{ANSWER_PREFIX, Answer, Text, shard_of};
 use super::share::{AnswerKind, ServiceImport, Shares};
 use crate::broker::Broker;
@@ -26,8 +27,6 @@ const HOPS_MAX: u32 = 32;
 const LOOK_NS: u64 = SECOND_NS;
 /// Acknowledgements go to the stream's account as they are, so that pulling works across accounts.
 const ACK_PREFIX: &[u8] = b"$JS.ACK.";
-/// Who asks, in the request.
-const CLIENT_HEADER: &[u8] = b"Nats-Request-Info";
 
 impl Broker {
     /// Publishes a message in the accounts whose services take it.

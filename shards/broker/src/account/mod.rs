@@ -10,6 +10,9 @@ use std::sync::atomic::AtomicUsize;
 use crate::index::Index;
 use crate::settings::AccountSettings;
 
+/// The header of a request through a service import that says who asks.
+pub const CLIENT_HEADER: &[u8] = b"Nats-Request-Info";
+
 /// One account on one shard.
 #[derive(Debug)]
 pub struct Account {
