@@ -11,7 +11,7 @@ use broker::settings::Identity;
 use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 use reactor::disk::StoreLock;
 use reactor::tls::TlsContext;
-use reactor::{Control, HelperSubmit, Plan, Running, Shared};
+use reactor::{Control, FileBudget, HelperSubmit, Plan, Running, Shared};
 
 use crate::cli::Flags;
 use crate::config::{self, ConfigErrors, Configured, Finding, Options, System};
@@ -151,7 +151,7 @@ fn start(flags: &Flags, loaded: Configured, log: LogHandle) -> Result<Server, St
     let begun = Instant::now();
     let planned = options.jetstream.enabled.then(|| {
         let settings = streams::settings(&options, &identity, &settings.accounts, &mut usage);
-        streams::plan(&options, settings)
+        streams::plan(&options, settings, verdict.files.storage)
     });
     let (jetstream, store_lock) = planned.transpose()?.unzip();
     let facts = new_facts(&options, &identity, &digest, verdict.shard_cpus.len(), tls.as_ref());
@@ -168,6 +168,7 @@ fn start(flags: &Flags, loaded: Configured, log: LogHandle) -> Result<Server, St
         ring_depth: options.shards.ring_depth as usize,
         ring_batches: options.shards.queue_depth as usize,
         read_buffer_bytes: options.shards.read_buffer_bytes as usize,
+        files: file_budget(&verdict.files),
         clients,
         monitor,
         monitor_base_path: options.monitor.base_path.clone(),
@@ -300,12 +301,22 @@ fn look_around(options: &Options) -> Result<probe::Verdict, StartError> {
         memlock_full_bytes: (512 << 10) + 3 * shards.io_memory_bytes,
         files_per_shard: 32,
         files_of_process: 64,
+        files_of_storage: options.jetstream.enabled.then_some(options.jetstream.files_reserved),
     };
     let verdict = probe::judge(&probe::facts::gather(&reactor::probe_ring()), &needs);
     verdict.log();
     match verdict.fatal() {
         Some(text) => Err(StartError::Probe(text.to_owned())),
         None => Ok(verdict),
+    }
+}
+
+fn file_budget(shares: &probe::FileShares) -> FileBudget {
+    let size = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    FileBudget {
+        room: size(shares.room),
+        storage_min: size(shares.storage),
+        connections_min: size(shares.connections),
     }
 }
 

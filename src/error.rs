@@ -48,6 +48,10 @@ pub enum StartError {
         reason: String,
     },
 
+    /// What should be the directory of JetStream, or above it, is a file.
+    #[error("Can't start JetStream: storage directory is not a directory: {0:?}")]
+    NoStoreDirectory(String),
+
     /// The directory of JetStream cannot be used.
     #[error("Can't start JetStream: could not use storage directory {dir:?}: {}", os_text(.source))]
     Store {

@@ -15,6 +15,14 @@ const KERNEL_MIN: (u32, u32) = (5, 8);
 /// Shorter queues of the kernel for new connections are worth a word.
 const SOMAXCONN_MIN: u64 = 1024;
 
+/// Of the descriptors that are left for connections and storage, one in so many is kept for
+/// storage when the configuration does not say how many, and likewise one in so many for
+/// connections, whatever storage takes.
+const SHARE: u64 = 4;
+
+/// At most so many are kept for storage by default.
+const STORAGE_FILES_MAX: u64 = 16_384;
+
 /// What the configuration asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Needs {
@@ -32,6 +40,8 @@ pub struct Needs {
     pub files_per_shard: u64,
     /// Files the process keeps open beside shards and connections.
     pub files_of_process: u64,
+    /// Files kept for storage; `None` without storage, 0 is "as seems right".
+    pub files_of_storage: Option<u64>,
 }
 
 /// How much a finding matters.
@@ -62,8 +72,19 @@ pub struct Verdict {
     /// The CPU of each shard; as long as there are shards. Empty after a fatal finding
     /// about CPUs.
     pub shard_cpus: Vec<usize>,
-    /// Client connections that the open-file limit leaves room for.
-    pub connections_max: u64,
+    /// How the open files are shared.
+    pub files: FileShares,
+}
+
+/// How open files are shared by connections and storage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileShares {
+    /// What both have together.
+    pub room: u64,
+    /// Kept for storage, however many connections want in.
+    pub storage: u64,
+    /// Kept for connections, however many files storage opens.
+    pub connections: u64,
 }
 
 impl Verdict {
@@ -194,9 +215,17 @@ fn judge_memlock(facts: &Facts, needs: &Needs, shards: u64, verdict: &mut Verdic
 
 fn judge_files(facts: &Facts, needs: &Needs, shards: u64, verdict: &mut Verdict) {
     let own = needs.files_per_shard.saturating_mul(shards).saturating_add(needs.files_of_process);
-    let room = facts.files_max.saturating_sub(own);
+    let both = facts.files_max.saturating_sub(own);
+    let storage = match needs.files_of_storage {
+        None => 0,
+        Some(0) => (both / SHARE).min(STORAGE_FILES_MAX),
+        Some(asked) => asked.min(both - both / SHARE),
+    };
+    let room = both.saturating_sub(storage);
+    let connections = if needs.files_of_storage.is_some() { both / SHARE } else { both };
+    verdict.files = FileShares { room: both, storage, connections };
     let wanted = needs.connections_max.unwrap_or(room);
-    verdict.connections_max = wanted.min(room);
+    let kept = if storage > 0 { format!(" beside {storage} for storage") } else { String::new() };
     if room == 0 {
         verdict.add(
             Severity::Fatal,
@@ -211,10 +240,10 @@ fn judge_files(facts: &Facts, needs: &Needs, shards: u64, verdict: &mut Verdict)
         verdict.add(
             Severity::Warning,
             format!(
-                "the limit of {} open files leaves room for {room} of {wanted} connections: \
+                "the limit of {} open files leaves room for {room} of {wanted} connections{kept}: \
                  raise it to {} (LimitNOFILE= in systemd, ulimit -n) or lower max_connections",
                 facts.files_max,
-                own.saturating_add(wanted)
+                own.saturating_add(wanted).saturating_add(storage)
             ),
         );
     }

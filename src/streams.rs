@@ -1,5 +1,6 @@
 //! From configured options to what JetStream is started with, and what the log says about it.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -127,6 +128,7 @@ pub fn settings(
         domain: given.domain.clone(),
         strict: given.strict,
         durability,
+        restore_idle_ns: u64::try_from(given.restore_timeout.as_nanos()).unwrap_or(u64::MAX),
         stuck_consumer_ns: u64::try_from(given.stuck_consumer.as_nanos()).unwrap_or(u64::MAX),
         memory_bytes_max: memory_limit(given.memory_bytes_max),
         file_bytes_max: file_limit(given.file_bytes_max, &store_dir(options)),
@@ -190,20 +192,28 @@ fn file_limit(configured: i64, dir: &std::path::Path) -> i64 {
     free.map_or(i64::MAX, |free| share_of(free.f_bavail.saturating_mul(free.f_frsize)))
 }
 
-/// What the shards' JetStream is started with; takes the store's lock.
+/// What the shards' JetStream is started with; takes the store's lock. `files_reserved`
+/// descriptors are kept for the store, which the log says.
 ///
 /// # Errors
 /// When the store's directory cannot be used.
 pub fn plan(
     options: &Options,
     settings: Settings,
+    files_reserved: u64,
 ) -> Result<(JetStreamPlan, StoreLock), StartError> {
     let dir = store_dir(options);
-    let lock = StoreLock::take(&dir)
-        .map_err(|source| StartError::Store { dir: dir.display().to_string(), source })?;
-    tell(options, &settings);
+    let lock = StoreLock::take(&dir).map_err(|source| {
+        let dir = dir.display().to_string();
+        match source.kind() {
+            ErrorKind::NotADirectory => StartError::NoStoreDirectory(dir),
+            _ => StartError::Store { dir, source },
+        }
+    })?;
+    tell(options, &settings, files_reserved);
     let faults = Faults::from_env().map_err(|error| StartError::Config(error.to_string()))?;
-    let disk = DiskSettings { faults, ..DiskSettings::new(dir) };
+    let requests_max = usize::try_from(options.jetstream.concurrent_io_max).unwrap_or(usize::MAX);
+    let disk = DiskSettings { faults, requests_max, ..DiskSettings::new(dir) };
     Ok((JetStreamPlan { settings: Arc::new(settings), disk }, lock))
 }
 
@@ -218,7 +228,7 @@ fn shown_bytes(bytes: i64) -> String {
     format!("{:.2} {unit}", bytes as f64 / 1024_f64.powi(power as i32))
 }
 
-fn tell(options: &Options, settings: &Settings) {
+fn tell(options: &Options, settings: &Settings, files_reserved: u64) {
     let dir = store_dir(options);
     tracing::info!("Starting JetStream");
     tracing::info!("---------------- JETSTREAM ----------------");
@@ -228,6 +238,7 @@ fn tell(options: &Options, settings: &Settings) {
     tracing::info!("  Max Memory:      {}", shown_bytes(settings.memory_bytes_max));
     tracing::info!("  Max Storage:     {}", shown_bytes(settings.file_bytes_max));
     tracing::info!("  Store Directory: \"{}\"", dir.display());
+    tracing::info!("  Reserved Files:  {files_reserved}");
     if !settings.domain.is_empty() {
         tracing::info!("  Domain:          {}", settings.domain);
     }

@@ -81,6 +81,8 @@ fn read_store_key(
                 }
             }
         },
+        "restore_timeout" => put(&mut out.restore_timeout, r.duration(node, key)),
+        "reserved_files" => put(&mut out.files_reserved, r.count(node)),
         "stuck_consumer" => put(&mut out.stuck_consumer, r.duration(node, key)),
         "domain" => {
             r.place("jetstream.domain", node);
@@ -131,9 +133,7 @@ fn read_limit_key(
             }
         }),
         "max_buffered_size" => put(&mut out.buffered_bytes_max, r.storage_size(node, lower)),
-        "max_buffered_msgs" => r.known("jetstream.max_buffered_msgs", node, |r| {
-            put(&mut out.buffered_msgs_max, read_size(r, key, node));
-        }),
+        "max_buffered_msgs" => put(&mut out.buffered_msgs_max, read_size(r, key, node)),
         "request_queue_limit" => r.known("jetstream.request_queue_limit", node, |r| {
             put(&mut out.request_queue_max, read_size(r, key, node));
         }),
@@ -150,9 +150,7 @@ fn read_limit_key(
         "meta_compact_sync" => r.known("jetstream.meta_compact_sync", node, |r| {
             put(&mut out.meta_compact_sync, r.flag(node));
         }),
-        "max_concurrent_io" => r.known("jetstream.max_concurrent_io", node, |r| {
-            put(&mut out.concurrent_io_max, read_concurrent_io(r, key, node));
-        }),
+        "max_concurrent_io" => put(&mut out.concurrent_io_max, read_concurrent_io(r, key, node)),
         "limits" => read_limits(r, node, &mut out.limits),
         _ => return false,
     }

@@ -365,6 +365,12 @@ pub struct JetStreamOptions {
     /// `stuck_consumer`, 60 s: a consumer for whose clients nothing moves for so long is reported;
     /// 0 is never. nats-server has no such key.
     pub stuck_consumer: Duration,
+    /// `restore_timeout`, 30 s: a restore without a chunk for so long is given up; 0 is never.
+    /// nats-server has no such key.
+    pub restore_timeout: Duration,
+    /// `reserved_files`: descriptors that connections leave to the store; 0 means a quarter of
+    /// what there are for both. nats-server has no such key.
+    pub files_reserved: u64,
     /// `domain`
     pub domain: String,
     /// `strict`
@@ -414,6 +420,8 @@ impl Default for JetStreamOptions {
             sync_always: false,
             lazy: false,
             stuck_consumer: Duration::from_secs(60),
+            restore_timeout: Duration::from_secs(30),
+            files_reserved: 0,
             domain: String::new(),
             strict: true,
             key: Secret::default(),

@@ -13,7 +13,7 @@ pub(super) enum Served {
 }
 
 /// Keys that may be ignored: nobody gets in, or sees something, because of that.
-const NO_EFFECT: [&str; 36] = [
+const NO_EFFECT: [&str; 34] = [
     "cluster",
     "gateway",
     "leafnodes",
@@ -41,13 +41,11 @@ const NO_EFFECT: [&str; 36] = [
     "jetstream.extension_hint",
     "jetstream.unique_tag",
     "jetstream.max_outstanding_catchup",
-    "jetstream.max_buffered_msgs",
     "jetstream.request_queue_limit",
     "jetstream.info_queue_limit",
     "jetstream.meta_compact",
     "jetstream.meta_compact_size",
     "jetstream.meta_compact_sync",
-    "jetstream.max_concurrent_io",
     "jetstream.limits.max_ha_assets",
     "account.jetstream.cluster_traffic",
 ];

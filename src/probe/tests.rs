@@ -30,6 +30,7 @@ fn needs() -> Needs {
         memlock_full_bytes: 10 * 1024 * 1024,
         files_per_shard: 32,
         files_of_process: 64,
+        files_of_storage: None,
     }
 }
 
@@ -51,7 +52,7 @@ fn a_good_machine_needs_no_words() {
     let verdict = judge(&good(), &needs());
     assert_eq!(verdict.findings, []);
     assert_eq!(verdict.shard_cpus, [0, 1, 2, 3]);
-    assert_eq!(verdict.connections_max, 65_536);
+    assert_eq!(verdict.files.room, 99_808);
 }
 
 #[test]
@@ -98,11 +99,26 @@ fn locked_memory_is_weighed_per_shard() {
 fn open_files_bound_the_connections() {
     let limited = |files_max| Facts { files_max, ..good() };
     let verdict = expect(&limited(1024), &needs(), Severity::Warning, &["832 of 65536", "65728"]);
-    assert_eq!(verdict.connections_max, 832);
+    assert_eq!(verdict.files, FileShares { room: 832, storage: 0, connections: 832 });
     expect(&limited(192), &needs(), Severity::Fatal, &["192 open files", "65728"]);
     let any = Needs { connections_max: None, ..needs() };
     let verdict = judge(&limited(1024), &any);
-    assert_eq!((verdict.findings.len(), verdict.connections_max), (0, 832));
+    assert_eq!((verdict.findings.len(), verdict.files.room), (0, 832));
+}
+
+#[test]
+fn storage_has_files_of_its_own() {
+    let stored = |files_of_storage| Needs { files_of_storage: Some(files_of_storage), ..needs() };
+    let limited = |files_max| Facts { files_max, ..good() };
+    let words = ["624 of 65536 connections beside 208 for storage", "65936"];
+    let verdict = expect(&limited(1024), &stored(0), Severity::Warning, &words);
+    assert_eq!(verdict.files, FileShares { room: 832, storage: 208, connections: 208 });
+    let verdict = expect(&limited(1024), &stored(500), Severity::Warning, &["332 of 65536"]);
+    assert_eq!(verdict.files.storage, 500);
+    // Connections keep a part, whatever is asked for.
+    assert_eq!(judge(&limited(1024), &stored(5000)).files.storage, 624);
+    // There is no use in more than a store needs.
+    assert_eq!(judge(&limited(1_000_000), &stored(0)).files.storage, 16_384);
 }
 
 #[test]

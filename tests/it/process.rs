@@ -87,6 +87,21 @@ fn a_bad_configuration_starts_nothing_and_names_every_error() {
 }
 
 #[test]
+fn a_file_in_the_place_of_the_store_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("jetstream");
+    std::fs::write(&file, "not a directory").unwrap();
+    // The store's directory itself, the one above it, and one further up.
+    for path in [file.clone(), file.join("below"), dir.path().to_owned()] {
+        let config = format!("jetstream {{ store_dir: \"{}\" }}", path.display());
+        let (status, said) = Options::new().config(config).start_refused();
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains("storage directory is not a directory"), "{said}");
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), b"not a directory");
+}
+
+#[test]
 fn a_port_in_use_is_told() {
     let server = Server::plain();
     let (status, said) = Options::new().port(server.port).start_refused();

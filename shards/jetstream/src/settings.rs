@@ -149,6 +149,8 @@ pub struct Settings {
     pub cache_bytes_max: usize,
     /// A consumer with messages and clients but no progress for so long is reported, ns; 0 never.
     pub stuck_consumer_ns: u64,
+    /// A restore without a chunk for so long is given up, ns; 0 never.
+    pub restore_idle_ns: u64,
     /// What all accounts use together.
     pub total: Arc<Usage>,
     /// Every account of the process; the position is the account's id.
@@ -179,6 +181,7 @@ impl Default for Settings {
             batch_timeout_ns: 10 * SECOND_NS,
             cache_bytes_max: 64 << 20,
             stuck_consumer_ns: 60 * SECOND_NS,
+            restore_idle_ns: 30 * SECOND_NS,
             total: Arc::default(),
             accounts: Vec::new(),
         }

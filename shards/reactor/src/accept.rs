@@ -32,6 +32,10 @@ const SOCK_BIT: u64 = 1 << 63;
 /// Time until accepting is tried again after the process ran out of descriptors, ns.
 const ACCEPT_RETRY_NS: u64 = 10_000_000;
 
+/// Connections beyond what the descriptors allow that are told so and closed at once; more wait
+/// to be accepted.
+const REFUSED_MAX: usize = 8;
+
 /// The listeners of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
@@ -107,6 +111,9 @@ impl Reactor {
         };
         let Some(listener) = listener else { return };
         loop {
+            if which == CLIENTS_TOKEN && self.is_crowded(REFUSED_MAX) {
+                return self.accept_later();
+            }
             match socket::accept(listener.as_fd()) {
                 Accept::Socket(fd, _address) if which == MONITOR_TOKEN => self.open_http(fd),
                 Accept::Socket(fd, address) => {
@@ -120,13 +127,34 @@ impl Reactor {
                 }
                 Accept::Retry => {}
                 Accept::Empty => return,
-                Accept::Later => {
-                    self.listeners.retry_ns = self.now.mono_ns + ACCEPT_RETRY_NS;
-                    self.note_sock_deadline(self.listeners.retry_ns);
-                    return;
-                }
+                Accept::Later => return self.accept_later(),
             }
         }
+    }
+
+    fn accept_later(&mut self) {
+        self.listeners.retry_ns = self.now.mono_ns + ACCEPT_RETRY_NS;
+        self.note_sock_deadline(self.listeners.retry_ns);
+    }
+
+    /// Whether there are this many connections more than storage leaves descriptors for.
+    fn is_crowded(&self, more: usize) -> bool {
+        self.shared.connections() >= self.shared.connections_max().saturating_add(more)
+    }
+
+    /// Whether a connection, which counts already, takes a descriptor that is storage's.
+    fn takes_from_storage(&self) -> bool {
+        let is_short = self.is_crowded(1);
+        if is_short && !self.shared.is_short_told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "more than {} connections would take open files from storage: they are refused; \
+                 raise the limit of open files (LimitNOFILE= in systemd, ulimit -n)",
+                self.shared.connections_max()
+            );
+        } else if !is_short {
+            self.shared.is_short_told.store(false, Ordering::Relaxed);
+        }
+        is_short
     }
 
     fn insert_sock(&mut self, fd: OwnedFd, role: Role, first: FirstBytes) -> Option<u32> {
@@ -179,6 +207,7 @@ impl Reactor {
             _ => return,
         };
         let max = self.shard.broker.settings().limits.max_connections;
+        let over_files = self.takes_from_storage();
         let accepted = Accepted {
             cid: self.shared.next_cid(),
             ip: address.ip(),
@@ -186,7 +215,7 @@ impl Reactor {
             nonce: entropy::nonce()
                 .map(|text| text.iter().map(|b| char::from(*b)).collect())
                 .unwrap_or_default(),
-            over_limit: max.is_some_and(|max| self.shared.connections() > max),
+            over_limit: over_files || max.is_some_and(|max| self.shared.connections() > max),
             tls_first,
         };
         let slot = self.shard.broker.handle_accept(accepted, self.now, &mut self.fx);

@@ -61,6 +61,26 @@ pub enum Control {
     Stop,
 }
 
+/// How descriptors are shared by connections and storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileBudget {
+    /// What both have together.
+    pub room: usize,
+    /// Kept for storage, however many connections want in.
+    pub storage_min: usize,
+    /// Kept for connections, however many files storage opens.
+    pub connections_min: usize,
+}
+
+impl FileBudget {
+    /// Connections there may be while storage has so many files open.
+    #[must_use]
+    pub fn connections_max(&self, storage_files: usize) -> usize {
+        let left = self.room.saturating_sub(storage_files.max(self.storage_min));
+        left.max(self.connections_min.min(self.room))
+    }
+}
+
 /// What all shards and the process share: a few counters, and the way to every shard.
 #[derive(Debug)]
 pub struct Shared {
@@ -78,6 +98,11 @@ pub struct Shared {
     pub(crate) farewells: AtomicUsize,
     /// A shard has failed; the process must end.
     pub(crate) failed: AtomicBool,
+    /// Files that each shard's storage has open.
+    storage_files: Vec<AtomicUsize>,
+    files: FileBudget,
+    /// The log has said that connections are refused for want of descriptors.
+    pub(crate) is_short_told: AtomicBool,
     doors: Vec<Door>,
 }
 
@@ -90,7 +115,7 @@ pub(crate) struct Door {
 }
 
 impl Shared {
-    pub(crate) fn new(doors: Vec<Door>) -> Self {
+    pub(crate) fn new(doors: Vec<Door>, files: FileBudget) -> Self {
         Self {
             cid: AtomicU64::new(FIRST_CID - 1),
             loads: doors.iter().map(|_| AtomicUsize::new(0)).collect(),
@@ -99,6 +124,9 @@ impl Shared {
             accepting: AtomicUsize::new(0),
             farewells: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
+            storage_files: doors.iter().map(|_| AtomicUsize::new(0)).collect(),
+            files,
+            is_short_told: AtomicBool::new(false),
             doors,
         }
     }
@@ -111,6 +139,19 @@ impl Shared {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Connections that the descriptors allow now.
+    pub(crate) fn connections_max(&self) -> usize {
+        let open = self.storage_files.iter().map(|files| files.load(Ordering::Relaxed)).sum();
+        self.files.connections_max(open)
+    }
+
+    /// A shard's storage has so many files open.
+    pub(crate) fn note_storage_files(&self, shard: usize, count: usize) {
+        if let Some(files) = self.storage_files.get(shard) {
+            files.store(count, Ordering::Relaxed);
+        }
     }
 
     /// Whether one more TLS connection may begin in this second, of `limit`; 0 is no limit.
@@ -220,11 +261,19 @@ mod tests {
 
     #[test]
     fn a_second_takes_no_more_tls_connections_than_the_limit() {
-        let shared = Shared::new(Vec::new());
+        let files = FileBudget { room: 0, storage_min: 0, connections_min: 0 };
+        let shared = Shared::new(Vec::new(), files);
         let taken = |now_ns| (0..9).filter(|_| shared.allow_tls(2, now_ns)).count();
         assert_eq!(taken(5), 2);
         assert_eq!(taken(999_999_999), 0);
         assert_eq!(taken(1_000_000_000), 2);
         assert!((0..9).all(|_| shared.allow_tls(0, 5)));
+    }
+
+    #[test]
+    fn connections_and_storage_leave_each_other_something() {
+        let files = FileBudget { room: 100, storage_min: 30, connections_min: 25 };
+        let allowed = [0, 30, 31, 70, 75, 76, 500].map(|open| files.connections_max(open));
+        assert_eq!(allowed, [70, 70, 69, 30, 25, 25, 25]);
     }
 }

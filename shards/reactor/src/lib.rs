@@ -26,7 +26,7 @@ mod transport;
 mod turn;
 mod uring;
 
-pub use control::{Control, Shared};
+pub use control::{Control, FileBudget, Shared};
 pub use gather::FactsSource;
 pub use socket::bind_listener;
 pub use spin::SpinMode;

@@ -14,7 +14,7 @@ use slab::Slab;
 use crate::accept::Listeners;
 use crate::bus::{Bus, BusEnd};
 use crate::clock::Clock;
-use crate::control::{Control, ControlReceiver, Door, Shared};
+use crate::control::{Control, ControlReceiver, Door, FileBudget, Shared};
 use crate::disk::{Disk, DiskSettings};
 use crate::entropy;
 use crate::gather::{FactsSource, Gathering};
@@ -40,6 +40,8 @@ pub struct Plan {
     pub ring_batches: usize,
     /// Size of a shard's read buffer, bytes.
     pub read_buffer_bytes: usize,
+    /// Descriptors of connections and storage.
+    pub files: FileBudget,
     /// Where clients connect; bound and listening, in non-blocking mode.
     pub clients: Option<TcpListener>,
     /// Where monitoring is asked; bound and listening, in non-blocking mode.
@@ -182,7 +184,7 @@ pub fn start(plan: Plan) -> io::Result<Running> {
         receivers.push(receiver);
     }
     let ends = Bus::new::<Batch>(shards, plan.ring_batches);
-    let shared = Arc::new(Shared::new(doors));
+    let shared = Arc::new(Shared::new(doors, plan.files));
     let clients = plan.clients.map(Arc::new);
     let monitor = plan.monitor.map(Arc::new);
     let mut threads = Vec::new();

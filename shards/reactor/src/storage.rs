@@ -47,6 +47,7 @@ impl Reactor {
     pub(crate) fn handle_disk(&mut self) -> io::Result<()> {
         let Some(disk) = &mut self.disk else { return Ok(()) };
         disk.take_done(&mut self.disk_done, &mut self.ring, self.now.mono_ns)?;
+        self.shared.note_storage_files(self.id, disk.open_files());
         for done in self.disk_done.drain(..) {
             self.shard.handle_disk_done(done, self.now);
         }
@@ -63,7 +64,9 @@ impl Reactor {
         if ops.is_empty() {
             return Ok(());
         }
-        disk.submit(ops, &mut self.ring, self.now.mono_ns)
+        disk.submit(ops, &mut self.ring, self.now.mono_ns)?;
+        self.shared.note_storage_files(self.id, disk.open_files());
+        Ok(())
     }
 
     /// The end: what is kept in memory is written, and everything under way is waited for.

@@ -186,6 +186,12 @@ impl FileLog {
         }
     }
 
+    /// Whether records of so many bytes can be appended beside what waits to be written.
+    pub(crate) fn admits(&self, bytes: usize) -> bool {
+        let removed = size_of_val(self.removed.as_slice());
+        self.log.admits(bytes + removed + log::OVERHEAD_BYTES)
+    }
+
     /// Writes what was removed. False when that must be tried again.
     pub(crate) fn write_removed(&mut self) -> bool {
         if self.removed.is_empty() {
@@ -261,7 +267,7 @@ impl FileLog {
         if self.write_removed() { self.end() } else { Position::NEVER }
     }
 
-    fn end(&self) -> Position {
+    pub(crate) fn end(&self) -> Position {
         let end = self.log.end();
         Position(pack(end.segment, end.offset))
     }

@@ -60,11 +60,44 @@ impl Store {
         }
     }
 
+    /// Whether facts and removals of `bytes` in all can be written now. A store whose disk is full
+    /// keeps a reserve for them. Who does what it asked about before anything else is appended
+    /// does not get [`Position::NEVER`].
+    #[must_use]
+    pub fn admits(&self, bytes: usize) -> bool {
+        match &self.backing {
+            Backing::Memory(..) => true,
+            Backing::File(file) => file.admits(bytes),
+        }
+    }
+
+    /// Whether [`Self::purge`] with a filter can be written now.
+    #[must_use]
+    pub fn admits_purge(&self, filter: &[u8], below_seq: Option<u64>) -> bool {
+        // One by one they are counted only when it matters.
+        let doomed = if self.lacks_space() {
+            let to = below_seq.unwrap_or(u64::MAX).saturating_sub(1);
+            self.index.matching_seqs(filter, to).len()
+        } else {
+            0
+        };
+        self.admits(doomed * size_of::<(u64, u64)>())
+    }
+
     /// The place behind everything done so far.
     pub fn position(&mut self) -> Position {
         match &mut self.backing {
             Backing::Memory(..) => Position::default(),
             Backing::File(file) => file.position(),
+        }
+    }
+
+    /// The place behind all facts and messages so far; what was removed may be safe later.
+    #[must_use]
+    pub fn facts_position(&self) -> Position {
+        match &self.backing {
+            Backing::Memory(..) => Position::default(),
+            Backing::File(file) => file.end(),
         }
     }
 
@@ -195,7 +228,7 @@ impl Store {
         }
         let Backing::File(file) = &mut self.backing else { return true };
         file.log.settle(mono_ns, disk);
-        (file.log.is_settled() && !file.log.is_erasing()) || file.fenced().is_some()
+        (file.log.is_settled() && !file.log.is_busy_erasing()) || file.fenced().is_some()
     }
 
     /// Removes the stream with all its files.

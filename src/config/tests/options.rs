@@ -338,6 +338,16 @@ fn the_watchdog_of_consumers_has_a_time() {
 }
 
 #[test]
+fn restores_have_a_time_and_the_store_has_its_files() {
+    let options = options_of("jetstream { store_dir: d }");
+    assert_eq!(options.jetstream.restore_timeout, Duration::from_secs(30));
+    assert_eq!(options.jetstream.files_reserved, 0);
+    let options = options_of("jetstream { restore_timeout: \"2m\", reserved_files: 500 }");
+    assert_eq!(options.jetstream.restore_timeout, Duration::from_secs(120));
+    assert_eq!(options.jetstream.files_reserved, 500);
+}
+
+#[test]
 fn the_other_shipped_files_are_right() {
     let dev = options_of(include_str!("../../../configs/dev.conf"));
     assert!(dev.log.debug);

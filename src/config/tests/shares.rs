@@ -4,7 +4,7 @@ use super::{errors_of, options_of};
 
 fn two(exports: &str, imports: &str) -> String {
     format!(
-        "accounts {{\n A {{ exports: [{exports}] }}\n B {{ imports: [{imports}] }}\n C {{ }}\n}}\n"
+        "\naccounts {{\n A {{ exports: [{exports}] }}\n B {{ imports: [{imports}] }}\n C {{ }}\n}}\n"
     )
 }
 
@@ -57,7 +57,7 @@ fn an_import_needs_an_export_that_covers_it() {
             "service import \"x.*\": service import",
         ),
     ] {
-        let text = format!("t.conf:1:1: Error adding {wanted} not authorized");
+        let text = format!("t.conf:2:1: Error adding {wanted} not authorized");
         assert_eq!(errors_of(&two(exports, imports)), [text], "{exports} {imports}");
     }
 }
@@ -85,13 +85,13 @@ fn mappings_are_checked() {
     ] {
         let export = format!("{{{kind}: \"x.>\"}}");
         let errors = errors_of(&two(&export, &import(kind, rest)));
-        assert_eq!(errors, [format!("t.conf:1:1: {wanted}")]);
+        assert_eq!(errors, [format!("t.conf:2:1: {wanted}")]);
     }
     let twice = "{stream: {account: A, subject: x}}, {stream: {account: A, subject: x}, to: y}";
-    let wanted = "t.conf:1:1: Error adding stream import \"x\": stream import already exists";
+    let wanted = "t.conf:2:1: Error adding stream import \"x\": stream import already exists";
     assert_eq!(errors_of(&two("{stream: x}", twice)), [wanted]);
     let position = "{service: \"x.*\", account_token_position: 1}";
-    let wanted = "t.conf:1:1: Error adding service export \"x.*\": sublist: invalid subject";
+    let wanted = "t.conf:2:1: Error adding service export \"x.*\": sublist: invalid subject";
     assert_eq!(errors_of(&two(position, "")), [wanted]);
 }
 
@@ -110,12 +110,12 @@ fn cycles_are_refused() {
                         let import = if closed || from != 0 { import } else { String::new() };
                         format!(" N{n} {{ exports: [{{{kind}: \"{subject}\"}}]\n {import} }}\n")
                     });
-                    format!("accounts {{\n{}}}\n", accounts.collect::<String>())
+                    format!("\naccounts {{\n{}}}\n", accounts.collect::<String>())
                 };
                 options_of(&ring(false));
                 let errors = errors_of(&ring(true));
                 let wanted = format!(
-                    "t.conf:1:1: Error adding {kind} import {subject:?}: import forms a cycle"
+                    "t.conf:2:1: Error adding {kind} import {subject:?}: import forms a cycle"
                 );
                 assert_eq!(errors, [wanted]);
             }
@@ -123,6 +123,6 @@ fn cycles_are_refused() {
     }
     // An account may use its own service under another name.
     options_of(
-        "accounts { A { exports: [{service: x}]\n imports: [{service: {account: A, subject: x}, to: y}] } }\n",
+        "\naccounts { A { exports: [{service: x}]\n imports: [{service: {account: A, subject: x}, to: y}] } }\n",
     );
 }

@@ -95,8 +95,8 @@ fn readers_that_stop_do_not_fill_the_memory() {
     drop(stalled);
 }
 
-/// With few file descriptors, connections are refused in the end; the ones that stand are served,
-/// streams too, and new ones come in when others have gone.
+/// With few file descriptors, connections are refused before storage has none; the ones that stand
+/// are served, streams too, and new ones come in when others have gone.
 #[test]
 fn without_file_descriptors_the_server_stays_up_and_says_so() {
     let options = Options::new().config(JETSTREAM).shards(1).files_max(128).flags(["-m", "-1"]);
@@ -106,14 +106,23 @@ fn without_file_descriptors_the_server_stays_up_and_says_so() {
     api(&mut client, "STREAM.CREATE.S", r#"{"name":"S","subjects":["s"]}"#);
     publish(&mut client, "s", 100);
     let mut crowd: Vec<Conn> = Vec::new();
-    let mut served = 0;
+    let (mut served, mut refused) = (0, 0);
     for _ in 0..150 {
         let Ok(mut conn) = Conn::try_open(server.port) else { break };
         let line = conn.line_within(Duration::from_millis(100));
-        served += usize::from(line.is_ok_and(|line| line.starts_with(b"INFO ")));
+        if line.is_ok_and(|line| line.starts_with(b"INFO ")) {
+            conn.send("PING\r\n");
+            match conn.line_within(Duration::from_secs(5)).unwrap().as_slice() {
+                b"PONG" => served += 1,
+                b"-ERR 'maximum connections exceeded'" => refused += 1,
+                line => panic!("{}", String::from_utf8_lossy(line)),
+            }
+        }
         crowd.push(conn);
     }
     assert!((10..128).contains(&served), "{served} connections with 128 files");
+    assert!(refused > 0, "nobody is told why");
+    server.wait_log("would take open files from storage");
     publish(&mut client, "s", 100);
     // Each stream has a file of its own.
     let mut streams = 0;
@@ -128,6 +137,7 @@ fn without_file_descriptors_the_server_stays_up_and_says_so() {
         }
     }
     println!("{served} connections and {streams} streams with 128 files");
+    assert!(streams >= 8, "{streams} streams with 128 files: connections have taken them");
     publish(&mut client, "s", 100);
     assert!(server.is_running());
     drop(crowd);

@@ -4,6 +4,7 @@
 //!
 //! What was promised is written down outside the server, and compared with what it has afterwards.
 
+mod backups;
 mod checkpoints;
 mod client;
 mod content;

@@ -5,6 +5,11 @@
 //! `+NAME` where the keys of another object follow. Types are `string`, `int`, `bool`, `time`
 //! (RFC 3339), another object, `[TYPE]` for a list and `{TYPE}` for a map, with `|null` where null
 //! stands for an empty one. An answer with an `error` needs no other key but its type.
+//!
+//! Published schemas that have no shape here are of messages that this server never sends:
+//! `account_purge_response`, `meta_leader_stepdown_response`, `meta_server_remove_response`;
+//! advisories of elections, lost quorums, removed servers and of a full queue of requests; and
+//! `server_out_of_space`, for here a full disk fails publishes and takes nothing out of service.
 
 use serde_json::Value;
 
@@ -74,20 +79,20 @@ api.v1.account_info_response = +Tier domain?:string api:Calls tiers?:{Tier}
 api.v1.stream_create_response = +StreamInfo did_create?:bool
 api.v1.stream_update_response = +StreamInfo
 api.v1.stream_info_response = +Page +StreamInfo
-api.v1.stream_delete_response = success?:bool
-api.v1.stream_purge_response = success?:bool purged:int
+api.v1.stream_delete_response = success:bool
+api.v1.stream_purge_response = success:bool purged:int
 api.v1.stream_names_response = +Page streams:[string]|null
 api.v1.stream_list_response = +Page streams:[StreamInfo]|null missing?:[string] offline?:{string}
 api.v1.stream_msg_get_response = message:Stored
-api.v1.stream_msg_delete_response = success?:bool
-api.v1.stream_snapshot_response = config?:StreamConfig state?:StreamState
+api.v1.stream_msg_delete_response = success:bool
+api.v1.stream_snapshot_response = config:StreamConfig state:StreamState
 api.v1.stream_restore_response = deliver_subject:string
-api.v1.stream_remove_peer_response = success?:bool
-api.v1.stream_leader_stepdown_response = success?:bool
-api.v1.consumer_leader_stepdown_response = success?:bool
+api.v1.stream_remove_peer_response = success:bool
+api.v1.stream_leader_stepdown_response = success:bool
+api.v1.consumer_leader_stepdown_response = success:bool
 api.v1.consumer_create_response = +ConsumerInfo
 api.v1.consumer_info_response = +ConsumerInfo
-api.v1.consumer_delete_response = success?:bool
+api.v1.consumer_delete_response = success:bool
 api.v1.consumer_names_response = +Page consumers:[string]|null
 api.v1.consumer_list_response = +Page consumers:[ConsumerInfo]|null missing?:[string]
   offline?:{string}

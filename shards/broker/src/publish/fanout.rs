@@ -4,9 +4,9 @@
 use wire::client::encode::push_u64;
 use wire::client::errors::ClosedReason;
 
+use super::find::as_received;
 use super::plan::{Plan, PlanKey, Target};
 use super::run::Run;
-use crate::account::share::Shares;
 use crate::broker::{Broker, mark_dirty};
 use crate::conn::outbox::ChunkPool;
 use crate::conn::{Conn, Phase, Sub};
@@ -222,21 +222,6 @@ impl Round<'_> {
     }
 }
 
-/// A message as a service gets it that may be of another account than the publisher.
-pub(super) fn as_received<'a>(
-    plan: &'a Plan,
-    target: &Target,
-    sub: &Sub,
-    m: &Published<'a>,
-) -> Published<'a> {
-    if sub.account == m.account {
-        return *m;
-    }
-    let subject = plan.subject_for(target);
-    let shown = if subject == m.subject { m.shown } else { &[] };
-    Published { account: sub.account, subject, shown, ..*m }
-}
-
 /// A target's `HMSG subject sid ` with another subject.
 fn shown_prefix(prefix: &[u8], m: &Published<'_>) -> smallvec::SmallVec<[u8; 128]> {
     let sid = prefix.get(b"HMSG ".len() + m.subject.len()..).unwrap_or_default();
@@ -309,65 +294,7 @@ fn queue_names(mut queues: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// A subscription's connection; its sid is appended.
-fn describe(
-    subs: &slab::Slab<Sub>,
-    conns: &slab::Slab<Conn>,
-    id: SubId,
-    prefix: &mut Vec<u8>,
-) -> Option<u32> {
-    let sub = subs.get(id as usize)?;
-    if sub.conn == SERVICE_SLOT {
-        return Some(SERVICE_SLOT);
-    }
-    conns.get(sub.conn as usize)?.push_sid(sub.sid, prefix);
-    Some(sub.conn)
-}
-
 impl Broker {
-    /// The plan of a subject, from the cache or freshly matched.
-    pub(crate) fn plan(&mut self, account: u32, subject: &[u8]) -> PlanKey {
-        if let Some(key) = self.plans.find(account, subject) {
-            return key;
-        }
-        let Self { accounts, matches, subs, conns, plans, .. } = self;
-        matches.clear();
-        if let Some(account) = accounts.get_mut(account as usize) {
-            account.index.match_into(subject, matches);
-        }
-        let key =
-            plans.insert(account, subject, matches, |id, prefix| describe(subs, conns, id, prefix));
-        let shares = accounts.get(account as usize).and_then(|account| {
-            let shares = account.settings.shares.as_ref()?;
-            Some(std::sync::Arc::clone(shares))
-        });
-        if let Some(shares) = shares {
-            self.extend_plan(key, subject, &shares);
-        }
-        key
-    }
-
-    /// Adds to a fresh plan who gets the message in other accounts.
-    #[cold]
-    fn extend_plan(&mut self, key: PlanKey, subject: &[u8], shares: &Shares) {
-        let Self { accounts, matches, subs, conns, plans, .. } = self;
-        let mut mapped = Vec::new();
-        for import in &shares.exported {
-            mapped.clear();
-            if !import.map.apply(subject, &mut mapped, 0) {
-                continue;
-            }
-            let Some(account) = accounts.get_mut(import.importer as usize) else { continue };
-            account.index.match_into(&mapped, matches);
-            plans.extend(key, &mapped, matches, |id, prefix| describe(subs, conns, id, prefix));
-        }
-        for (at, service) in shares.services.iter().enumerate() {
-            if service.map.matches(subject) {
-                plans.add_service(key, at as u16);
-            }
-        }
-    }
-
     /// Delivers a message published on this shard to everybody, here and on other shards.
     pub(crate) fn fan_out(&mut self, key: PlanKey, m: &Published<'_>, fx: &mut Effects) -> Outcome {
         let mut head = std::mem::take(&mut self.head);
@@ -664,16 +591,5 @@ mod tests {
         push_queue(&mut queues, b"workers");
         let names: Vec<_> = queue_names(&queues).collect();
         assert_eq!(names, [&b"a"[..], b"", b"workers"]);
-    }
-
-    #[test]
-    fn plans_are_forgotten_by_subject() {
-        let mut plans = Plans::new(1, 4);
-        let key = plans.insert(0, b"a", &crate::index::Matches::default(), |_, _| None);
-        assert!(plans.get(key).is_some());
-        plans.forget(1, b"a");
-        assert!(plans.get(key).is_some());
-        plans.forget(0, b"a");
-        assert!(plans.get(key).is_none());
     }
 }

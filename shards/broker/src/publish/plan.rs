@@ -1,5 +1,7 @@
 //! The plan of a subject: everybody who gets a message published to it. Plans are cached per
-//! shard and dropped when interest changes, so a message to a known subject matches nothing.
+//! shard and dropped when interest changes, so a message to a known subject matches nothing. A
+//! subject is known from its second message on: replies to inboxes have a subject each, and would
+//! only push out what is used again.
 //! Lives on: every shard.
 
 use std::hash::BuildHasher;
@@ -48,7 +50,7 @@ pub struct Plan {
     /// Account id.
     pub account: u32,
     /// The subject.
-    pub subject: Box<[u8]>,
+    pub subject: Vec<u8>,
     /// Plain subscriptions of this shard.
     pub targets: Vec<Target>,
     /// Queue groups.
@@ -126,6 +128,25 @@ impl Plan {
         }
     }
 
+    /// Becomes the plan of a subject; only the stamp is left to its owner.
+    fn fill(
+        &mut self,
+        account: u32,
+        subject: &[u8],
+        matches: &Matches,
+        mut describe: impl FnMut(SubId, &mut Vec<u8>) -> Option<u32>,
+    ) {
+        self.account = account;
+        self.subject.clear();
+        self.subject.extend_from_slice(subject);
+        self.prefixes.clear();
+        self.queues.clear();
+        self.targets.clear();
+        self.remote.clear();
+        self.services.clear();
+        self.add(subject, matches, &mut describe);
+    }
+
     /// True when nobody gets the message.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -170,7 +191,12 @@ fn is_alike(plan: &Plan) -> bool {
     plan.targets.len() > 1 && same.count() * 4 >= plan.targets.len() * 3
 }
 
-/// Names a cached plan; stale once the stamp differs.
+/// The slot of the plan that is not in the cache.
+const SCRATCH_SLOT: u32 = u32::MAX;
+/// Subjects seen once that are remembered, by a piece of their hash.
+const SEEN_MAX: usize = 8192;
+
+/// Names a plan; stale once the stamp differs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PlanKey {
     /// Position in the cache.
@@ -187,6 +213,10 @@ pub struct Plans {
     hasher: FixedState,
     next_stamp: u64,
     plans_max: usize,
+    /// The plan of a subject that is not known yet, kept for its buffers.
+    scratch: Plan,
+    /// Marks of subjects that had a message; each at the place its hash gives.
+    seen: Box<[u32]>,
     /// Look-ups that found a plan.
     pub hits: u64,
     /// Look-ups that did not.
@@ -203,6 +233,8 @@ impl Plans {
             hasher: FixedState::with_seed(seed),
             next_stamp: 0,
             plans_max: plans_max.max(1),
+            scratch: Plan::default(),
+            seen: vec![0; SEEN_MAX].into_boxed_slice(),
             hits: 0,
             misses: 0,
         }
@@ -216,6 +248,9 @@ impl Plans {
     #[inline]
     #[must_use]
     pub fn get(&self, key: PlanKey) -> Option<&Plan> {
+        if key.slot == SCRATCH_SLOT {
+            return Some(&self.scratch).filter(|plan| plan.stamp == key.stamp && key.stamp != 0);
+        }
         self.plans.get(key.slot as usize).filter(|plan| plan.stamp == key.stamp)
     }
 
@@ -224,9 +259,7 @@ impl Plans {
         let hash = self.hash(account, subject);
         let plans = &self.plans;
         let found = self.by_subject.find(hash, |slot| {
-            plans
-                .get(*slot as usize)
-                .is_some_and(|p| p.account == account && *p.subject == *subject)
+            plans.get(*slot as usize).is_some_and(|p| p.account == account && p.subject == subject)
         });
         let key = found.and_then(|slot| {
             let plan = plans.get(*slot as usize)?;
@@ -239,21 +272,47 @@ impl Plans {
         key
     }
 
-    /// Makes and caches the plan of a subject. `describe` gives a subscription's connection and
-    /// appends its sid.
+    /// Makes the plan of a subject that [`Self::find`] did not find, and caches it when the
+    /// subject was seen before. Else the key is good until the next plan is made. `describe`
+    /// gives a subscription's connection and appends its sid.
+    pub fn make(
+        &mut self,
+        account: u32,
+        subject: &[u8],
+        matches: &Matches,
+        describe: impl FnMut(SubId, &mut Vec<u8>) -> Option<u32>,
+    ) -> PlanKey {
+        let hash = self.hash(account, subject);
+        if self.saw(hash) {
+            return self.insert(account, subject, matches, describe);
+        }
+        self.next_stamp += 1;
+        self.scratch.fill(account, subject, matches, describe);
+        self.scratch.stamp = self.next_stamp;
+        PlanKey { slot: SCRATCH_SLOT, stamp: self.next_stamp }
+    }
+
+    /// Whether a subject of this hash was seen lately; from now on it was.
+    fn saw(&mut self, hash: u64) -> bool {
+        let mark = (hash >> 32) as u32;
+        let place = self.seen.get_mut(hash as usize % SEEN_MAX);
+        place.is_some_and(|place| std::mem::replace(place, mark) == mark)
+    }
+
+    /// Makes and caches the plan of a subject.
     pub fn insert(
         &mut self,
         account: u32,
         subject: &[u8],
         matches: &Matches,
-        mut describe: impl FnMut(SubId, &mut Vec<u8>) -> Option<u32>,
+        describe: impl FnMut(SubId, &mut Vec<u8>) -> Option<u32>,
     ) -> PlanKey {
-        self.forget(account, subject);
+        self.remove(account, subject);
         if self.plans.len() >= self.plans_max {
             self.clear();
         }
-        let mut plan = Plan { account, subject: subject.into(), ..Plan::default() };
-        plan.add(subject, matches, &mut describe);
+        let mut plan = Plan::default();
+        plan.fill(account, subject, matches, describe);
         self.next_stamp += 1;
         plan.stamp = self.next_stamp;
         let stamp = plan.stamp;
@@ -261,7 +320,8 @@ impl Plans {
         let slot = self.plans.insert(plan) as u32;
         let (plans, hasher) = (&self.plans, &self.hasher);
         self.by_subject.insert_unique(hash, slot, |slot| {
-            plans.get(*slot as usize).map_or(0, |p| hasher.hash_one((p.account, &*p.subject)))
+            let plan = plans.get(*slot as usize);
+            plan.map_or(0, |p| hasher.hash_one((p.account, p.subject.as_slice())))
         });
         PlanKey { slot, stamp }
     }
@@ -274,26 +334,37 @@ impl Plans {
         matches: &Matches,
         mut describe: impl FnMut(SubId, &mut Vec<u8>) -> Option<u32>,
     ) {
-        if let Some(plan) = self.plans.get_mut(key.slot as usize) {
+        if let Some(plan) = self.fresh(key) {
             plan.add(subject, matches, &mut describe);
         }
     }
 
     /// Adds a service of another account to a plan just made.
     pub fn add_service(&mut self, key: PlanKey, service: u16) {
-        if let Some(plan) = self.plans.get_mut(key.slot as usize) {
+        if let Some(plan) = self.fresh(key) {
             plan.services.push(service);
         }
     }
 
+    /// A plan just made.
+    fn fresh(&mut self, key: PlanKey) -> Option<&mut Plan> {
+        if key.slot == SCRATCH_SLOT {
+            return Some(&mut self.scratch);
+        }
+        self.plans.get_mut(key.slot as usize)
+    }
+
     /// Drops the plan of a literal subject.
     pub fn forget(&mut self, account: u32, subject: &[u8]) {
+        self.scratch.stamp = 0;
+        self.remove(account, subject);
+    }
+
+    fn remove(&mut self, account: u32, subject: &[u8]) {
         let hash = self.hash(account, subject);
         let plans = &self.plans;
         let entry = self.by_subject.find_entry(hash, |slot| {
-            plans
-                .get(*slot as usize)
-                .is_some_and(|p| p.account == account && *p.subject == *subject)
+            plans.get(*slot as usize).is_some_and(|p| p.account == account && p.subject == subject)
         });
         if let Ok(entry) = entry {
             let (slot, _) = entry.remove();
@@ -303,6 +374,7 @@ impl Plans {
 
     /// Drops every plan that `is_touched` says a change of interest touches.
     pub fn forget_matching(&mut self, account: u32, is_touched: impl Fn(&[u8]) -> bool) {
+        self.scratch.stamp = 0;
         let plans = &mut self.plans;
         self.by_subject.retain(|slot| {
             let touched = plans
@@ -317,6 +389,7 @@ impl Plans {
 
     /// Drops everything.
     pub fn clear(&mut self) {
+        self.scratch.stamp = 0;
         self.plans.clear();
         self.by_subject.clear();
     }
@@ -339,5 +412,36 @@ impl Plans {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.plans.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_are_forgotten_by_subject() {
+        let mut plans = Plans::new(1, 4);
+        let key = plans.insert(0, b"a", &Matches::default(), |_, _| None);
+        assert!(plans.get(key).is_some());
+        plans.forget(1, b"a");
+        assert!(plans.get(key).is_some());
+        plans.forget(0, b"a");
+        assert!(plans.get(key).is_none());
+    }
+
+    #[test]
+    fn a_subject_is_known_from_its_second_message_on() {
+        let mut plans = Plans::new(1, 4);
+        let none = Matches::default();
+        let first = plans.make(0, b"a", &none, |_, _| None);
+        assert!(plans.get(first).is_some() && plans.find(0, b"a").is_none());
+        let other = plans.make(0, b"b", &none, |_, _| None);
+        assert!(plans.get(first).is_none() && plans.get(other).is_some());
+        let second = plans.make(0, b"a", &none, |_, _| None);
+        assert_eq!(plans.find(0, b"a"), Some(second));
+        assert!(plans.get(other).is_some());
+        plans.forget(0, b"c");
+        assert!(plans.get(other).is_none() && plans.get(second).is_some());
     }
 }

@@ -165,7 +165,7 @@ impl Round<'_> {
                     let line = data.get(tail.clone()).unwrap_or_default();
                     let head = memchr::memchr(b'\n', line).map_or(0, |at| at + 1);
                     let m = Published { body: line.get(head..).unwrap_or_default(), ..*m };
-                    let m = super::fanout::as_received(plan, target, sub, &m);
+                    let m = super::find::as_received(plan, target, sub, &m);
                     self.service.push_message(sub.sid, &m);
                     self.kept += 1;
                 }

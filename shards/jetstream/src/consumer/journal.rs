@@ -5,6 +5,8 @@ use super::state::{Event, State};
 
 /// Longest time that events gather, ns.
 pub const GATHER_NS: u64 = 50_000_000;
+/// When a state that could not be written is tried again, ns.
+const RETRY_NS: u64 = 1_000_000_000;
 /// Bytes of events in the log from which the whole state is written in their place.
 const EVENT_BYTES_MAX: usize = 64 << 10;
 
@@ -53,6 +55,12 @@ impl Journal {
             self.whole = true;
             self.arm(now_ns + GATHER_NS);
         }
+    }
+
+    /// What was taken last could not be written: the whole state is, as soon as there is space.
+    pub fn note_unwritten(&mut self, now_ns: u64) {
+        self.whole = true;
+        self.arm(now_ns + RETRY_NS);
     }
 
     /// Somebody waits for everything so far to be durable: it is written at once.

@@ -75,6 +75,11 @@ impl Consumer {
         self.journal.take(&self.state)
     }
 
+    /// What was taken could not be written.
+    pub fn note_unwritten(&mut self, now_ns: u64) {
+        self.journal.note_unwritten(now_ns);
+    }
+
     /// Confirmations that wait for the state to be durable; the owner sends them when what it has
     /// written so far is.
     pub fn take_confirmations(&mut self) -> Vec<Box<[u8]>> {

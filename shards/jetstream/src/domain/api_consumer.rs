@@ -15,6 +15,7 @@ use wire::api::responses::{
 use wire::api::subjects::{Call, has_path_separator, is_valid_name};
 use wire::api::types::{ResponseType, encode_response};
 use wire::headers;
+use wire::json::to_go_string;
 
 use super::Shop;
 use super::home::{Home, config_key, state_key};
@@ -254,6 +255,7 @@ impl Home {
         if (self.consumers.len() - self.feeding) as i64 >= self.consumers_max(shop) {
             return Err(errors::MAXIMUM_CONSUMERS_LIMIT);
         }
+        self.admit(to_go_string(&config).len())?;
         // A name that the server gives does not become part of the configuration.
         let name = if config.name.is_empty() { given_name(shop) } else { config.name.clone() };
         let slot = self.put_consumer(&name, config, shop, |named, config, filter, cx| {
@@ -261,6 +263,10 @@ impl Home {
         });
         let Some(slot) = slot else { return Err(errors::CONSUMER_NOT_FOUND) };
         self.write_consumer(slot);
+        // Its state goes with it: one commit for both, and no other soon after.
+        if let Some(consumer) = self.consumers.get_mut(slot as usize) {
+            consumer.write_at_once();
+        }
         self.with(slot, shop, |consumer, cx| consumer.advise_action(Action::Create, cx));
         self.answer_made(slot, request, shop);
         self.start_later(slot);
@@ -363,6 +369,7 @@ impl Home {
         let others = others.map(|(_, consumer)| &*consumer.config);
         rules::check_siblings(&config, self.stream.config(), others)?;
         config.pause_until = consumer.config.pause_until;
+        self.admit(to_go_string(&config).len())?;
         let old_filter = consumer.filter;
         let filters: Vec<Vec<u8>> =
             rules::filters_of(&config).map(|filter| filter.as_bytes().to_vec()).collect();
@@ -382,7 +389,7 @@ impl Home {
         let Some(consumer) = self.consumers.get(slot as usize) else { return };
         if consumer.is_kept() {
             let mut bytes = consumer.created_unix_ns.to_le_bytes().to_vec();
-            bytes.extend_from_slice(wire::json::to_go_string(&*consumer.config).as_bytes());
+            bytes.extend_from_slice(to_go_string(&*consumer.config).as_bytes());
             let key = config_key(&consumer.name);
             self.put_note(&key, &bytes);
         }
@@ -477,11 +484,10 @@ impl Home {
     ) -> Result<(), ApiError> {
         expect_empty(request.body)?;
         let slot = self.slot_of(name)?;
+        self.admit(0)?;
         self.delete_consumer(slot, shop);
-        self.answer_later(
-            request,
-            encode_response(ResponseType::ConsumerDelete, &Success { success: true }),
-        );
+        let body = Success { success: true };
+        self.answer_later(request, encode_response(ResponseType::ConsumerDelete, &body));
         Ok(())
     }
 
@@ -517,6 +523,8 @@ impl Home {
     ) -> Result<(), ApiError> {
         let body: PauseRequest = shop.read(request)?;
         let slot = self.slot_of(name)?;
+        let config = self.consumers.get(slot as usize).map(|consumer| &*consumer.config);
+        self.admit(to_go_string(&config).len())?;
         let paused = self.with(slot, shop, |consumer, cx| consumer.pause(body.pause_until, cx));
         self.write_consumer(slot);
         self.enqueue(slot);
@@ -563,6 +571,7 @@ impl Home {
         let body: ResetRequest = shop.read(request)?;
         // nats-server listens for this request per consumer: without one nobody answers.
         let Ok(slot) = self.slot_of(name) else { return Ok(()) };
+        self.admit(0)?;
         let reset = self.with(slot, shop, |consumer, cx| consumer.reset(body.seq, cx));
         let reset_seq = reset.unwrap_or(Err(errors::CONSUMER_NOT_FOUND))?;
         self.with(slot, shop, |consumer, _| consumer.write_at_once());

@@ -288,6 +288,7 @@ impl Home {
             |_| Ok(()),
         )?;
         drop(consumers);
+        self.admit(wire::json::to_go_string(&config).len())?;
         shop.reserve(request.account, &present, -1);
         shop.reserve(request.account, &config, 1);
         let gone: Vec<String> = present
@@ -347,16 +348,23 @@ impl JetStream {
             return;
         };
         let slot = self.slot_of(request.account, name);
+        let restore = if slot.is_none() { self.restore_of(request.account, name) } else { None };
         let outcome = match (action, slot) {
             (parcel::Action::Create, Some(slot)) => {
                 self.answer_created(slot, request, ctx, fx);
                 Ok(())
             }
+            (parcel::Action::Create, None) if restore.is_some() => Err(errors::STREAM_NAME_EXIST),
             (parcel::Action::Create, None) => self.make(request, config, ctx, fx),
             (parcel::Action::Update, Some(slot)) => self.change(slot, request, config, ctx, fx),
-            (parcel::Action::Delete, Some(slot)) => {
+            (parcel::Action::Delete, _) if slot.is_some() || restore.is_some() => {
+                let gone = match (slot, restore) {
+                    (Some(slot), _) => self.drop_stream(slot, ctx, fx),
+                    (None, Some(number)) => self.cancel_restore(number, fx),
+                    (None, None) => None,
+                };
                 let json = encode_response(kind, &Success { success: true });
-                match self.drop_stream(slot, ctx, fx) {
+                match gone {
                     Some(ticket) => {
                         self.deletions.insert(ticket, (Parked::of(request), json));
                     }
@@ -366,7 +374,7 @@ impl JetStream {
             }
             (parcel::Action::Restore, None) => self.begin_restore(request, config, ctx, fx),
             (parcel::Action::Restore, Some(_)) => Err(errors::STREAM_NAME_EXIST_RESTORE_FAILED),
-            (_, None) => Err(errors::STREAM_NOT_FOUND),
+            (parcel::Action::Delete, Some(_)) | (_, None) => Err(errors::STREAM_NOT_FOUND),
         };
         if let Err(error) = outcome {
             self.tools.open(ctx, fx).refuse(request, kind, &error);

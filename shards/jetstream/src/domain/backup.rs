@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use store::disk::DiskDone;
+use store::disk::{DiskDone, Ticket};
 use wire::api::ack::restore_subject;
 use wire::api::advisory::{ClientInfo, RestoreComplete, RestoreCreate};
 use wire::api::config::StreamConfig;
@@ -41,6 +41,16 @@ pub(crate) struct Job {
     failure: Option<ApiError>,
     /// Chunks that the store could not take yet, with their replies. The first one has begun.
     waiting: VecDeque<(Vec<u8>, Vec<u8>)>,
+    /// When something of the client or the disk was seen last, monotonic ns.
+    seen_ns: u64,
+}
+
+impl Job {
+    /// When the client is taken for gone, monotonic ns. While chunks wait for the disk, it is not
+    /// the client that lets wait.
+    fn deadline_ns(&self, idle_ns: u64) -> Option<u64> {
+        (idle_ns > 0 && self.waiting.is_empty()).then(|| self.seen_ns.saturating_add(idle_ns))
+    }
 }
 
 fn client_of(request: &Request<'_>) -> Option<Box<ClientInfo>> {
@@ -111,7 +121,7 @@ impl Home {
         let room = super::api_stream::room_of(&self.stream, shop);
         let client = client_of(request);
         let mut cx = shop.stream_cx(room);
-        let started = self.stream.begin_snapshot(&body, &consumers, client, &mut cx)?;
+        let started = self.stream.begin_snapshot(&body, &consumers, &self.lost, client, &mut cx)?;
         shop.answer(request, ResponseType::StreamSnapshot, &started);
         Ok(())
     }
@@ -175,6 +185,7 @@ impl JetStream {
             started_unix_ns: ctx.unix_ns,
             failure: None,
             waiting: VecDeque::new(),
+            seen_ns: ctx.mono_ns,
         });
         let mut shop = self.tools.open(ctx, fx);
         let event = RestoreCreate {
@@ -198,6 +209,7 @@ impl JetStream {
         fx: &mut Effects,
     ) {
         let Some(job) = self.restores.get_mut(number as usize) else { return };
+        job.seen_ns = ctx.mono_ns;
         if m.reply.is_empty() && !m.body.is_empty() {
             let error = errors::STREAM_RESTORE.with("chunk without reply");
             return self.fail_restore(number, &error, b"", ctx, fx);
@@ -280,9 +292,43 @@ impl JetStream {
             return self.note_failure(number, errors::STREAM_RESTORE.with(error), ctx, fx);
         }
         let Some(job) = self.restores.get_mut(number as usize) else { return };
+        job.seen_ns = ctx.mono_ns;
         if !job.waiting.is_empty() {
             let outcome = job.restore.go_on(ctx);
             self.settle_chunk(number, outcome, ctx, fx);
+        }
+    }
+
+    /// When a restore is given up next for want of chunks, monotonic ns.
+    pub(super) fn next_restore_ns(&self) -> u64 {
+        let idle_ns = self.tools.settings.restore_idle_ns;
+        let all = self.restores.iter().filter_map(|(_, job)| job.deadline_ns(idle_ns));
+        all.min().unwrap_or(u64::MAX)
+    }
+
+    /// Gives up the restores whose clients have gone: what they made is removed, and the name and
+    /// what was reserved are free again.
+    pub(super) fn expire_restores(&mut self, ctx: &Context<'_>, fx: &mut Effects) {
+        let idle_ns = self.tools.settings.restore_idle_ns;
+        let is_due = |job: &Job| job.deadline_ns(idle_ns).is_some_and(|at| at <= ctx.mono_ns);
+        let due: Vec<u32> = self
+            .restores
+            .iter()
+            .filter(|(_, job)| is_due(job))
+            .map(|(number, _)| number as u32)
+            .collect();
+        for number in due {
+            let Some(job) = self.restores.get(number as usize) else { continue };
+            let stream = job.restore.stream();
+            let text = format!(
+                "restore of stream '{} > {}' is given up: no chunk for {} s",
+                stream.id.account_name,
+                stream.name(),
+                idle_ns / 1_000_000_000
+            );
+            fx.log(Level::Warn, text);
+            let error = errors::STREAM_RESTORE.with("no chunks");
+            self.fail_restore(number, &error, b"", ctx, fx);
         }
     }
 
@@ -353,16 +399,39 @@ impl JetStream {
             let absent = Parcel::Absent { account: job.account, stream: config.name.as_bytes() };
             self.tools.open(ctx, fx).post(0, &absent);
         }
+        let _ = self.remove_restored(number, job, fx);
+    }
+
+    /// The restore under way of a stream, if there is one.
+    pub(super) fn restore_of(&self, account: u32, name: &str) -> Option<u32> {
+        let mut all = self.restores.iter();
+        let own =
+            all.find(|(_, job)| job.account == account && job.restore.stream().name() == name);
+        own.map(|(number, _)| number as u32)
+    }
+
+    /// The stream of a restore is deleted, which shard 0 knows already.
+    pub(super) fn cancel_restore(&mut self, number: u32, fx: &mut Effects) -> Option<Ticket> {
+        let job = self.take_restore(number, fx)?;
+        self.remove_restored(number, job, fx)
+    }
+
+    /// Removes what a restore has made. The operation after which it is gone, if it has files.
+    fn remove_restored(&mut self, number: u32, job: Job, fx: &mut Effects) -> Option<Ticket> {
         let (stream, _) = job.restore.into_parts();
-        stream.store.delete(&mut fx.disk, &mut self.tools.cache);
-        self.skip_ops(fx);
         self.tickets.retain(|_, owner| *owner != RESTORE_BIT | number);
+        self.remove_files(Home::new(stream), fx)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use serde_json::Value;
+
     use super::*;
+    use crate::settings::{AccountLimits, AccountSettings, Settings, Usage};
 
     #[test]
     fn states_go_into_archives_and_back() {
@@ -378,5 +447,137 @@ mod tests {
         assert_eq!(again.pending, state.pending);
         assert_eq!(again.redelivered, state.redelivered);
         assert_eq!((again.delivered, again.floor), (state.delivered, state.floor));
+    }
+
+    struct Nobody;
+
+    impl crate::context::Interest for Nobody {
+        fn has_interest(&self, _: u32, _: &[u8]) -> bool {
+            false
+        }
+    }
+
+    const fn at(mono_ns: u64) -> Context<'static> {
+        Context { mono_ns, unix_ns: 1, interest: &Nobody }
+    }
+
+    /// One shard, one account.
+    struct Bench {
+        jetstream: JetStream,
+        fx: Effects,
+        usage: Arc<Usage>,
+    }
+
+    impl Bench {
+        fn new(restore_idle_ns: u64) -> Self {
+            let usage = Arc::<Usage>::default();
+            let account = AccountSettings {
+                name: "A".to_owned(),
+                limits: Some(AccountLimits::default()),
+                usage: Arc::clone(&usage),
+            };
+            let settings =
+                Settings { restore_idle_ns, accounts: vec![account], ..Settings::default() };
+            let mut jetstream = JetStream::new(0, 1, Arc::new(settings), 7);
+            let mut fx = Effects::default();
+            jetstream.note_recovered(&at(0), &mut fx);
+            Self { jetstream, fx, usage }
+        }
+
+        fn reserved(&self) -> (u64, u64) {
+            (Usage::get(&self.usage.memory_reserved), Usage::get(&self.usage.streams))
+        }
+
+        fn publish(&mut self, subject: &[u8], body: &[u8], now_ns: u64) {
+            let request = Request {
+                account: 0,
+                origin: 0,
+                subject,
+                reply: b"reply",
+                headers: b"",
+                body,
+                client: b"",
+            };
+            match self.jetstream.restores.iter().next() {
+                Some((number, job)) if *job.subject == *subject => {
+                    let endpoint = Endpoint::Restore(number as u32);
+                    self.jetstream.handle_message(endpoint, &request, &at(now_ns), &mut self.fx);
+                }
+                _ => self.jetstream.handle_request(&request, &at(now_ns), &mut self.fx),
+            }
+            self.jetstream.finish(&at(now_ns), &mut self.fx);
+        }
+
+        fn answer(&mut self) -> Value {
+            let last = self.fx.outgoing(self.fx.sends() - 1).unwrap();
+            let answer = serde_json::from_slice(last.payload).unwrap();
+            self.fx.clear_sends();
+            answer
+        }
+
+        /// Begins a restore; gives the subject for the chunks.
+        fn restore(&mut self, now_ns: u64) -> String {
+            let body = format!("{{\"config\":{CONFIG},\"state\":{{}}}}");
+            self.publish(b"$JS.API.STREAM.RESTORE.S", body.as_bytes(), now_ns);
+            let answer = self.answer();
+            answer["deliver_subject"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+        }
+    }
+
+    const CONFIG: &str = r#"{"name":"S","subjects":["s"],"storage":"memory","max_bytes":5000}"#;
+
+    #[test]
+    fn a_restore_whose_client_is_gone_is_given_up() {
+        let mut bench = Bench::new(1000);
+        let chunks = bench.restore(10);
+        assert_eq!(bench.reserved(), (5000, 1));
+        assert_eq!(bench.jetstream.next_deadline_ns(), 1010);
+        // The beginning of an archive; it is not the last chunk, so nothing is wrong with it.
+        bench.publish(chunks.as_bytes(), b"\xff\x06\x00", 900);
+        assert!(bench.fx.outgoing(0).unwrap().payload.is_empty(), "the chunk is acknowledged");
+        bench.jetstream.handle_timers(&at(1899), &mut bench.fx);
+        assert_eq!((bench.jetstream.next_deadline_ns(), bench.reserved()), (1900, (5000, 1)));
+        bench.publish(b"$JS.API.STREAM.CREATE.S", CONFIG.as_bytes(), 1899);
+        assert_eq!(bench.answer()["error"]["err_code"], 10_058, "the name is taken");
+        bench.fx.interests.clear();
+        bench.jetstream.handle_timers(&at(1900), &mut bench.fx);
+        assert_eq!((bench.jetstream.next_deadline_ns(), bench.reserved()), (u64::MAX, (0, 0)));
+        let gone = Interest::Unsubscribe {
+            account: 0,
+            subject: chunks.as_bytes().into(),
+            endpoint: Endpoint::Restore(0),
+        };
+        assert_eq!(bench.fx.interests, [gone]);
+        assert!(bench.fx.logs.iter().any(|(_, line)| line.contains("'A > S' is given up")));
+        // The name may be used again, by another restore too.
+        bench.restore(2000);
+        bench.jetstream.handle_timers(&at(3000), &mut bench.fx);
+        bench.publish(b"$JS.API.STREAM.CREATE.S", CONFIG.as_bytes(), 3001);
+        assert_eq!(bench.answer()["config"]["name"], "S");
+        assert_eq!(bench.reserved(), (5000, 1));
+    }
+
+    #[test]
+    fn without_a_limit_restores_wait_for_ever() {
+        let mut bench = Bench::new(0);
+        bench.restore(10);
+        assert_eq!(bench.jetstream.next_deadline_ns(), u64::MAX);
+        bench.jetstream.handle_timers(&at(u64::MAX), &mut bench.fx);
+        assert_eq!(bench.reserved(), (5000, 1));
+    }
+
+    #[test]
+    fn a_stream_that_is_deleted_while_it_is_restored_is_gone() {
+        let mut bench = Bench::new(1000);
+        let chunks = bench.restore(10);
+        bench.publish(b"$JS.API.STREAM.DELETE.S", b"", 20);
+        assert_eq!(bench.answer()["success"], true);
+        assert_eq!((bench.jetstream.next_deadline_ns(), bench.reserved()), (u64::MAX, (0, 0)));
+        bench.publish(b"$JS.API.STREAM.CREATE.S", CONFIG.as_bytes(), 30);
+        assert_eq!(bench.answer()["config"]["name"], "S");
+        bench.publish(chunks.as_bytes(), b"", 40);
+        assert_eq!(bench.reserved(), (5000, 1));
+        bench.publish(b"$JS.API.STREAM.INFO.S", b"", 50);
+        assert_eq!(bench.answer()["config"]["name"], "S");
     }
 }

@@ -40,7 +40,7 @@ impl super::JetStream {
     /// The earliest moment at which [`Self::handle_timers`] has something to do, monotonic ns.
     #[must_use]
     pub fn next_deadline_ns(&self) -> u64 {
-        self.clock.next_ns()
+        self.clock.next_ns().min(self.next_restore_ns())
     }
 
     /// Carries out what is due.
@@ -49,6 +49,9 @@ impl super::JetStream {
         ctx: &crate::context::Context<'_>,
         fx: &mut crate::effect::Effects,
     ) {
+        if self.next_restore_ns() <= ctx.mono_ns {
+            self.expire_restores(ctx, fx);
+        }
         while let Some((slot, at_ns)) = self.clock.take_due(ctx.mono_ns) {
             let Some(home) = self.homes.get_mut(slot as usize) else { continue };
             if home.armed_ns != at_ns {

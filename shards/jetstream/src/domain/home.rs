@@ -103,7 +103,7 @@ pub struct Home {
     /// Answers, and what must be durable first.
     answers: VecDeque<(Position, Answer)>,
     /// Something since the last answer could not be written.
-    unwritten: bool,
+    pub(super) unwritten: bool,
     /// The stream could not be made durable when it was made.
     pub(crate) doomed: bool,
     /// Consumers that push.
@@ -203,7 +203,10 @@ impl Home {
                 Entry::Whole(bytes) => self.stream.store.put_note(&key, &bytes),
                 Entry::Events(bytes) => self.stream.store.add_delta(&key, &bytes),
             };
-            self.unwritten |= position == Position::NEVER;
+            if position == Position::NEVER {
+                self.unwritten = true;
+                consumer.note_unwritten(now_ns);
+            }
         }
         let fresh = consumer.take_fresh_letters();
         let confirms = consumer.has_confirmations();
@@ -221,23 +224,6 @@ impl Home {
             let answers = waiting.into_iter().map(|reply| (position, Answer::Confirmed(reply)));
             self.answers.extend(answers);
         }
-    }
-
-    /// The place behind everything so far; never durable if something could not be written.
-    fn position(&mut self) -> Position {
-        let position = self.stream.store.position();
-        let is_fenced = self.stream.store.fenced().is_some();
-        if std::mem::take(&mut self.unwritten) || is_fenced { Position::NEVER } else { position }
-    }
-
-    /// Keeps a fact among the stream's notes.
-    pub(crate) fn put_note(&mut self, key: &[u8], bytes: &[u8]) {
-        self.unwritten |= self.stream.store.put_note(key, bytes) == Position::NEVER;
-    }
-
-    /// Forgets a fact.
-    pub(crate) fn remove_note(&mut self, key: &[u8]) {
-        self.unwritten |= self.stream.store.remove_note(key) == Position::NEVER;
     }
 
     /// An answer that goes once everything so far is durable.

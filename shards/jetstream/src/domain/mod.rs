@@ -18,6 +18,9 @@ pub mod backup;
 pub mod catalog;
 pub mod clock;
 mod dead_letters;
+mod facts;
+#[cfg(test)]
+mod flush_tests;
 pub mod home;
 pub mod meta;
 pub mod monitor;

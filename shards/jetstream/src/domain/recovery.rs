@@ -134,6 +134,7 @@ impl JetStream {
         stream.batch_limits.atomic_max = settings.batches_per_stream_max;
         stream.batch_limits.messages_max = settings.batch_messages_max as u64;
         stream.batch_limits.quiet_ns = settings.batch_timeout_ns;
+        stream.buffered_messages_max = settings.buffered_messages_max;
         stream
     }
 

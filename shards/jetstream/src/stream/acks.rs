@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 
 use crate::effect::Effects;
 
-/// Messages that are stored and not durable at most; more are refused with error 10167.
+/// Messages that are stored and not durable at most, if nothing else is configured; more are
+/// refused with error 10167.
 pub const UNDURABLE_MESSAGES_MAX: usize = 100_000;
 /// Bytes of such messages at most.
 pub const UNDURABLE_BYTES_MAX: usize = 128 << 20;
@@ -91,10 +92,10 @@ impl AckQueue {
         self.answers.is_empty()
     }
 
-    /// Whether no further message may be taken before some are durable.
-    pub(super) const fn is_full(&self) -> bool {
-        self.undurable_messages >= UNDURABLE_MESSAGES_MAX
-            || self.undurable_bytes >= UNDURABLE_BYTES_MAX
+    /// Whether no further message may be taken before some are durable, when `messages_max` may
+    /// wait for that.
+    pub(super) const fn is_full(&self, messages_max: usize) -> bool {
+        self.undurable_messages >= messages_max || self.undurable_bytes >= UNDURABLE_BYTES_MAX
     }
 
     /// Sends the answers whose messages are durable.
@@ -200,13 +201,13 @@ mod tests {
     fn too_much_that_is_not_durable_is_too_much() {
         let (mut queue, mut fx) = (AckQueue::default(), Effects::default());
         for seq in 1..=UNDURABLE_MESSAGES_MAX as u64 {
-            assert!(!queue.is_full());
+            assert!(!queue.is_full(UNDURABLE_MESSAGES_MAX));
             queue.count(seq, 1);
         }
-        assert!(queue.is_full());
+        assert!(queue.is_full(UNDURABLE_MESSAGES_MAX));
         queue.send(64, 1, &mut fx);
-        assert!(!queue.is_full());
+        assert!(!queue.is_full(UNDURABLE_MESSAGES_MAX));
         queue.count(u64::MAX, UNDURABLE_BYTES_MAX);
-        assert!(queue.is_full());
+        assert!(queue.is_full(UNDURABLE_MESSAGES_MAX));
     }
 }

@@ -1,14 +1,17 @@
 //! A stream goes out as an archive and comes in again.
 
 use wire::api::config::StreamConfig;
-use wire::api::requests::SnapshotRequest;
+use wire::api::requests::{PurgeRequest, SnapshotRequest};
 use wire::backup::Limits;
 
+use super::durable_tests::Disk;
 use super::replay_tests::{Bench, NOW_NS, Nobody};
 use super::restore::{Restore, Taken};
 use super::{Identity, Stream};
 use crate::context::{Context, Interest as Listeners};
 use crate::effect::Interest;
+use store::cache::Cache;
+use store::disk::DiskDone;
 use store::{MemoryOptions, Store};
 
 /// Somebody listens everywhere.
@@ -76,7 +79,7 @@ fn begin(bench: &mut Bench, chunk_size: i64, window_size: i64) {
         ..SnapshotRequest::default()
     };
     let started = bench
-        .heard(&Everybody, |stream, cx| stream.begin_snapshot(&request, &[], None, cx))
+        .heard(&Everybody, |stream, cx| stream.begin_snapshot(&request, &[], &[], None, cx))
         .unwrap();
     assert_eq!(started.config.unwrap().name, "s");
 }
@@ -185,6 +188,107 @@ fn a_receiver_that_goes_or_sleeps_ends_the_backup() {
     let got = bench.taken(b"out");
     assert_eq!(got[0].1, b"NATS/1.0 408 No Flow Response\r\n\r\n");
     let bad = SnapshotRequest { deliver_subject: "a.*".to_owned(), ..Default::default() };
-    let refused = bench.heard(&Everybody, |stream, cx| stream.begin_snapshot(&bad, &[], None, cx));
+    let refused =
+        bench.heard(&Everybody, |stream, cx| stream.begin_snapshot(&bad, &[], &[], None, cx));
     assert_eq!(refused.map_err(|error| error.err_code), Err(10_015));
+}
+
+#[test]
+fn a_message_that_cannot_go_ends_the_backup_without_an_end() {
+    let mut bench = Bench::new();
+    bench.add(config());
+    bench.publish("s.a", "", "", "x");
+    // No client can publish this; a stream that comes from elsewhere may have it.
+    bench.with("s", |stream, _| {
+        let message = store::NewMessage {
+            subject: b"s.a b",
+            headers: b"",
+            payload: b"y",
+            ts_ns: NOW_NS,
+            expires_ns: None,
+            has_msg_id: false,
+        };
+        stream.store.append(&message).unwrap();
+    });
+    bench.publish("s.a", "", "", "z");
+    begin(&mut bench, 0, 0);
+    bench.heard(&Everybody, |stream, cx| stream.handle_reads(cx));
+    let got = bench.taken(b"out");
+    let end = b"NATS/1.0 500 message 2 does not fit into an archive\r\n\r\n";
+    assert_eq!(got.last().unwrap().1, end);
+    let archive: Vec<u8> = got.into_iter().flat_map(|(.., part)| part).collect();
+    let ctx = Context { mono_ns: 0, unix_ns: NOW_NS, interest: &Nobody };
+    let mut restore = fresh();
+    let outcome =
+        restore.handle_chunk(&archive, &ctx).and_then(|_| restore.handle_chunk(b"", &ctx));
+    assert_eq!(outcome.map_err(|error| error.err_code), Err(10_062));
+    assert!(bench.fx.logs.iter().any(|(_, line)| line.contains("message 2 does not fit")));
+}
+
+/// Lets a backup of a stream in files go on until it has sent its end, which is returned.
+fn run_to_end(bench: &mut Bench, disk: &mut Disk) -> Vec<u8> {
+    for _ in 0..1000 {
+        bench.heard(&Everybody, |stream, cx| stream.handle_reads(cx));
+        let sent = bench.taken(b"out");
+        if let Some((_, status, _)) = sent.into_iter().find(|(_, status, _)| !status.is_empty()) {
+            return status;
+        }
+        for (ticket, op) in std::mem::take(&mut bench.fx.disk.ops) {
+            let done = DiskDone { ticket, result: disk.carry_out(op) };
+            bench.heard(&Everybody, |stream, cx| {
+                stream.store.handle_disk_done(done, 0, &mut cx.fx.disk, cx.cache);
+            });
+        }
+    }
+    panic!("the backup does not end");
+}
+
+#[test]
+fn a_damaged_message_ends_the_backup_until_it_is_deleted() {
+    let (mut bench, mut disk) = (Bench::new(), Disk::default());
+    bench.add_file(config());
+    let mut nuid = wire::nuid::Nuid::new([3; 32]);
+    for number in 0..40 {
+        // Compression finds nothing in it, so that there is more than one chunk.
+        let filler: String = (0..50).map(|_| nuid.next_text().to_string()).collect();
+        bench.publish("s.a", "", "", &format!("message {number} {filler}"));
+    }
+    bench.end_turn(&mut disk);
+    begin(&mut bench, 1024, 1 << 20);
+    assert_eq!(run_to_end(&mut bench, &mut disk), b"NATS/1.0 204\r\n\r\n");
+    bench.cache = Cache::new(1 << 20);
+    let place = |bytes: &Vec<u8>| bytes.windows(10).position(|part| part == b"message 4 ");
+    let (bytes, at) = disk.files.values_mut().find_map(|b| place(b).map(|at| (b, at))).unwrap();
+    bytes[at] ^= 1;
+    begin(&mut bench, 1024, 1 << 20);
+    let end = run_to_end(&mut bench, &mut disk);
+    assert_eq!(String::from_utf8(end).unwrap(), "NATS/1.0 500 message 5 is unreadable\r\n\r\n");
+    assert!(bench.fx.logs.iter().any(|(_, line)| line.contains("'A > s' failed: message 5 is")));
+    bench.with("s", |stream, _| stream.handle_delete(5, true).unwrap());
+    begin(&mut bench, 1024, 1 << 20);
+    assert_eq!(run_to_end(&mut bench, &mut disk), b"NATS/1.0 204\r\n\r\n");
+}
+
+#[test]
+fn a_backup_names_what_damage_took_and_a_checked_one_is_refused() {
+    let mut bench = Bench::new();
+    bench.add(config());
+    for body in ["a", "b", "c"] {
+        bench.publish("s.a", "", "", body);
+    }
+    let lost = [(2, 2)];
+    let begin = |bench: &mut Bench, jsck: bool| {
+        let request =
+            SnapshotRequest { deliver_subject: "out".to_owned(), jsck, ..Default::default() };
+        bench.heard(&Everybody, |stream, cx| stream.begin_snapshot(&request, &[], &lost, None, cx))
+    };
+    let state = begin(&mut bench, false).unwrap().state.unwrap();
+    assert_eq!(state.lost.unwrap().msgs, [2]);
+    let refused = begin(&mut bench, true).unwrap_err();
+    assert_eq!(refused.err_code, 10_064);
+    assert_eq!(refused.description, "snapshot failed: messages are lost, first 2 to 2");
+    bench
+        .with("s", |stream, _| stream.handle_purge(&PurgeRequest { seq: 3, ..Default::default() }))
+        .unwrap();
+    begin(&mut bench, true).unwrap();
 }

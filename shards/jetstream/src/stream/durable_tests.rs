@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use store::disk::{AlignedBuffer, DiskData, DiskDone, DiskError, DiskOp, FileId};
 use store::log::Options;
-use store::{Progress, Store};
+use store::{Position, Progress, Store};
 use wire::api::config::StreamConfig;
 use wire::api::policy::PersistMode;
 
@@ -14,13 +14,13 @@ use super::{Identity, Ingest, Publish, Stream};
 
 /// Files that are bytes in memory.
 #[derive(Default)]
-struct Disk {
-    files: BTreeMap<FileId, Vec<u8>>,
+pub(super) struct Disk {
+    pub(super) files: BTreeMap<FileId, Vec<u8>>,
     error: Option<DiskError>,
 }
 
 impl Disk {
-    fn carry_out(&mut self, op: DiskOp) -> Result<DiskData, DiskError> {
+    pub(super) fn carry_out(&mut self, op: DiskOp) -> Result<DiskData, DiskError> {
         if let (Some(error), DiskOp::Commit { .. }) = (self.error, &op) {
             return Err(error);
         }
@@ -66,7 +66,7 @@ fn config() -> StreamConfig {
 }
 
 impl Bench {
-    fn add_file(&mut self, config: StreamConfig) {
+    pub(super) fn add_file(&mut self, config: StreamConfig) {
         let id = Identity { account: 1, account_name: "A".into(), slot: 0, domain: "".into() };
         let options =
             Options { tail_bytes_max: 8192, segment_bytes_min: 64 << 10, ..Options::new("d", 7) };
@@ -75,7 +75,7 @@ impl Bench {
     }
 
     /// Ends the turn: commits, carries operations out and tells the stream, until all is quiet.
-    fn end_turn(&mut self, disk: &mut Disk) {
+    pub(super) fn end_turn(&mut self, disk: &mut Disk) {
         let now_ns = self.mono_ns;
         self.with("s", |stream, cx| stream.store.commit(now_ns, &mut cx.fx.disk));
         while let Some((ticket, op)) =
@@ -126,6 +126,23 @@ fn an_answer_waits_for_the_disk() {
     );
     let again = bench.publish("s.a", "R4", id, "x");
     assert_eq!(again[0].2, r#"{"stream":"s","seq":1,"duplicate": true}"#);
+}
+
+#[test]
+fn no_more_messages_wait_for_the_disk_than_may() {
+    let (mut bench, mut disk) = (Bench::new(), Disk::default());
+    bench.add_file(config());
+    bench.with("s", |stream, _| stream.buffered_messages_max = 3);
+    for reply in ["R1", "R2", "R3"] {
+        assert!(bench.publish("s.a", reply, "", "x").is_empty());
+    }
+    let refused = bench.publish("s.a", "R4", "", "x");
+    assert!(refused[0].1.starts_with("NATS/1.0 429"), "{refused:?}");
+    bench.end_turn(&mut disk);
+    assert_eq!(bench.answers().len(), 3);
+    assert!(bench.publish("s.a", "R5", "", "x").is_empty());
+    bench.end_turn(&mut disk);
+    assert_eq!(bench.answers(), [("R5".to_owned(), r#"{"stream":"s","seq":4}"#.to_owned())]);
 }
 
 #[test]
@@ -262,4 +279,32 @@ fn a_delete_that_finds_nothing_says_where_it_looked() {
     for (seq, error) in cases {
         assert_eq!(delete(&mut bench, seq), Err(error.to_owned()), "{seq}");
     }
+}
+
+#[test]
+fn what_a_full_disk_refuses_changes_nothing() {
+    let (mut bench, mut disk) = (Bench::new(), Disk::default());
+    bench.add_file(config());
+    for _ in 0..3 {
+        bench.publish("s.a", "", "", "x");
+    }
+    bench.end_turn(&mut disk);
+    disk.error = Some(DiskError::NoSpace);
+    bench.publish("s.b", "", "", "x");
+    bench.end_turn(&mut disk);
+    let code = |outcome: Result<(), wire::api::errors::ApiError>| outcome.map_err(|e| e.err_code);
+    let delete = |bench: &mut Bench, seq: u64| {
+        code(bench.with("s", |stream, _| stream.handle_delete(seq, false)).map(drop))
+    };
+    assert_eq!(delete(&mut bench, 1), Ok(()), "the log has a reserve");
+    bench.with("s", |stream, _| while stream.store.put_note(b"k", &[7; 200]) != Position::NEVER {});
+    assert_eq!(delete(&mut bench, 2), Err(10_023));
+    for filter in ["", "s.a"] {
+        let purge =
+            wire::api::requests::PurgeRequest { filter: filter.into(), ..Default::default() };
+        let outcome = bench.with("s", |stream, _| stream.handle_purge(&purge));
+        assert_eq!(code(outcome.map(drop)), Err(10_023));
+    }
+    assert_eq!(bench.streams["s"].store.state().messages, 3);
+    assert!(bench.streams["s"].store.contains(2));
 }

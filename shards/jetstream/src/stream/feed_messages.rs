@@ -135,7 +135,7 @@ impl Stream {
         publish: &Publish<'_>,
         cx: &mut Cx<'_, '_>,
     ) -> Result<Ingest, Refusal> {
-        if self.acks.is_full() || !self.parked.is_empty() {
+        if self.acks.is_full(self.buffered_messages_max) || !self.parked.is_empty() {
             return Err(Refusal::Pending);
         }
         let Some(feed) = self.feeds.all.get(at) else { return Ok(Ingest::Waiting) };

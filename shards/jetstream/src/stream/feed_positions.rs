@@ -71,6 +71,12 @@ impl Stream {
         self.store.put_note(NOTE_KEY, &note);
     }
 
+    /// Bytes of what [`Self::note_feeds`] writes, at most.
+    pub(super) fn feed_note_bytes(&self) -> usize {
+        let sources = self.feeds.all.iter().filter(|feed| !feed.is_mirror);
+        sources.map(|feed| 12 + feed.index_name.len() + feed.identity.len()).sum()
+    }
+
     /// Reads the note, at start.
     pub(super) fn recover_feeds(&mut self, mut note: &[u8]) {
         let rest = &mut note;

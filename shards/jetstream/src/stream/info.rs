@@ -41,6 +41,11 @@ fn lost_data(ranges: &[(u64, u64)]) -> Option<LostData> {
 }
 
 impl Stream {
+    /// What the stream holds, and what damage took of it: ranges of sequences.
+    pub(super) fn state_with_lost(&self, consumers: usize, lost: &[(u64, u64)]) -> StreamState {
+        StreamState { lost: lost_data(lost), ..self.state(consumers) }
+    }
+
     /// What the stream holds, without details.
     #[must_use]
     pub fn state(&self, consumers: usize) -> StreamState {
@@ -81,7 +86,7 @@ impl Stream {
         StreamInfo {
             config: self.shown_config(facts.version),
             created: Timestamp(self.created_unix_ns),
-            state: StreamState { lost: lost_data(facts.lost), ..self.state(facts.consumers) },
+            state: self.state_with_lost(facts.consumers, facts.lost),
             domain: self.id.domain.to_string(),
             mirror: self.mirror_info(ctx.mono_ns),
             sources: self.sources_info(ctx.mono_ns),

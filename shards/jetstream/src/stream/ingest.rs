@@ -8,7 +8,7 @@ use wire::subject;
 
 use super::draft::{Draft, Refusal, Rollup};
 use super::level::REQUIRED_LEVEL_HEADER;
-use super::{Cx, Stream, UNDURABLE_BYTES_MAX, UNDURABLE_MESSAGES_MAX};
+use super::{Cx, Stream, UNDURABLE_BYTES_MAX};
 use crate::effect::Outgoing;
 
 const SECOND_NS: i64 = 1_000_000_000;
@@ -116,7 +116,7 @@ impl Stream {
     }
 
     fn handle_plain(&mut self, publish: &Publish<'_>, cx: &mut Cx<'_, '_>) -> Ingest {
-        if self.acks.is_full() || self.is_parking_full() {
+        if self.acks.is_full(self.buffered_messages_max) || self.is_parking_full() {
             self.answer_too_many(publish.reply, cx.fx);
             return Ingest::Refused(errors::STREAM_TOO_MANY_REQUESTS);
         }
@@ -132,7 +132,7 @@ impl Stream {
     }
 
     fn is_parking_full(&self) -> bool {
-        self.parked.len() >= UNDURABLE_MESSAGES_MAX || self.parked_bytes >= UNDURABLE_BYTES_MAX
+        self.parked.len() >= self.buffered_messages_max || self.parked_bytes >= UNDURABLE_BYTES_MAX
     }
 
     /// Reads have come in: publishes that waited for one are tried again, in order, and each

@@ -150,6 +150,8 @@ pub struct Stream {
     overdue: VecDeque<u64>,
     /// What is due waits for the disk.
     is_reading: bool,
+    /// Messages that may wait for the disk.
+    pub buffered_messages_max: usize,
     /// How many batches there may be.
     pub batch_limits: batch::BatchLimits,
     /// Requests for messages that are not done.
@@ -192,6 +194,7 @@ impl Stream {
             schedules: schedule::Schedules::default(),
             overdue: VecDeque::new(),
             is_reading: false,
+            buffered_messages_max: UNDURABLE_MESSAGES_MAX,
             batch_limits: batch::BatchLimits::default(),
             reads: VecDeque::new(),
             interest: retention::InterestTable::default(),

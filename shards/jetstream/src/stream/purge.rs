@@ -7,6 +7,9 @@ use wire::api::requests::PurgeRequest;
 
 use super::Stream;
 
+/// Most that the records of one request take beside the facts in them.
+const REQUEST_OVERHEAD_BYTES: usize = 1024;
+
 /// What a purge did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Purged {
@@ -32,10 +35,29 @@ impl Stream {
         if self.config.deny_purge {
             return Err(errors::STREAM_PURGE_FAILED.with("stream purge not permitted"));
         }
+        if !self.admits_purge(request) {
+            return Err(errors::INSUFFICIENT_RESOURCES);
+        }
         // What says where sources go on may be about to leave.
         self.note_feeds();
         let count = self.purge(request.filter.as_bytes(), request.seq, request.keep);
         Ok(Purged { count, position: self.store.position() })
+    }
+
+    /// Whether a purge can be written; otherwise nothing must leave.
+    fn admits_purge(&self, request: &PurgeRequest) -> bool {
+        let filter = request.filter.as_bytes();
+        if filter.is_empty() || filter == b">" {
+            return self.admits(0);
+        }
+        let below = Some(request.seq).filter(|&below| below > 0);
+        self.admits(0) && self.store.admits_purge(filter, below)
+    }
+
+    /// Whether what a request changes can be written: `bytes` of facts, and what goes with them.
+    #[must_use]
+    pub fn admits(&self, bytes: usize) -> bool {
+        self.store.admits(bytes + REQUEST_OVERHEAD_BYTES + self.feed_note_bytes())
     }
 
     /// Removes the messages whose subject matches `filter` (all if empty), below `below` (all if
@@ -77,6 +99,12 @@ impl Stream {
         }
         if self.config.deny_delete {
             return Err(errors::STREAM_MSG_DELETE_FAILED.with("message delete not permitted"));
+        }
+        if !self.store.contains(seq) {
+            return Err(self.missing_error(seq));
+        }
+        if !self.admits(0) {
+            return Err(errors::INSUFFICIENT_RESOURCES);
         }
         if self.store.remove(seq, !no_erase).is_none() {
             return Err(self.missing_error(seq));

@@ -81,6 +81,12 @@ impl Restore {
     }
 
     /// The stream as far as it is.
+    #[must_use]
+    pub const fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// The same, to be changed.
     pub const fn stream_mut(&mut self) -> &mut Stream {
         &mut self.stream
     }

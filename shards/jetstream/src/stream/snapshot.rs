@@ -5,8 +5,14 @@
 //!                           ▲ so many bytes on the way        │
 //!                           └──────────── acknowledgement ◄───┘
 //! ```
+//!
+//! A message that cannot be read ends the backup with an error, and the archive has no end, so
+//! that no restore takes it for whole. What damage had taken before the server started is no part
+//! of the stream any more: the answer names it (`state.lost`), and a request with `jsck` is
+//! refused.
 
 use store::{ALL, Read};
+use thiserror::Error;
 use wire::api::advisory::{ClientInfo, Event, SnapshotComplete, SnapshotCreate, encode_event};
 use wire::api::errors::{self, ApiError};
 use wire::api::requests::SnapshotRequest;
@@ -16,7 +22,7 @@ use wire::backup::{ArchiveWriter, ConsumerBackup, Message, StreamState};
 use wire::subject;
 
 use super::{Cx, Stream};
-use crate::effect::{Endpoint, Interest, Outgoing};
+use crate::effect::{Endpoint, Interest, Level, Outgoing};
 
 /// Bytes of a chunk, if the request does not say, at least, and at most.
 const CHUNK_BYTES: i64 = 128 << 10;
@@ -67,18 +73,44 @@ impl std::fmt::Debug for Snapshot {
     }
 }
 
+/// Why a backup ended before all was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+enum Failure {
+    #[error("no interest")]
+    NoInterest,
+    #[error("no flow response")]
+    NoFlowResponse,
+    /// It is damaged, or the disk does not give it.
+    #[error("message {0} is unreadable")]
+    Unreadable(u64),
+    /// Its subject or its size does not fit.
+    #[error("message {0} does not fit into an archive")]
+    Unfit(u64),
+}
+
+impl Failure {
+    /// Code and text of the last message, in nats-server's words where it has any.
+    fn status(self) -> String {
+        match self {
+            Self::NoInterest => "408 No Interest".to_owned(),
+            Self::NoFlowResponse => "408 No Flow Response".to_owned(),
+            Self::Unreadable(_) | Self::Unfit(_) => format!("500 {self}"),
+        }
+    }
+}
+
 /// How far a backup came in a turn.
 enum Step {
     /// It waits for an acknowledgement, the disk or a receiver.
     Waits,
     More,
     /// It is over; why, if not because all was sent.
-    Over(Option<&'static str>),
+    Over(Option<Failure>),
 }
 
 impl Stream {
     /// Begins a backup; the answer for the client. The chunks follow. `consumers` are those that
-    /// go into it.
+    /// go into it, `lost` the ranges of sequences that damage took before the start.
     ///
     /// # Errors
     ///
@@ -87,6 +119,7 @@ impl Stream {
         &mut self,
         request: &SnapshotRequest,
         consumers: &[ConsumerBackup],
+        lost: &[(u64, u64)],
         client: Option<Box<ClientInfo>>,
         cx: &mut Cx<'_, '_>,
     ) -> Result<SnapshotStarted, ApiError> {
@@ -96,6 +129,12 @@ impl Stream {
         }
         if self.snapshots.len() >= SNAPSHOTS_MAX {
             return Err(errors::STREAM_SNAPSHOT.with("too many snapshots"));
+        }
+        let kept_from = self.store.state().first_seq;
+        let missed = lost.iter().find(|(_, last)| *last >= kept_from);
+        if let (true, Some((first, last))) = (request.jsck, missed) {
+            let text = format!("messages are lost, first {first} to {last}");
+            return Err(errors::STREAM_SNAPSHOT.with(text));
         }
         let or = |value: i64, default: i64| if value == 0 { default } else { value };
         let chunk = or(request.chunk_size, CHUNK_BYTES).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
@@ -120,7 +159,7 @@ impl Stream {
             endpoint: Endpoint::Reply(self.id.slot, number),
         });
         let started = Timestamp(cx.ctx.unix_ns);
-        let shown = self.state(consumers.len());
+        let shown = self.state_with_lost(consumers.len(), lost);
         let event = SnapshotCreate {
             stream: self.config.name.clone(),
             state: shown.clone(),
@@ -215,7 +254,7 @@ impl Stream {
         if !cx.ctx.interest.has_interest(self.id.account, &snapshot.deliver) {
             // A receiver may subscribe a little later, but must not go away.
             return if snapshot.has_interest || now_ns >= snapshot.deadline_ns {
-                Step::Over(Some("408 No Interest"))
+                Step::Over(Some(Failure::NoInterest))
             } else {
                 Step::Waits
             };
@@ -223,7 +262,10 @@ impl Stream {
         if !std::mem::replace(&mut snapshot.has_interest, true) {
             snapshot.deadline_ns = now_ns.saturating_add(ACK_WAIT_NS);
         }
-        let is_reading = !self.fill_snapshot(snapshot, cx);
+        let is_reading = match self.fill_snapshot(snapshot, cx) {
+            Ok(is_filled) => !is_filled,
+            Err(failure) => return Step::Over(Some(failure)),
+        };
         while snapshot.out.len() >= snapshot.chunk_bytes && snapshot.chunks < snapshot.chunks_max {
             let len = snapshot.chunk_bytes;
             let reply = format!("{}.{len}.{}", snapshot.ack_prefix, snapshot.index);
@@ -241,7 +283,7 @@ impl Stream {
         }
         if snapshot.chunks >= snapshot.chunks_max {
             return if now_ns >= snapshot.deadline_ns {
-                Step::Over(Some("408 No Flow Response"))
+                Step::Over(Some(Failure::NoFlowResponse))
             } else {
                 Step::Waits
             };
@@ -263,11 +305,15 @@ impl Stream {
 
     /// Reads on until there is a chunk, or all is read. False if messages must come from the disk
     /// first.
-    fn fill_snapshot(&mut self, snapshot: &mut Snapshot, cx: &mut Cx<'_, '_>) -> bool {
-        let Some(writer) = snapshot.writer.as_mut() else { return true };
+    fn fill_snapshot(
+        &mut self,
+        snapshot: &mut Snapshot,
+        cx: &mut Cx<'_, '_>,
+    ) -> Result<bool, Failure> {
+        let Some(writer) = snapshot.writer.as_mut() else { return Ok(true) };
         for _ in 0..TURN_MESSAGES {
             if snapshot.out.len() >= snapshot.chunk_bytes * snapshot.chunks_max {
-                return true;
+                return Ok(true);
             }
             let found = self.store.next(ALL, snapshot.next).filter(|&seq| seq <= snapshot.last);
             let Some(seq) = found else {
@@ -275,35 +321,33 @@ impl Stream {
                     // It can only complain about consumers, which are all in it.
                     let _ = writer.finish(&mut snapshot.out);
                 }
-                return true;
+                return Ok(true);
             };
             match self.store.get(seq, cx.cache, &mut cx.fx.disk) {
-                Read::Pending => return false,
+                Read::Pending => return Ok(false),
                 Read::Message(message) => {
-                    // A message that an archive cannot hold, such as one with blanks in its
-                    // subject, is left out like one that is damaged.
-                    let _ = writer.push_message(
-                        &Message {
-                            sequence: seq,
-                            time_ns: message.ts_ns,
-                            subject: message.subject,
-                            headers: message.headers,
-                            payload: message.payload,
-                        },
-                        &mut snapshot.out,
-                    );
+                    let message = Message {
+                        sequence: seq,
+                        time_ns: message.ts_ns,
+                        subject: message.subject,
+                        headers: message.headers,
+                        payload: message.payload,
+                    };
+                    let pushed = writer.push_message(&message, &mut snapshot.out);
+                    pushed.map_err(|_| Failure::Unfit(seq))?;
                 }
-                Read::Missing | Read::Damaged | Read::Failed => {}
+                Read::Missing => {}
+                Read::Damaged | Read::Failed => return Err(Failure::Unreadable(seq)),
             }
             snapshot.next = seq.saturating_add(1);
         }
-        true
+        Ok(true)
     }
 
-    fn end_snapshot(&self, snapshot: &Snapshot, error: Option<&'static str>, cx: &mut Cx<'_, '_>) {
+    fn end_snapshot(&self, snapshot: &Snapshot, failure: Option<Failure>, cx: &mut Cx<'_, '_>) {
         // The end says how it went, where there was something to acknowledge before.
-        let block = match error {
-            Some(error) => format!("NATS/1.0 {error}\r\n\r\n"),
+        let block = match failure {
+            Some(failure) => format!("NATS/1.0 {}\r\n\r\n", failure.status()),
             None if snapshot.index > 1 => "NATS/1.0 204\r\n\r\n".to_owned(),
             None => String::new(),
         };
@@ -314,18 +358,19 @@ impl Stream {
             subject: format!("{}.>", snapshot.ack_prefix).into_bytes().into(),
             endpoint: Endpoint::Reply(self.id.slot, snapshot.number),
         });
-        let error = match error {
-            None => "",
-            Some("408 No Interest") => "no interest",
-            Some(_) => "no flow response",
-        };
+        let error = failure.map_or_else(String::new, |failure| failure.to_string());
+        if matches!(failure, Some(Failure::Unreadable(_) | Failure::Unfit(_))) {
+            let (account, stream) = (&self.id.account_name, &self.config.name);
+            let text = format!("backup of stream '{account} > {stream}' failed: {error}");
+            cx.fx.log(Level::Error, text);
+        }
         let event = SnapshotComplete {
             stream: self.config.name.clone(),
             start: snapshot.started,
             end: Timestamp(cx.ctx.unix_ns),
             client: snapshot.client.clone(),
             domain: self.id.domain.to_string(),
-            error: error.to_owned(),
+            error,
         };
         self.tell(&event, cx);
     }

@@ -18,7 +18,7 @@ use super::jobs::{Job, Kind, Work};
 use super::{DirectMode, DiskFigures, DiskSettings, Faults, to_disk_error};
 use crate::uring::{Event, Ring};
 
-/// Requests in the ring at once; more operations wait. Below the ring's completion queue.
+/// Most requests in the ring at once. Below the ring's completion queue.
 const REQUESTS_MAX: usize = 1024;
 /// The longest wait for the ring while the helper may have something, too.
 const WAIT_SLICE: Duration = Duration::from_millis(2);
@@ -64,6 +64,8 @@ pub struct Disk {
     names: HashMap<Ticket, Named>,
     helper: Helper,
     done: Vec<DiskDone>,
+    /// Requests in the ring at once; more operations wait.
+    requests_max: usize,
     faults: Option<Faults>,
     /// Since when operations hang that a test wants to hang.
     hung: Vec<u64>,
@@ -98,6 +100,7 @@ impl Disk {
             names: HashMap::new(),
             helper: Helper::start(files, settings.shard, bell)?,
             done: Vec::new(),
+            requests_max: (settings.requests_max / settings.shards.max(1)).clamp(1, REQUESTS_MAX),
             faults: settings.faults,
             hung: Vec::new(),
             figures: DiskFigures::default(),
@@ -165,6 +168,12 @@ impl Disk {
     #[must_use]
     pub fn has_done(&self) -> bool {
         !self.done.is_empty() || self.helper.has_results()
+    }
+
+    /// Files that are open, or will be.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        self.files.len()
     }
 
     /// Whether nothing is under way and nothing waits.
@@ -375,7 +384,7 @@ impl Disk {
             open.in_flight += 1;
             open.is_busy |= waiting.work.as_ref().is_some_and(Work::is_ordered);
         }
-        if ring.files_in_flight() >= REQUESTS_MAX || !self.backlog.is_empty() {
+        if ring.files_in_flight() >= self.requests_max || !self.backlog.is_empty() {
             self.backlog.push_back((file, waiting));
             return Ok(());
         }
@@ -383,7 +392,7 @@ impl Disk {
     }
 
     fn begin_backlog(&mut self, ring: &mut Ring, now_ns: u64) -> io::Result<()> {
-        while ring.files_in_flight() < REQUESTS_MAX
+        while ring.files_in_flight() < self.requests_max
             && let Some((file, waiting)) = self.backlog.pop_front()
         {
             self.start(file, waiting, ring, now_ns)?;

@@ -54,6 +54,9 @@ pub struct DiskSettings {
     pub recycled_max: usize,
     /// Segments filled with zeroes ahead of need, of each shard, once a full one was asked for.
     pub spare_min: usize,
+    /// Requests in the kernel at once, of all shards together; each has its part of it, at least
+    /// one and at most 1024.
+    pub requests_max: usize,
     /// Past the page cache where the file system allows it.
     pub direct: bool,
     /// Errors to make, for tests.
@@ -71,6 +74,7 @@ impl DiskSettings {
             segment_bytes: 64 << 20,
             recycled_max: 4,
             spare_min: 1,
+            requests_max: 4096,
             direct: true,
             faults: None,
         }

@@ -248,6 +248,22 @@ fn many_files_and_more_requests_than_the_ring_takes() {
 }
 
 #[test]
+fn no_more_requests_are_in_the_kernel_than_may() {
+    let mut rig = Rig::with(|settings| (settings.requests_max, settings.shards) = (8, 2));
+    let file = rig.create("d/1.seg", SEGMENT_BYTES);
+    let tickets: Vec<Ticket> = (0..50)
+        .map(|number| rig.queue.push(DiskOp::Read { file, offset: number * 4096, len: 4096 }))
+        .collect();
+    rig.submit();
+    assert_eq!(rig.ring.files_in_flight(), 4);
+    while rig.done.len() < tickets.len() {
+        rig.turn(true);
+        assert!(rig.ring.files_in_flight() <= 4);
+    }
+    assert!(rig.done.iter().all(|done| done.result.is_ok()));
+}
+
+#[test]
 fn what_cannot_be_done_says_why() {
     let mut rig = Rig::new();
     let file = rig.queue.name_file();

@@ -61,8 +61,10 @@ const SURE_ERRORS: [u64; 14] = [
     10_199, 10_200,
 ];
 
+/// The error of a request that cannot be written.
+const NO_SPACE: u64 = 10_023;
 /// Errors of the API that speak of the disk.
-const DISK_ERRORS: [u64; 2] = [10_023, 10_047];
+const DISK_ERRORS: [u64; 2] = [NO_SPACE, 10_047];
 
 impl World {
     /// A message for a client: a delivery of a consumer, or an answer.
@@ -112,8 +114,13 @@ impl World {
                 if no_responders { "503" } else { "" }
             ));
         }
-        // The disk failed: nobody knows what a restart will find.
-        let is_open = error.is_some_and(|code| DISK_ERRORS.contains(&code));
+        // The disk failed: nobody knows what a restart will find. What is refused because the disk
+        // is full changes nothing.
+        let is_fenced = ask.stream(&self.model).is_some_and(|at| {
+            let stream = &self.model.streams[at];
+            stream.fenced.is_some() || stream.being == Being::Coming
+        });
+        let is_open = error.is_some_and(|code| DISK_ERRORS.contains(&code)) && is_fenced;
         if is_open && !matches!(ask, Ask::Publish(_) | Ask::Refused(_)) {
             return Ok(());
         }
@@ -159,6 +166,12 @@ impl World {
                 }
                 stream.consumers[which].note_settled(id, seq);
                 self.model.confirmed += 1;
+            }
+            Ask::Delete(at, seq, _) if error == Some(NO_SPACE) => {
+                let same = |(_, _, ask): &(usize, u64, Ask)| matches!(ask, Ask::Delete(other, number, _) if (*other, *number) == (at, seq));
+                if !self.asks.values().any(same) {
+                    self.model.streams[at].maybe_deleted.remove(&seq);
+                }
             }
             Ask::Delete(..) | Ask::Ack(..) => {}
             Ask::Refused(subject) => {
@@ -302,6 +315,10 @@ impl World {
         if known.being == Being::Present && known.has_settled(id, seq) && !stream.is_damaged {
             return Err(format!("{who}: its acknowledgement had been confirmed"));
         }
+        let times: usize = times.parse().map_err(|_| format!("{who}: no count"))?;
+        if known.deliver_max > 0 && times > known.deliver_max {
+            return Err(format!("{who}: it gives up after {}", known.deliver_max));
+        }
         let line = format!("{who} to {at}");
         *known.delivered.entry(id).or_default() += 1;
         known.drained.insert(id);
@@ -313,7 +330,7 @@ impl World {
         if self.trace {
             self.note(line);
         }
-        if *times != "1" {
+        if times != 1 {
             self.model.redelivered += 1;
         }
         Ok(())

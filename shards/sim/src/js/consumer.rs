@@ -22,6 +22,8 @@ pub(crate) struct ConsumerModel {
     pub(crate) created_tick: u64,
     pub(crate) policy: Policy,
     pub(crate) filter: Option<String>,
+    /// It gives a message up after so many deliveries; 0 never.
+    pub(crate) deliver_max: usize,
     /// It pushes.
     pub(crate) pushes: bool,
     /// The client that receives and acknowledges, of this start of the server.

@@ -72,7 +72,13 @@ fn drain_consumer(world: &mut World, at: usize, which: usize) -> Result<(), Fail
         due.retain(|id| {
             let consumer = &stream.consumers[which];
             let seq = world.model.sent[*id].seq.unwrap_or(0);
+            let sent = &world.model.sent[*id];
+            // What went to a client that nobody saw counts as a delivery, too.
+            let is_given_up = consumer.deliver_max > 0
+                && (sent.client.0 != world.model.starts
+                    || consumer.delivered.get(id).is_some_and(|n| *n >= consumer.deliver_max));
             !consumer.drained.contains(id)
+                && !is_given_up
                 && !consumer.may_have_settled(*id, seq)
                 && world.model.excuse(*id, last).is_none()
         });

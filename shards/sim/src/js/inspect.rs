@@ -14,11 +14,11 @@ use crate::oracle::Failure;
 
 /// A message as a stream shows it.
 #[derive(Debug)]
-struct Found {
+pub(super) struct Found {
     subject: String,
     headers: String,
-    payload: Vec<u8>,
-    wall_ns: i64,
+    pub(super) payload: Vec<u8>,
+    pub(super) wall_ns: i64,
 }
 
 /// Time after which an acknowledged end lies twice on a disk that works, ns.
@@ -116,7 +116,8 @@ impl World {
     fn inspect_stream(&mut self, at: usize, place: usize) -> Result<(), Failure> {
         let name = self.model.streams[place].name.clone();
         let subject = format!("$JS.API.STREAM.INFO.{name}");
-        let info = self.call_json(at, &subject, "{\"deleted_details\":true}")?;
+        let asked_wall_ns = self.now.wall_ns;
+        let mut info = self.call_json(at, &subject, "{\"deleted_details\":true}")?;
         let exists = info.get("error").is_none();
         let being = self.model.streams[place].being;
         if !self.is_fresh && matches!(being, Being::Coming | Being::Going) {
@@ -139,8 +140,14 @@ impl World {
             (_, true) => self.model.streams[place].being = Being::Present,
         }
         self.judge_config(place, &info)?;
-        let found = self.read_stream(at, place, &info)?;
+        let mut found = self.read_stream(at, place, &info)?;
+        // What was on its way when the first question was asked may have come meanwhile.
+        while found.keys().next_back().copied() > info["state"]["last_seq"].as_u64() {
+            info = self.call_json(at, &subject, "{\"deleted_details\":true}")?;
+            found = self.read_stream(at, place, &info)?;
+        }
         self.judge_found(place, &info, &found)?;
+        self.judge_ages(place, &found, asked_wall_ns)?;
         self.adopt(place, &found);
         if !self.was_full {
             let last = info["state"]["last_seq"].as_u64().unwrap_or(0);
@@ -174,6 +181,7 @@ impl World {
         let fits = |config: &super::model::Config| {
             shown["max_msgs"].as_i64() == Some(config.max_msgs)
                 && shown["max_msgs_per_subject"].as_i64() == Some(config.max_per_subject)
+                && (shown["compression"] == "s2") == config.is_compressed
                 && shown["max_age"].as_i64().unwrap_or(0) == config.max_age_ns
         };
         let doubtful = stream.update.clone().filter(|update| fits(update));
@@ -323,6 +331,7 @@ impl World {
             return Ok(());
         }
         let ages = stream.config.max_age_ns > 0
+            || stream.config.has_ages
             || stream.past_configs.iter().any(|config| config.max_age_ns > 0);
         let count = state["messages"].as_u64().unwrap_or(0);
         if count != found.len() as u64 && !ages {
@@ -453,6 +462,7 @@ impl World {
         let is_calm = stream.config.max_msgs <= 0
             && stream.config.max_per_subject <= 0
             && stream.config.max_age_ns <= 0
+            && !stream.config.has_ages
             && stream.config.retention == super::model::Retention::Limits
             && stream.past_configs.is_empty()
             && stream.purges.is_empty()

@@ -11,6 +11,7 @@ mod consumer;
 mod crash;
 mod disk;
 mod drain;
+mod extras;
 mod inspect;
 mod model;
 mod play;

@@ -41,6 +41,8 @@ pub(crate) struct Sent {
     pub(crate) client: (usize, usize),
     pub(crate) tick: u64,
     pub(crate) wall_ns: i64,
+    /// It goes at this age; 0 never.
+    pub(crate) age_ns: i64,
     pub(crate) batch: Option<usize>,
     pub(crate) seq: Option<u64>,
     pub(crate) fate: Fate,
@@ -69,6 +71,11 @@ pub(crate) struct Config {
     pub(crate) max_age_ns: i64,
     pub(crate) window_ns: i64,
     pub(crate) discard_new: bool,
+    pub(crate) is_compressed: bool,
+    /// Messages may have an age of their own.
+    pub(crate) has_ages: bool,
+    /// Acknowledged before anything is written.
+    pub(crate) is_async: bool,
 }
 
 impl Config {
@@ -81,12 +88,16 @@ impl Config {
         let storage = if self.in_memory { "memory" } else { "file" };
         let discard = if self.discard_new { "new" } else { "old" };
         let low = name.to_lowercase();
+        let compression = if self.is_compressed { "s2" } else { "none" };
+        let (has_ages, is_atomic) = (self.has_ages, !self.is_async);
+        let persist_mode = if self.is_async { "async" } else { "" };
         format!(
             "{{\"name\":\"{name}\",\"subjects\":[\"{low}.>\"],\"retention\":\"{retention}\",\
              \"storage\":\"{storage}\",\"max_msgs\":{},\"max_msgs_per_subject\":{},\
              \"max_age\":{},\"duplicate_window\":{},\"discard\":\"{discard}\",\"max_bytes\":-1,\
              \"max_consumers\":-1,\"max_msg_size\":-1,\"num_replicas\":1,\"allow_direct\":true,\
-             \"allow_atomic\":true}}",
+             \"allow_atomic\":{is_atomic},\"compression\":\"{compression}\",\
+             \"allow_msg_ttl\":{has_ages},\"persist_mode\":\"{persist_mode}\"}}",
             self.max_msgs, self.max_per_subject, self.max_age_ns, self.window_ns
         )
     }
@@ -367,6 +378,10 @@ impl Model {
         }
         if stream.purges.iter().any(|purge| purge.may_take(sent)) {
             return Some("purged");
+        }
+        let old = self.jumps > 0 || self.wall_max_ns - sent.wall_ns >= sent.age_ns;
+        if sent.age_ns > 0 && old {
+            return Some("too old");
         }
         let configs = stream.past_configs.iter().chain([&stream.config]).chain(&stream.update);
         for config in configs {

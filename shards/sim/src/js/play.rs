@@ -60,11 +60,13 @@ pub(crate) fn play(world: &mut World) -> Result<(), Failure> {
     }
     world.inspect()?;
     super::drain::drain(world)?;
-    world.inspect()
+    world.inspect()?;
+    world.judge_secrecy()
 }
 
 /// Clients do this and that.
 fn work(world: &mut World, mood: Mood) -> Result<(), Failure> {
+    world.is_fresh = false;
     for _ in 0..1 + world.below(3) {
         world.connect();
     }
@@ -167,11 +169,13 @@ fn create_stream(world: &mut World, client: usize, at: usize) {
         max_age_ns: if world.one_in(8) { (5 * SECOND_NS) as i64 } else { 0 },
         window_ns: if world.one_in(4) { SECOND_NS as i64 } else { 120 * SECOND_NS as i64 },
         discard_new: world.one_in(5),
+        ..Config::default()
     };
-    let config = Config {
+    let mut config = Config {
         window_ns: if config.max_age_ns > 0 { SECOND_NS as i64 } else { config.window_ns },
         ..config
     };
+    world.draw_config(&mut config);
     let mut sent = std::mem::take(&mut world.model.sent);
     let stream = &mut world.model.streams[at];
     stream.forget(&mut sent);
@@ -196,7 +200,7 @@ fn new_message(world: &mut World, client: usize, at: usize, size: usize) -> usiz
     let (era, low) = (stream.era, stream.name.to_lowercase());
     let token = TOKENS[world.below(TOKENS.len())];
     let mut payload = format!("{id}:").into_bytes();
-    payload.extend((payload.len()..size).map(|place| b'a' + ((place * 7 + id) % 26) as u8));
+    payload.extend((payload.len()..size).map(|place| letter_at(place + 15 * id)));
     world.model.sent.push(Sent {
         stream: at,
         era,
@@ -209,6 +213,7 @@ fn new_message(world: &mut World, client: usize, at: usize, size: usize) -> usiz
         client: (world.model.starts, client),
         tick,
         wall_ns: world.now.wall_ns,
+        age_ns: 0,
         batch: None,
         seq: None,
         fate: Fate::Open,
@@ -216,6 +221,11 @@ fn new_message(world: &mut World, client: usize, at: usize, size: usize) -> usiz
         known_ns: 0,
     });
     id
+}
+
+/// The letter at a place of a payload, which goes on like that for ever.
+pub(super) const fn letter_at(place: usize) -> u8 {
+    b'a' + (place * 7 % 26) as u8
 }
 
 fn send(world: &mut World, client: usize, id: usize, with_reply: bool) {
@@ -260,6 +270,10 @@ fn publish(world: &mut World, client: usize, at: usize, mood: Mood) {
             }
             5 => headers = format!("X: {id}\r\n"),
             _ => {}
+        }
+        if let Some(age) = world.draw_age(at) {
+            headers.push_str(&format!("Nats-TTL: {age}s\r\n"));
+            world.model.sent[id].age_ns = (age * SECOND_NS) as i64;
         }
         if !headers.is_empty() {
             world.model.sent[id].headers = format!("NATS/1.0\r\n{headers}\r\n");
@@ -394,6 +408,7 @@ fn update(world: &mut World, client: usize, at: usize) {
     let name = stream.name.clone();
     config.max_msgs = if world.one_in(2) { 2 + world.below(40) as i64 } else { -1 };
     config.max_per_subject = if world.one_in(3) { 1 + world.below(9) as i64 } else { -1 };
+    config.is_compressed = world.extras.compression && world.extra_in(2);
     world.note(format!("client {client} updates {name}: {config:?}"));
     world.model.streams[at].update = Some(config.clone());
     let body = config.json(&name);

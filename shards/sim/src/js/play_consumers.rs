@@ -56,6 +56,11 @@ pub(super) fn create_consumer(world: &mut World, client: usize, at: usize) {
         let most = if world.one_in(3) { 2 + world.below(6) } else { 1000 };
         parts.push(format!("\"max_ack_pending\":{most}"));
     }
+    let gives_up = policy != Policy::None && world.extras.max_deliver && world.extra_in(2);
+    let deliver_max = if gives_up { 1 + world.dice.below(4) as usize } else { 0 };
+    if gives_up {
+        parts.push(format!("\"max_deliver\":{deliver_max}"));
+    }
     if let Some(filter) = &filter {
         parts.push(format!("\"filter_subject\":\"{filter}\""));
     }
@@ -72,6 +77,7 @@ pub(super) fn create_consumer(world: &mut World, client: usize, at: usize) {
         being: Being::Coming,
         policy,
         filter,
+        deliver_max,
         pushes,
         ..ConsumerModel::default()
     });

@@ -19,6 +19,7 @@ use shard::{Accepted, Effects, Now, Shard};
 
 use super::ask::Ask;
 use super::disk::SimDisk;
+use super::extras::Extras;
 use super::model::{Being, Fate, Model};
 use crate::client::{Client, Frame, Message};
 use crate::net::Link;
@@ -65,6 +66,10 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) disk: SimDisk,
     pub(crate) random: Random,
+    /// What the seed has beside what all have, and the dice for it.
+    pub(crate) extras: Extras,
+    pub(crate) dice: Random,
+    pub(super) has_new_key: bool,
     pub(crate) now: Now,
     settings: Arc<Settings>,
     js_settings: Arc<js::Settings>,
@@ -135,6 +140,7 @@ impl World {
         let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0xd15c);
         random.next_u64();
         let sector = if random.below(2) == 0 { 512 } else { 4096 };
+        let (extras, dice) = Extras::draw(seed);
         let settings = Arc::new(settings(&mut random));
         let js_settings = Arc::new(js_settings(&settings));
         let disk = SimDisk::new(sector, Random::new(random.next_u64()));
@@ -146,6 +152,9 @@ impl World {
             clients: Vec::new(),
             disk,
             random,
+            extras,
+            dice,
+            has_new_key: false,
             now: Now { mono_ns: 1, wall_ns: 1_700_000_000_000_000_000 },
             settings,
             js_settings,
@@ -234,7 +243,9 @@ impl World {
         self.has_more = vec![false; count];
         self.links = (0..count).map(|_| (0..count).map(|_| VecDeque::new()).collect()).collect();
         self.errors.clear();
-        let settings = js_settings(&self.settings);
+        let mut settings = js_settings(&self.settings);
+        settings.encryption = self.encryption();
+        settings.durability = self.extras.durability();
         self.js_settings = Arc::new(settings);
         for me in 0..count {
             let seed = self.random.next_u64();
@@ -270,7 +281,9 @@ impl World {
         }
         self.clients.clear();
         for (at, stream) in self.model.streams.iter_mut().enumerate() {
-            stream.has_open_end = self.hung.contains(&at) || self.disk.is_full;
+            // A log that has failed does not write its end again.
+            let has_failed = stream.fenced.is_some();
+            stream.has_open_end = self.hung.contains(&at) || self.disk.is_full || has_failed;
         }
         self.hung.clear();
         self.asks.clear();

@@ -156,8 +156,11 @@ struct Packed {
 impl Packed {
     fn new(entries: &[Entry], link_width: u8) -> Self {
         let line = |f: fn(&Entry) -> u64| {
-            let values: Vec<u64> = entries.iter().map(f).collect();
-            Column::fit_line(&values)
+            let mut values = [0; CHUNK_SEQS as usize];
+            for (value, entry) in values.iter_mut().zip(entries) {
+                *value = f(entry);
+            }
+            Column::fit_line(&values[..entries.len().min(values.len())])
         };
         let location = line(|e| e.location);
         let time = line(|e| e.ts_ns as u64);
@@ -270,6 +273,11 @@ impl Chunk {
         self.live.is_empty() && self.holes.is_none()
     }
 
+    /// One that begins with a list's room.
+    pub(crate) fn with_room(rows: Vec<Entry>) -> Self {
+        Self { rows: Rows::Plain(rows), ..Self::new() }
+    }
+
     /// Adds a message after all that are there. The chunk is not packed.
     pub(crate) fn push(&mut self, at: u8, entry: Entry) {
         if let Rows::Plain(rows) = &mut self.rows {
@@ -292,15 +300,32 @@ impl Chunk {
         }
     }
 
-    /// Packs what is needed of it. `link` turns a link into one of `link_width` bits.
-    pub(crate) fn pack(&mut self, link_width: u8, mut link: impl FnMut(u8, u64) -> u64) {
+    /// Packs what is needed of it. `link` turns a link into one of `link_width` bits. Gives the
+    /// list back, empty, for the next chunk to grow in.
+    pub(crate) fn pack(
+        &mut self,
+        link_width: u8,
+        mut link: impl FnMut(u8, u64) -> u64,
+    ) -> Vec<Entry> {
         let keep = self.holes.as_ref().map_or(self.live, |holes| self.live.union(holes));
-        let mut entries = Vec::with_capacity(keep.len() as usize);
-        for at in keep.iter() {
-            entries.extend(self.row(at).map(|e| Entry { link: link(at, e.link), ..e }));
-        }
+        let mut entries = match &mut self.rows {
+            Rows::Plain(rows) => std::mem::take(rows),
+            Rows::Packed(packed) => {
+                let rows = 0..self.present.len() as usize;
+                rows.map(|row| packed.entry(row)).collect()
+            }
+        };
+        let present = self.present;
+        let mut present = present.iter();
+        entries.retain_mut(|entry| {
+            let Some(at) = present.next().filter(|at| keep.contains(*at)) else { return false };
+            entry.link = link(at, entry.link);
+            true
+        });
         self.rows = Rows::Packed(Packed::new(&entries, link_width));
         self.present = keep;
+        entries.clear();
+        entries
     }
 
     /// The bits of a link in the packed form.

@@ -52,6 +52,8 @@ pub(crate) struct Sequences {
     /// Links that are not in their place yet. Placing many at once lets the processor fetch
     /// several of the places, which are far apart, at the same time.
     waiting: Vec<(u64, u64)>,
+    /// The room that the newest chunk's list had before it was packed.
+    spare: Vec<Entry>,
 }
 
 /// So many links are placed at once.
@@ -101,7 +103,9 @@ impl Sequences {
         if group.chunks[chunk].is_none() {
             group.used += 1;
         }
-        let chunk = group.chunks[chunk].get_or_insert_with(|| Box::new(Chunk::new()));
+        let spare = &mut self.spare;
+        let chunk = group.chunks[chunk]
+            .get_or_insert_with(|| Box::new(Chunk::with_room(std::mem::take(spare))));
         if let Some(width) = chunk.link_width() {
             let far = &self.far;
             let base = seq - u64::from(at);
@@ -122,7 +126,7 @@ impl Sequences {
         let Ok(group) = self.group_at(key) else { return };
         let Some(group) = self.groups.get_mut(group) else { return };
         let Some(chunk) = group.chunks[chunk].as_deref_mut() else { return };
-        repack(chunk, seq - u64::from(at), width, &mut self.far);
+        self.spare = repack(chunk, seq - u64::from(at), width, &mut self.far);
     }
 
     /// What is known of a message.
@@ -390,6 +394,7 @@ impl Sequences {
         self.place_links();
         if let Some(newest) = self.newest {
             self.seal(newest, subjects);
+            self.spare = Vec::new();
         }
     }
 
@@ -481,11 +486,11 @@ fn encode(far: &mut FxHashMap<u64, u64>, seq: u64, delta: u64, width: u8) -> u64
     delta
 }
 
-fn repack(chunk: &mut Chunk, base: u64, width: u8, far: &mut FxHashMap<u64, u64>) {
+fn repack(chunk: &mut Chunk, base: u64, width: u8, far: &mut FxHashMap<u64, u64>) -> Vec<Entry> {
     let old = chunk.link_width();
     chunk.pack(width, |at, raw| {
         let seq = base + u64::from(at);
         let delta = old.map_or(raw, |old| decode(far, seq, raw, old));
         encode(far, seq, delta, width)
-    });
+    })
 }

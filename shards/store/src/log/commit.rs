@@ -325,6 +325,7 @@ impl Log {
         }
         self.drive_drops(cache, queue);
         self.drive_compaction(queue);
+        self.retry_erasing(now_ns);
         self.drive_erasing(cache, queue);
     }
 

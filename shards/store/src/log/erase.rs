@@ -31,6 +31,8 @@ enum Stage {
     Journaling(Position),
     /// The blocks are overwritten.
     Overwriting,
+    /// There was no space for that; it is done again later.
+    Refused,
     /// The tail slots may have a copy; they are written anew.
     Slots,
     /// Nothing is left of it.
@@ -102,6 +104,13 @@ impl Log {
     #[must_use]
     pub fn is_erasing(&self) -> bool {
         !self.erasing.is_empty()
+    }
+
+    /// True while that goes on by itself. What found no space is left to the next start, if there
+    /// is one before there is space.
+    #[must_use]
+    pub fn is_busy_erasing(&self) -> bool {
+        self.erasing.iter().any(|erasing| erasing.stage != Stage::Refused)
     }
 
     /// True when a message of the segment is being erased.
@@ -305,11 +314,22 @@ impl Log {
         push(self, queue, op, Job::EraseWrite(number, one.seq));
     }
 
+    /// Does again what found no space. Nothing but the Journal has to be durable for that.
+    pub(super) fn retry_erasing(&mut self, now_ns: u64) {
+        if self.erase_at_ns.is_none_or(|at| at > now_ns) {
+            return;
+        }
+        self.erase_at_ns = None;
+        for one in self.erasing.iter_mut().filter(|one| one.stage == Stage::Refused) {
+            one.stage = Stage::Journaling(Position::default());
+        }
+    }
+
     pub(super) fn handle_erase_write(
         &mut self,
         seq: u64,
         result: &Result<DiskData, DiskError>,
-        cache: &mut Cache,
+        (now_ns, cache): (u64, &mut Cache),
         progress: &mut super::Progress,
     ) {
         let Some(at) = self.erasing.iter().position(|erasing| erasing.seq == seq) else { return };
@@ -321,7 +341,11 @@ impl Log {
             let identity = segment.identity;
             cache.forget(identity, from, to - from);
         }
-        if let Err(error) = result {
+        if matches!(result, Err(DiskError::NoSpace)) {
+            self.erase_at_ns = Some(now_ns + self.options.retry_ns);
+            one.stage = Stage::Refused;
+            self.erasing.push(one);
+        } else if let Err(error) = result {
             // The next start does it again; until then it is not known what is there.
             self.fence(*error, progress);
         } else if number >= self.commit.done.segment {

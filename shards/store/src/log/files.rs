@@ -232,7 +232,7 @@ impl Log {
             Job::Compact(step) => self.handle_compaction(step, done.result, cache, queue),
             Job::EraseRead(_, seq) => self.handle_erase_read(seq, &done.result),
             Job::EraseWrite(_, seq) => {
-                self.handle_erase_write(seq, &done.result, cache, &mut progress);
+                self.handle_erase_write(seq, &done.result, (now_ns, cache), &mut progress);
             }
             Job::Other => {}
         }

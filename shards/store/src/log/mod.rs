@@ -208,6 +208,8 @@ pub struct Log {
     checkpoints: Checkpoints,
     drops: Vec<drops::Dropping>,
     erasing: Vec<erase::Erasing>,
+    /// When erasures that found no space are tried again.
+    erase_at_ns: Option<u64>,
     compressor: Option<Box<Compressor>>,
     /// Segments made so far, those written anew included.
     segments_made: u32,
@@ -273,6 +275,7 @@ impl Log {
             checkpoints: Checkpoints::default(),
             drops: Vec::new(),
             erasing: Vec::new(),
+            erase_at_ns: None,
             compressor: None,
             segments_made: 0,
             scratch: Scratch::default(),
@@ -366,6 +369,14 @@ impl Log {
             }
         }
         Ok(())
+    }
+
+    /// Whether records of `len` bytes in all that are no messages can be appended now.
+    #[must_use]
+    pub fn admits(&self, len: usize) -> bool {
+        let is_busy = self.waiting_bytes() + len > self.options.waiting_bytes_max.max(len);
+        let is_free = !self.lacks_space() || self.admit_without_space(false, len).is_ok();
+        self.fenced.is_none() && !is_busy && is_free
     }
 
     /// While there is no space, messages leave the last eighth of a segment to other records.
@@ -572,6 +583,7 @@ impl Log {
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
         let retry = self.lacks_space().then_some(self.retry_at_ns);
-        [retry, self.commit_deadline()].into_iter().flatten().min()
+        let erase = self.erase_at_ns.filter(|_| self.fenced.is_none());
+        [retry, erase, self.commit_deadline()].into_iter().flatten().min()
     }
 }

@@ -1,8 +1,10 @@
 //! Erased messages: nothing of them is in the files any more, what lies beside them stays whole,
 //! whenever the end comes.
 
+use super::disk::Fault;
 use super::rig::{Entry, Rig, lazy, options};
 use super::secret::find;
+use crate::disk::DiskError;
 use crate::log::{Keep, Location, Options, Ranges, Record};
 
 const SECRET: &[u8] = b"bytes that must go";
@@ -180,5 +182,23 @@ fn follow(rig: &mut Rig) {
             assert_eq!(location.offset, old);
             location.offset = new;
         }
+    }
+}
+
+#[test]
+fn an_erasure_that_finds_no_space_is_done_later() {
+    for commits in 0..6 {
+        let mut rig = filled(options(), (40, 20), 3000, true);
+        erase(&mut rig, 20);
+        for _ in 0..commits {
+            rig.commit();
+            rig.step();
+        }
+        rig.fail(Fault::Commit, DiskError::NoSpace);
+        finish(&mut rig);
+        assert_eq!(rig.log.fenced(), None, "after {commits} steps");
+        rig.settle();
+        rig.check_reads();
+        assert_eq!(find(&rig.driver.disk, SECRET), [], "after {commits} steps");
     }
 }
