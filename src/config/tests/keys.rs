@@ -114,9 +114,11 @@ fn a_key_in_a_tpm_is_refused_and_one_in_the_file_is_taken() {
 
 #[test]
 fn account_keys_that_are_not_served_give_one_warning_each() {
-    let text = "accounts {\n A {\n  exports: [{stream: a}, {service: b, latency: c}]\n  jetstream: enabled\n  \
-                mappings { a: b }\n  msg_trace: x\n }\n B { imports: [{stream: {account: A, \
-                subject: a}, allow_trace: true}] }\n}\n";
+    let text = concat!(
+        "accounts {\n A {\n  exports: [{stream: a}, {service: b, latency: c}]\n",
+        "  jetstream: enabled\n  mappings { a: b }\n  msg_trace: x\n }\n",
+        " B { imports: [{stream: {account: A, subject: a}, allow_trace: true}] }\n}\n"
+    );
     assert_eq!(
         warnings_of(text),
         [
