@@ -41,7 +41,7 @@ impl Broker {
         let Some(account) = self.accounts.get(m.account as usize) else { return };
         let Some(shares) = account.settings.shares.clone() else { return };
         let Some(plan) = self.plans.get(key) else { return };
-        if self.hops >= HOPS_MAX || m.home != self.mesh.me() {
+        if self.hops >= HOPS_MAX {
             return;
         }
         let services = plan.services.clone();
@@ -126,8 +126,9 @@ impl Broker {
         {
             return told;
         }
+        let is_here = m.home == self.mesh.me();
         let conn = self.conns.get(m.origin.slot as usize);
-        let conn = conn.filter(|conn| conn.generation == m.origin.generation);
+        let conn = conn.filter(|conn| is_here && conn.generation == m.origin.generation);
         match conn {
             Some(_) if shares_client => self.describe_client(m.origin, &mut out),
             _ => {

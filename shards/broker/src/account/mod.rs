@@ -3,6 +3,8 @@
 pub(crate) mod answers;
 mod cross;
 pub mod share;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

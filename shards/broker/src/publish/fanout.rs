@@ -571,7 +571,6 @@ fn fan_out_queues(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::publish::Plans;
 
     #[test]
     fn a_remote_shard_is_picked_by_its_members() {

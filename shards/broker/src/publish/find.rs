@@ -32,9 +32,6 @@ pub(super) fn as_received<'a>(
     sub: &Sub,
     m: &Published<'a>,
 ) -> Published<'a> {
-    if sub.account == m.account {
-        return *m;
-    }
     let subject = plan.subject_for(target);
     let shown = if subject == m.subject { m.shown } else { &[] };
     Published { account: sub.account, subject, shown, ..*m }
