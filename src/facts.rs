@@ -184,13 +184,14 @@ pub(crate) fn fill_from_options(facts: &mut ServerFacts, options: &Options, dige
     facts.feature_flags = options.feature_flags.clone();
     facts.system_account = options.system_account_name().unwrap_or_default().to_owned();
     let now = facts.config_load_ns;
+    let options_of = |name: &str| options.accounts.iter().find(|account| account.name == name);
     let account = |name: &str| AccountFacts {
         name: name.to_owned(),
         updated_ns: now,
         jetstream: streams::is_enabled_for(options, name),
         mappings: BTreeMap::new(),
-        exports: Vec::new(),
-        imports: Vec::new(),
+        exports: options_of(name).map(crate::shares::export_facts).unwrap_or_default(),
+        imports: options_of(name).map(crate::shares::import_facts).unwrap_or_default(),
     };
     let names = options.accounts.iter().map(|account| account.name.as_str());
     let names = [GLOBAL_ACCOUNT].into_iter().chain(options.system_account_name()).chain(names);
