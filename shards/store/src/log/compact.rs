@@ -301,6 +301,8 @@ impl Log {
         compaction.window.extend_from_slice(bytes);
         compaction.stage = Stage::Reading(false);
         let taken = self.take_records(&mut compaction);
+        // Which notes count was told just now, by records that may not be durable yet.
+        compaction.after = self.end();
         self.compaction = Some(compaction);
         match taken {
             Taken::More => self.read_piece_again(queue),
