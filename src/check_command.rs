@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jetstream::domain::is_vital_note;
 use reactor::disk::{BootFs, StoreLock};
 use store::check::{Checked, CheckpointVerdict, check};
 use store::disk::BootDisk;
@@ -143,8 +144,7 @@ impl Walk<'_> {
     fn accounts(&mut self, boot: &mut dyn BootDisk) -> Result<(), store::disk::DiskError> {
         for account in boot.list("")?.iter().filter_map(|name| name.strip_suffix('/')) {
             if account == "quarantine" {
-                let kept = boot.list(account)?.len();
-                let _ = writeln!(self.out, "{account}: {kept} entries, not checked");
+                self.set_aside(account, boot)?;
                 continue;
             }
             let streams = boot.list(&format!("{account}/streams"))?;
@@ -159,6 +159,28 @@ impl Walk<'_> {
         self.code = self.code.max(code);
     }
 
+    /// Streams that a start has put aside.
+    fn set_aside(
+        &mut self,
+        quarantine: &str,
+        boot: &mut dyn BootDisk,
+    ) -> Result<(), store::disk::DiskError> {
+        for name in boot.list(quarantine)?.iter().filter_map(|name| name.strip_suffix('/')) {
+            let dir = format!("{quarantine}/{name}");
+            if boot.list(&dir)?.iter().any(|name| name.ends_with(".seg")) {
+                self.stream(&dir, boot)?;
+                let _ = writeln!(
+                    self.out,
+                    "  put aside by a start; it is served again once it is moved to \
+                    <account>/streams/<stream>"
+                );
+            } else {
+                let _ = writeln!(self.out, "{dir}: nothing of a stream");
+            }
+        }
+        Ok(())
+    }
+
     fn stream(&mut self, dir: &str, boot: &mut dyn BootDisk) -> Result<(), store::disk::DiskError> {
         let names = boot.list(dir)?;
         if names.iter().any(|name| name == "meta.inf") {
@@ -167,7 +189,9 @@ impl Walk<'_> {
         }
         let found = Log::identify(dir, boot).and_then(|(uid, account, stream)| {
             let encryption = self.request.encryption.clone();
-            let options = Options { account, stream, encryption, ..Options::new(dir, uid) };
+            let is_vital = is_vital_note;
+            let options =
+                Options { account, stream, encryption, is_vital, ..Options::new(dir, uid) };
             let checked = check(&options, boot, self.request.repair)?;
             Ok((options, checked))
         });
@@ -183,6 +207,11 @@ impl Walk<'_> {
                 let _ = writeln!(self.out, "{dir}: stream {name:?} of {account:?}: {verdict}");
                 if let Err(error) = config {
                     let _ = writeln!(self.out, "  configuration: {error}");
+                    let _ = writeln!(
+                        self.out,
+                        "  to serve it: write its configuration, as JSON like that of a request \
+                        to create it, to {dir}/stream.json, and start the server"
+                    );
                 }
                 tell(&checked, self.request.repair, self.out);
             }
@@ -251,6 +280,13 @@ fn tell(checked: &Checked, repair: bool, out: &mut String) {
     }
     for number in &report.damaged_headers {
         let _ = writeln!(out, "  damaged header: segment {number}");
+    }
+    for key in &report.damaged_copies {
+        let _ = writeln!(out, "  damaged copy of note: {:?}", String::from_utf8_lossy(key));
+    }
+    for key in &report.doubtful_notes {
+        let key = String::from_utf8_lossy(key);
+        let _ = writeln!(out, "  a newer value may be damaged: note {key:?}");
     }
     for key in &report.damaged_notes {
         let _ = writeln!(out, "  damaged note: {:?}", String::from_utf8_lossy(key));

@@ -11,6 +11,7 @@ use crate::index::image::put_u64;
 use crate::index::sequences::Sequences;
 use crate::log::{self, Cache, Location, Log, Ranges, Record};
 use crate::message::AppendError;
+use crate::scrub::Plan;
 use crate::store::{Position, Progress};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -82,6 +83,7 @@ pub(crate) struct FileLog {
     pub(crate) compacted_before: u32,
     /// Sealed segments that were written anew since the last checkpoint.
     pub(crate) rewritten: BTreeSet<u32>,
+    pub(crate) scrub: Plan,
 }
 
 /// A place in the log as one number.
@@ -125,6 +127,7 @@ impl FileLog {
             compact_at_ns: None,
             compacted_before: 0,
             rewritten: BTreeSet::new(),
+            scrub: Plan::default(),
         }
     }
 

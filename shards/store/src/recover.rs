@@ -5,7 +5,7 @@ use crate::file::{FileLog, LAST_TIME, LOST_KEY, SegmentUse, enter, leave, locati
 use crate::index::chunk::{HAS_EXPIRY, HAS_HEADERS, HAS_MSG_ID};
 use crate::index::image::{Reader, put_u32, put_u64};
 use crate::index::{Index, NewEntry, Overhead};
-use crate::log::{self, Location, Log, Record, RecoverError, Recovery, Report};
+use crate::log::{self, CheckpointUse, Location, Log, Record, RecoverError, Recovery, Report};
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -246,6 +246,20 @@ impl Store {
     /// # Errors
     /// When nothing of a stream is there, or when the disk does not answer.
     pub fn recover(
+        options: log::Options,
+        boot: &mut dyn BootDisk,
+    ) -> Result<Recovered, RecoverError> {
+        let found = Self::recover_once(options.clone(), boot)?;
+        let is_lost = found.report.damaged_notes.iter().any(|key| (options.is_vital)(key));
+        if !is_lost || found.report.checkpoint != CheckpointUse::Used {
+            return Ok(found);
+        }
+        // The checkpoint points to the newest value; the records may have an older one.
+        boot.remove(&format!("{}/index.chk", options.dir))?;
+        Self::recover_once(options, boot)
+    }
+
+    fn recover_once(
         options: log::Options,
         boot: &mut dyn BootDisk,
     ) -> Result<Recovered, RecoverError> {

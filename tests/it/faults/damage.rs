@@ -6,10 +6,11 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::process::Command;
 
 use super::client::Client;
 use super::content::{BRIEF, Origin};
-use super::segment::{SLOTS, Segment};
+use super::segment::{Record, SLOTS, Segment};
 use super::{api, server};
 use crate::support::server::Server;
 
@@ -131,12 +132,13 @@ impl Patients {
     }
 
     /// A stream without its configuration is told of and kept.
-    fn examine_aside(&self, at: usize) {
+    fn examine_aside(&self, at: usize) -> PathBuf {
         let told = format!("/streams/D{at}: its configuration cannot be read; it is kept in ");
         let line = self.server.wait_log(&told);
         let place = line.split(&told).nth(1).unwrap();
         let kept = self.server.dir().join("js/jetstream").join(place);
         assert_eq!(Segment::all(&kept).len(), 1, "{}: {place}", self.cases[at].name);
+        kept
     }
 
     /// What is missing is told: in the log, and in the stream's info.
@@ -340,14 +342,104 @@ fn slots_torn_anywhere_in_the_last_records() {
 }
 
 impl Segment {
-    /// What it costs at most when these bytes are gone. The first note is the configuration.
+    /// What it costs at most when these bytes are gone. Configurations lie in two places.
     fn cost_of(&self, range: &Range<usize>) -> Cost {
-        let mut notes = self.records.iter().filter(|record| [5, 6].contains(&record.kind));
-        let config = notes.next().unwrap().at.clone();
-        if config.start < range.end && range.start < config.end {
-            return Cost::Aside;
-        }
         Cost::AtMost(self.messages_in(range))
+    }
+
+    /// The two copies of the configuration of the stream and of its consumer, in that order.
+    fn copies(&self) -> [[Range<usize>; 2]; 2] {
+        [&b"stream"[..], b"c/c"].map(|key| {
+            let is_its = |record: &&Record| {
+                let body = self.log[record.at.start + 16..record.at.end].starts_with(key);
+                [5, 13].contains(&record.kind) && record.number == key.len() as u64 && body
+            };
+            let found: Vec<_> = self.records.iter().filter(is_its).collect();
+            assert_eq!(found.len(), 2, "copies of {:?}", String::from_utf8_lossy(key));
+            [found[0].at.clone(), found[1].at.clone()]
+        })
+    }
+}
+
+/// Places in a record: the head, its beginning, all over its body, the checksum.
+fn places_in(at: &Range<usize>) -> Vec<usize> {
+    let len = at.len();
+    (0..24).chain((24..len - 8).step_by(len / 16)).chain(len - 8..len).collect()
+}
+
+/// A flip in either copy of a configuration costs nothing, and the log speaks of it.
+#[test]
+fn a_flip_in_one_copy_of_a_configuration_costs_nothing() {
+    let mut cases = Vec::new();
+    for (note, name) in ["the stream", "the consumer"].into_iter().enumerate() {
+        for copy in [0, 1] {
+            for place in 0..48 {
+                let name = format!("copy {copy} of the configuration of {name}, place {place}");
+                cases.push(case(name, move |segment| {
+                    let at = segment.copies()[note][copy].clone();
+                    let places = places_in(&at);
+                    let hit = segment.places(at.start + places[place % places.len()])[0];
+                    segment.flip(hit);
+                    Cost::Nothing
+                }));
+            }
+        }
+    }
+    let mut patients = Patients::new(cases);
+    patients.examine();
+    let mut client = Client::new(patients.server.port);
+    for at in 0..patients.cases.len() {
+        let info = api(&mut client, &format!("CONSUMER.INFO.D{at}.c"), "");
+        assert_eq!(info["ack_floor"]["stream_seq"], 3, "{}", patients.cases[at].name);
+        let info = api(&mut client, &format!("STREAM.INFO.D{at}"), "");
+        assert_eq!(info["config"]["allow_direct"], true, "{}", patients.cases[at].name);
+    }
+}
+
+/// With both copies gone the stream is kept, told and put aside; with the configuration written
+/// down beside its files, it is served again with all its messages.
+#[test]
+fn a_stream_without_any_configuration_is_kept_and_can_be_served_again() {
+    let cases = [2, 40, 100].map(|place| {
+        case(format!("both copies, byte {place}"), move |segment: &mut Segment| {
+            for copy in segment.copies()[0].clone() {
+                segment.flip_everywhere(copy.start + place);
+            }
+            Cost::Aside
+        })
+    });
+    let mut patients = Patients::new(cases.into());
+    patients.server.start_again();
+    let kept: Vec<PathBuf> = (0..3).map(|at| patients.examine_aside(at)).collect();
+    patients.server.stop();
+    let root = patients.server.dir().join("js");
+    let check = || {
+        let mut command = Command::new(crate::support::server::binary());
+        let output = command.arg("check").arg(&root).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = check();
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("24 messages"), "{text}");
+    assert!(text.contains("stream.json"), "{text}");
+    for (at, kept) in kept.iter().enumerate() {
+        let home = dir_of(&patients.server, at);
+        std::fs::rename(kept, &home).unwrap();
+        let config = format!(r#"{{"name":"D{at}","subjects":["d{at}.*"],"allow_direct":true}}"#);
+        std::fs::write(home.join("stream.json"), config).unwrap();
+    }
+    patients.costs.fill(Cost::Nothing);
+    patients.examine();
+    patients.server.stop();
+    // From now on it has its configuration where it belongs.
+    for at in 0..3 {
+        std::fs::remove_file(dir_of(&patients.server, at).join("stream.json")).unwrap();
+    }
+    patients.server.start_again();
+    let mut client = Client::new(patients.server.port);
+    for at in 0..3 {
+        let info = api(&mut client, &format!("CONSUMER.INFO.D{at}.c"), "");
+        assert_eq!(info["ack_floor"]["stream_seq"], 3, "{at}");
     }
 }
 

@@ -7,6 +7,7 @@
 mod backups;
 mod checkpoints;
 mod client;
+mod compacting;
 mod content;
 mod crowds;
 mod damage;
@@ -15,6 +16,7 @@ mod full;
 mod interrupted;
 mod kills;
 mod ledger;
+mod scrub;
 mod segment;
 
 use serde_json::Value;

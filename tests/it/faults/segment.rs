@@ -14,7 +14,7 @@ const SLOT_HEAD: usize = 64;
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     pub(super) kind: u8,
-    /// The sequence of a message.
+    /// The sequence of a message, the length of the key of a note.
     pub(super) number: u64,
     /// Where it lies, in bytes from the start of the segment.
     pub(super) at: Range<usize>,
@@ -25,6 +25,8 @@ pub(super) struct Record {
 pub(super) struct Segment {
     pub(super) path: PathBuf,
     pub(super) bytes: Vec<u8>,
+    /// The same as the slots say it is.
+    pub(super) log: Vec<u8>,
     pub(super) records: Vec<Record>,
     /// Where the unfinished block begins: from here on, the slots have the bytes.
     pub(super) block: usize,
@@ -59,7 +61,7 @@ impl Segment {
         let (mut block, len) = (number(&bytes, newest + 32), number(&bytes, newest + 36));
         let tail = newest + SLOT_HEAD..newest + SLOT_HEAD + len;
         log[block..block + len].copy_from_slice(&bytes[tail]);
-        let mut segment = Self { path, bytes, records: Vec::new(), block };
+        let mut segment = Self { path, bytes, log: Vec::new(), records: Vec::new(), block };
         let mut at = RECORDS;
         while at + 24 <= log.len() && number(&log, at) >= 24 {
             let len = number(&log, at);
@@ -71,7 +73,7 @@ impl Segment {
         if segment.records.last().is_some_and(|record| record.kind == 11) {
             block = log.len();
         }
-        segment.block = block;
+        (segment.block, segment.log) = (block, log);
         Some(segment)
     }
 

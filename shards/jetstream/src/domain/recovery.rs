@@ -13,6 +13,7 @@ use wire::api::consumer_config::ConsumerConfig;
 use wire::api::decode::decode_document;
 use wire::api::policy::{PersistMode, Retention, Storage};
 
+use super::configs;
 use super::home::{Home, STREAM_KEY};
 use super::parcel::Parcel;
 use super::{JetStream, Shop, home_of};
@@ -65,6 +66,7 @@ fn log_options(settings: &Settings, config: &StreamConfig, dir: &str, uid: u64) 
         stream: config.name.clone().into_bytes(),
         encryption: settings.encryption.clone(),
         waiting_bytes_max: settings.buffered_bytes_max,
+        is_vital: configs::is_vital_note,
         ..Options::new(dir, uid)
     }
 }
@@ -84,7 +86,7 @@ impl JetStream {
         fx: &mut Effects,
     ) -> u32 {
         let stream = self.new_stream(account, config, ctx, fx);
-        self.seat(stream)
+        self.seat(stream, ctx)
     }
 
     /// A new stream that is not served yet.
@@ -139,9 +141,11 @@ impl JetStream {
     }
 
     /// Serves a stream from now on: its slot.
-    fn seat(&mut self, mut stream: Stream) -> u32 {
+    fn seat(&mut self, mut stream: Stream, ctx: &Context<'_>) -> u32 {
         let slot = self.homes.vacant_key() as u32;
         stream.id.slot = slot;
+        let pace = self.tools.settings.scrub_pace(self.tools.shards);
+        stream.store.set_scrub(pace, Some((ctx.mono_ns, ctx.unix_ns)));
         let key = (stream.id.account, stream.name().into());
         self.homes.insert(Box::new(Home::new(stream)));
         self.names.insert(key, slot);
@@ -227,22 +231,26 @@ impl JetStream {
         tell_damage(dir, &recovered, fx);
         let Recovered { store, notes, lost, report } = recovered;
         let known = notes.iter().find(|note| note.key == STREAM_KEY).and_then(read_note);
-        let Some((created, config)) = known else {
-            if let Some(error) = report.read_error {
-                return pass_over(dir, &error.into(), boot, ctx, fx);
-            }
-            return set_aside(dir, "its configuration cannot be read", boot, ctx, fx);
-        };
-        let Ok(config) = decode_document::<StreamConfig>(&config) else {
+        let known = known.and_then(|(created, json)| Some((created, configs::decode(&json)?)));
+        if known.is_none()
+            && let Some(error) = report.read_error
+        {
+            return pass_over(dir, &error.into(), boot, ctx, fx);
+        }
+        let is_given = known.is_none();
+        let Some((created, config)) = known.or_else(|| configs::given(dir, boot, ctx, fx)) else {
             return set_aside(dir, "its configuration cannot be read", boot, ctx, fx);
         };
         let json = wire::json::to_go_string(&config);
         let stream = self.stream_of(account, config.clone(), created, store);
-        let slot = self.seat(stream);
+        let slot = self.seat(stream, ctx);
         let mut shop = self.tools.open(ctx, fx);
         shop.reserve(account, &config, 1);
         if let Some(home) = self.homes.get_mut(slot as usize) {
             home.lost = lost;
+            if is_given {
+                home.write_config();
+            }
             home.bring_back(&notes, &mut shop);
             home.note_usage(shop.settings);
             self.push_consumers += home.push_consumers();
@@ -335,6 +343,7 @@ fn tell_damage(dir: &str, recovered: &Recovered, fx: &mut Effects) {
         );
         fx.log(Level::Warn, text);
     }
+    configs::tell_notes(dir, recovered, fx);
     if report.is_clean() && recovered.lost.is_empty() {
         return;
     }
@@ -438,10 +447,17 @@ impl Home {
     }
 
     /// After a start: what the consumers had settled leaves, even if that had not been written.
+    /// What had all its deliveries was settled by nobody.
     fn reconcile(&mut self) {
+        let holds = |c: &Consumer, store: &_, seq| c.needs(store, seq) || c.state.is_exhausted(seq);
         match self.stream.config().retention {
             Retention::Limits => {}
-            Retention::Interest => self.release(),
+            Retention::Interest => {
+                let consumers = &self.consumers;
+                self.stream.handle_interest_lost(1, usize::MAX, |store, seq| {
+                    consumers.iter().any(|(_, consumer)| holds(consumer, store, seq))
+                });
+            }
             Retention::WorkQueue => {
                 let mut settled = Vec::new();
                 let mut at = 1;
@@ -451,7 +467,7 @@ impl Home {
                         store.subject_of(seq).is_some_and(|s| store.matches(consumer.filter, s))
                     };
                     let consumers = || self.consumers.iter().map(|(_, consumer)| &**consumer);
-                    if consumers().any(wanted) && !consumers().any(|c| c.needs(store, seq)) {
+                    if consumers().any(wanted) && !consumers().any(|c| holds(c, store, seq)) {
                         settled.push(seq);
                     }
                     at = seq + 1;

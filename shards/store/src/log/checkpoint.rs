@@ -10,7 +10,7 @@ use super::segment::segment_checkpoint_path;
 use super::{Location, Log, Position};
 use crate::disk::{DiskOp, DiskQueue};
 
-const MAGIC: &[u8; 8] = b"SHWRCHK2";
+const MAGIC: &[u8; 8] = b"SHWRCHK3";
 const HEAD_BYTES: usize = 72;
 
 /// Checkpoints on their way to disk.
@@ -110,7 +110,7 @@ impl<'a> Checkpoint<'a> {
         while !rest.is_empty() {
             let key_len = u32_at(rest, 0)? as usize;
             let counts = u32_at(rest, 4)?;
-            let (has_put, removed, deltas) = (counts & 1, counts & 2 != 0, counts >> 2);
+            let (has_put, removed, deltas) = (counts & 1, counts & 2 != 0, counts >> 3);
             let since = u32_at(rest, 8)?;
             let mut at = 12;
             let mut next = || {
@@ -123,9 +123,12 @@ impl<'a> Checkpoint<'a> {
                 Some(location)
             };
             let put = if has_put == 1 { Some(next()?) } else { None };
-            let mut note = Note { put, deltas: Vec::new(), since, removed };
+            let mut note = Note { put, since, removed, ..Note::default() };
             for _ in 0..deltas {
                 note.deltas.push(next()?);
+            }
+            if counts & 4 != 0 {
+                note.twin = Some(next()?);
             }
             notes.insert(rest.get(at..at + key_len)?, note);
             rest = rest.get(at + key_len..)?;
@@ -137,12 +140,13 @@ impl<'a> Checkpoint<'a> {
 fn encode_notes(notes: &Notes) -> Vec<u8> {
     let mut out = Vec::new();
     for (key, note) in notes.iter() {
-        let flags = u32::from(note.removed) << 1 | u32::from(note.put.is_some());
-        let counts = (note.deltas.len() as u32) << 2 | flags;
+        let twin = u32::from(note.twin.is_some()) << 2;
+        let flags = twin | u32::from(note.removed) << 1 | u32::from(note.put.is_some());
+        let counts = (note.deltas.len() as u32) << 3 | flags;
         for number in [key.len() as u32, counts, note.since] {
             out.extend_from_slice(&number.to_le_bytes());
         }
-        for location in note.locations() {
+        for location in note.locations().chain(&note.twin) {
             for number in [location.segment, location.offset, location.len] {
                 out.extend_from_slice(&number.to_le_bytes());
             }

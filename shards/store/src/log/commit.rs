@@ -302,7 +302,16 @@ impl Log {
         }
     }
 
-    pub(super) fn commit_deadline(&self) -> Option<u64> {
+    /// When [`Self::handle_timers`] is to be called, on the clock of the calls before.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        let retry = self.lacks_space().then_some(self.retry_at_ns);
+        let erase = self.erase_at_ns.filter(|_| self.fenced.is_none());
+        let twins = self.twins.is_due().then_some(0);
+        [retry, erase, twins, self.commit_deadline()].into_iter().flatten().min()
+    }
+
+    fn commit_deadline(&self) -> Option<u64> {
         if self.fenced.is_some() {
             return None;
         }

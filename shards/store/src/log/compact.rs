@@ -263,17 +263,18 @@ impl Log {
     /// from now on.
     pub(super) fn give_up(&mut self, is_damaged: bool, queue: &mut DiskQueue) {
         let Some(compaction) = &mut self.compaction else { return };
-        if is_damaged {
-            self.damaged_segments.push(compaction.segment);
-        }
+        let (number, stage) = (compaction.segment, compaction.stage);
         let is_under_way = matches!(
-            compaction.stage,
+            stage,
             Stage::Reading(true) | Stage::Making | Stage::Writing | Stage::Abandoned
         );
         if is_under_way {
             compaction.stage = Stage::Abandoned;
         } else {
             self.abandon(queue);
+        }
+        if is_damaged {
+            self.meet_damage(number);
         }
     }
 
@@ -301,8 +302,6 @@ impl Log {
         compaction.window.extend_from_slice(bytes);
         compaction.stage = Stage::Reading(false);
         let taken = self.take_records(&mut compaction);
-        // Which notes count was told just now, by records that may not be durable yet.
-        compaction.after = self.end();
         self.compaction = Some(compaction);
         match taken {
             Taken::More => self.read_piece_again(queue),
@@ -393,6 +392,8 @@ impl Log {
             | Record::NoteCopy { key, .. }
             | Record::NoteRemove { key } => {
                 if !self.notes.has(key, old) {
+                    // What came in its place may be younger than the choice of the segment.
+                    compaction.after = self.end();
                     return;
                 }
                 let offset = DATA_START + compaction.out.len() as u32;
@@ -486,9 +487,16 @@ impl Log {
             }
         }
         self.tail.forget(number);
+        // In the order in which they were met.
+        let kept: Vec<Location> = compaction.notes.iter().map(|(_, old, _)| *old).collect();
+        let keys = self.notes.forget_twins(|note, twin| {
+            twin.segment == number && kept.binary_search(twin).is_err()
+                || note.put.is_some_and(|put| put.segment == number && twin.segment == number)
+        });
         for (key, old, new) in compaction.notes.drain(..) {
             self.notes.relocate(&key, old, new);
         }
+        self.want_twins(keys);
         self.moved = Some(compaction.moved);
     }
 }

@@ -80,8 +80,9 @@ impl Log {
             .any(|drop| drop.segment == segment && !matches!(drop.stage, Stage::Copying))
     }
 
-    /// Takes every removal as far as it can go.
+    /// Takes every removal, and what notes are to be written twice, as far as it can go.
     pub(super) fn drive_drops(&mut self, cache: &mut Cache, queue: &mut DiskQueue) {
+        self.drive_twins(cache, queue);
         let mut at = 0;
         while let Some(drop) = self.drops.get(at) {
             let (segment, stage, erase) = (drop.segment, drop.stage, drop.erase);
@@ -148,6 +149,8 @@ impl Log {
             }
         }
         let location = self.append(&Record::Drop { segment })?;
+        let keys = self.notes.forget_twins(|_, twin| twin.segment == segment);
+        self.want_twins(keys);
         Ok(Some(Stage::Dropping(location.end())))
     }
 
@@ -186,14 +189,22 @@ impl Log {
         cache: &mut Cache,
         queue: &mut DiskQueue,
     ) -> Option<bool> {
-        while let Some(location) = copy.note.locations().nth(copy.done).copied() {
+        loop {
+            let next = copy.note.locations().nth(copy.done).copied();
+            let Some(location) = next else { return Some(true) };
             match self.read(location, cache, queue) {
-                Read::Record(record) if copy.parts.apply(&record) => copy.done += 1,
+                Read::Record(record) if copy.parts.apply(&record) => {
+                    copy.done += 1;
+                    continue;
+                }
                 Read::Pending => return Some(false),
-                _ => return None,
+                _ => {}
             }
+            if !self.promote_twin(&copy.key) {
+                return None;
+            }
+            copy.note = self.notes.get(&copy.key).cloned().unwrap_or_default();
         }
-        Some(true)
     }
 
     /// Closes and removes the file once the Drop record is durable and nothing of it is under way.

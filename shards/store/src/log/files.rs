@@ -39,6 +39,8 @@ pub(super) enum Job {
     Remove(u32),
     /// A segment is written anew.
     Compact(super::compact::Step),
+    /// A piece of a segment is read to be verified.
+    Scrub(super::scrub::ScrubRead),
     /// Blocks of a message that is being erased are read: segment and sequence.
     EraseRead(u32, u64),
     /// They are overwritten.
@@ -55,6 +57,7 @@ impl Job {
             Self::Commit(commit) => commit.segment == number,
             Self::Sync(sync) => sync.segment == number,
             Self::Read(read) => read.segment == number,
+            Self::Scrub(read) => read.segment == number,
             Self::EraseRead(of, _) | Self::EraseWrite(of, _) => *of == number,
             _ => false,
         }
@@ -207,6 +210,7 @@ impl Log {
             return progress;
         };
         let (_, job) = self.jobs.swap_remove(at);
+        let was_moving = self.is_any_moving();
         match job {
             Job::Create(number) => {
                 self.handle_created(number, &done.result, now_ns, &mut progress);
@@ -229,6 +233,7 @@ impl Log {
             Job::SegmentCheckpoint => progress.checkpoint_failed = done.result.is_err(),
             Job::CloseDropped(number) => self.handle_closed(number, queue),
             Job::Remove(number) => self.handle_removed(number, &done.result),
+            Job::Scrub(read) => self.handle_scrub_read(read, done.result, queue),
             Job::Compact(step) => self.handle_compaction(step, done.result, cache, queue),
             Job::EraseRead(_, seq) => self.handle_erase_read(seq, &done.result),
             Job::EraseWrite(_, seq) => {
@@ -241,7 +246,13 @@ impl Log {
         self.drive_compaction(queue);
         self.drive_erasing(cache, queue);
         self.drive_checkpoints(queue);
+        // Reads of a segment wait while another file takes its place.
+        progress.reads |= was_moving && !self.is_any_moving();
         progress
+    }
+
+    fn is_any_moving(&self) -> bool {
+        self.compacting().is_some_and(|number| self.is_moving(number))
     }
 
     fn handle_created(

@@ -171,6 +171,7 @@ impl<'a> Follower<'a> {
             }
             Record::Drop { segment } => {
                 self.dropped.insert(*segment);
+                self.notes.forget_twins(|_, twin| twin.segment == *segment);
             }
             other if !is_covered => self.notes.apply(other, location),
             Record::NotePut { key, .. }

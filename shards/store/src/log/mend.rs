@@ -41,6 +41,27 @@ impl Recoverer<'_> {
                 self.boot.overwrite(path, u64::from(block), &bytes)?;
             }
         }
+        self.flush_again(path, found, block_of_end)
+    }
+
+    /// A lazy log may show what is only in the cache of the disk, and what a failed flush took is
+    /// in it like the rest. It is written again, so that the slots do not say too much.
+    fn flush_again(
+        &mut self,
+        path: &str,
+        found: &FoundSegment,
+        block_of_end: u32,
+    ) -> Result<(), RecoverError> {
+        let Some(head) = found.newest().map(|slot| &slot.head).filter(|head| head.lazy) else {
+            return Ok(());
+        };
+        let mut at = head.durable_to - head.durable_to % BLOCK;
+        while at < block_of_end {
+            let len = CLEAR_BYTES.min(block_of_end - at);
+            let bytes = self.boot.read(path, u64::from(at), len as usize)?;
+            self.boot.overwrite(path, u64::from(at), &bytes)?;
+            at += len;
+        }
         Ok(())
     }
 

@@ -26,16 +26,20 @@ mod header;
 mod keys;
 mod mend;
 mod notes;
+mod notes_found;
 mod pack;
 mod read;
 mod record;
 mod recover;
 mod report;
 mod scan;
+mod scrub;
 mod segment;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod twins;
+mod walk;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -51,6 +55,8 @@ pub use read::Read;
 pub use record::{Head, Kind, Message, OVERHEAD_BYTES, Ranges, RawRecord, Record, RecordError};
 pub use recover::{RecoverError, Recovery};
 pub use report::{CheckpointUse, Damage, Report};
+pub use scrub::ScrubFigures;
+pub(crate) use scrub::{PIECE_BYTES, Scrubbed};
 
 use checkpoint::Checkpoints;
 use commit::{CommitState, Lane};
@@ -134,6 +140,8 @@ pub struct Options {
     pub compress: bool,
     /// Whether and how records are encrypted from now on.
     pub encryption: Option<Arc<Encryption>>,
+    /// Whether the note of a key is kept twice, so that one damaged place costs nothing of it.
+    pub is_vital: fn(&[u8]) -> bool,
 }
 
 impl Options {
@@ -154,6 +162,7 @@ impl Options {
             retry_ns: 1_000_000_000,
             compress: false,
             encryption: None,
+            is_vital: |_| false,
         }
     }
 }
@@ -205,6 +214,7 @@ pub struct Log {
     lane: Lane,
     jobs: Vec<(Ticket, Job)>,
     notes: Notes,
+    twins: twins::Wanted,
     checkpoints: Checkpoints,
     drops: Vec<drops::Dropping>,
     erasing: Vec<erase::Erasing>,
@@ -218,6 +228,10 @@ pub struct Log {
     moved: Option<Moved>,
     /// Sealed segments in which something did not validate while the log ran.
     damaged_segments: Vec<u32>,
+    /// Those of them that the owner was not told of yet.
+    met_damage: Vec<u32>,
+    scrub: Option<Box<scrub::Scrub>>,
+    scrubbed: Option<Scrubbed>,
     reads: read::ReadState,
     fenced: Option<DiskError>,
     /// The next segment could not be made.
@@ -272,6 +286,7 @@ impl Log {
             lane: Lane::Idle,
             jobs: Vec::new(),
             notes,
+            twins: twins::Wanted::default(),
             checkpoints: Checkpoints::default(),
             drops: Vec::new(),
             erasing: Vec::new(),
@@ -282,6 +297,9 @@ impl Log {
             compaction: None,
             moved: None,
             damaged_segments: Vec::new(),
+            met_damage: Vec::new(),
+            scrub: None,
+            scrubbed: None,
             reads: read::ReadState::default(),
             fenced: None,
             segment_refused: false,
@@ -333,7 +351,12 @@ impl Log {
             Record::Message(message) => self.next_seq = message.seq.saturating_add(1),
             Record::Skip { last_seq, .. } => self.next_seq = last_seq.saturating_add(1),
             Record::Delete { .. } | Record::Purge { .. } | Record::Mark { .. } => {}
-            other => self.notes.apply(other, location),
+            other => {
+                self.notes.apply(other, location);
+                if let Record::NotePut { key, .. } = other {
+                    self.want_twin(key);
+                }
+            }
         }
         Ok(location)
     }
@@ -577,13 +600,5 @@ impl Log {
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.tail.len()
-    }
-
-    /// When [`Self::handle_timers`] is to be called, on the clock of the calls before.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<u64> {
-        let retry = self.lacks_space().then_some(self.retry_at_ns);
-        let erase = self.erase_at_ns.filter(|_| self.fenced.is_none());
-        [retry, erase, self.commit_deadline()].into_iter().flatten().min()
     }
 }

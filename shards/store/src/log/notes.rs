@@ -13,6 +13,8 @@ pub(super) struct Note {
     pub(super) put: Option<Location>,
     /// What came after, in order.
     pub(super) deltas: Vec<Location>,
+    /// An older record that says the same as `put`, as long as nothing came after.
+    pub(super) twin: Option<Location>,
     /// The first segment in which anything of it may lie.
     pub(super) since: u32,
     /// It ended, which `put` says; something older of it lies in an earlier segment.
@@ -24,6 +26,14 @@ impl Note {
         self.locations().any(|location| location.segment == segment)
     }
 
+    /// The second copy, if it lies in another segment. One in the same segment is not kept when
+    /// the segment is written anew, for the two could become neighbours.
+    pub(super) fn far_twin(&self) -> Option<Location> {
+        let put = self.put?;
+        self.twin.filter(|twin| twin.segment != put.segment)
+    }
+
+    /// The records that say what it is; the second copy is not among them.
     pub(super) fn locations(&self) -> impl Iterator<Item = &Location> {
         self.put.iter().chain(&self.deltas)
     }
@@ -75,16 +85,21 @@ impl Notes {
     /// Follows a record that was appended or found.
     pub(super) fn apply(&mut self, record: &Record<'_>, location: Location) {
         match record {
-            Record::NotePut { key, .. } | Record::NoteCopy { key, .. } => self.put(key, location),
+            Record::NotePut { key, .. } => self.put(key, location, None),
+            Record::NoteCopy { key, .. } => {
+                let same = self.map.get(*key).filter(|old| !old.removed && old.deltas.is_empty());
+                let twin = same.and_then(|old| old.put);
+                self.put(key, location, twin);
+            }
             Record::NoteDelta { key, .. } => self.add(key, location),
             Record::NoteRemove { key } => self.remove(key, location),
             _ => {}
         }
     }
 
-    fn put(&mut self, key: &[u8], location: Location) {
+    fn put(&mut self, key: &[u8], location: Location, twin: Option<Location>) {
         let since = self.map.get(key).map_or(location.segment, |old| old.since);
-        let note = Note { put: Some(location), since, ..Note::default() };
+        let note = Note { put: Some(location), twin, since, ..Note::default() };
         match self.map.get_mut(key) {
             Some(old) => *old = note,
             None => drop(self.map.insert(key.into(), note)),
@@ -108,22 +123,28 @@ impl Notes {
 
     /// True when the record at `location` counts.
     pub(super) fn has(&self, key: &[u8], location: Location) -> bool {
-        self.map.get(key).is_some_and(|note| note.locations().any(|at| *at == location))
+        self.map.get(key).is_some_and(|note| {
+            note.locations().any(|at| *at == location) || note.far_twin() == Some(location)
+        })
     }
 
     /// A record of a note lies elsewhere from now on.
     pub(super) fn relocate(&mut self, key: &[u8], old: Location, new: Location) {
         let Some(note) = self.map.get_mut(key) else { return };
-        let places = note.put.iter_mut().chain(&mut note.deltas);
+        let places = note.put.iter_mut().chain(&mut note.deltas).chain(&mut note.twin);
         places.filter(|place| **place == old).for_each(|place| *place = new);
     }
 
     fn add(&mut self, key: &[u8], location: Location) {
         match self.map.get_mut(key) {
-            Some(note) if !note.removed => note.deltas.push(location),
+            Some(note) if !note.removed => {
+                note.twin = None;
+                note.deltas.push(location);
+            }
             Some(note) => {
                 // A change of nothing; as before, it is a note without value.
-                *note = Note { put: None, deltas: vec![location], removed: false, ..*note };
+                let since = note.since;
+                *note = Note { deltas: vec![location], since, ..Note::default() };
             }
             None => {
                 let since = location.segment;
@@ -149,11 +170,31 @@ impl Notes {
     /// many of them.
     pub(super) fn relocate_all(&mut self, key: &[u8], segment: u32, places: &[Location]) {
         let Some(note) = self.map.get_mut(key) else { return };
-        let own = note.put.iter_mut().chain(&mut note.deltas);
+        note.twin = note.far_twin().or(note.twin.filter(|twin| twin.segment != segment));
+        let own = note.put.iter_mut().chain(&mut note.deltas).chain(&mut note.twin);
         let own: Vec<_> = own.filter(|place| place.segment == segment).collect();
         if own.len() == places.len() {
             own.into_iter().zip(places).for_each(|(own, place)| *own = *place);
         }
+    }
+
+    pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Note> {
+        self.map.get_mut(key)
+    }
+
+    /// Forgets the second copies for which this is true: the keys.
+    pub(super) fn forget_twins(
+        &mut self,
+        goes: impl Fn(&Note, &Location) -> bool,
+    ) -> Vec<Box<[u8]>> {
+        let mut keys = Vec::new();
+        for (key, note) in &mut self.map {
+            if note.twin.is_some_and(|twin| goes(note, &twin)) {
+                note.twin = None;
+                keys.push(key.clone());
+            }
+        }
+        keys
     }
 
     /// Notes that have not ended.

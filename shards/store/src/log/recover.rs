@@ -1,15 +1,13 @@
 //! The log at start: what is there, what of it is whole, and where it goes on.
 //! The rules are in `docs/STORAGE.md`, section Recovery.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::checkpoint::{Checkpoint, index_path};
 use super::follow::Follower;
 use super::found::{FoundSegment, slots_of};
 use super::header::{DATA_START, Header, Identity, SLOT_BYTES, SLOT_OFFSETS, Slot, SlotState};
 use super::keys::{SegmentKey, open_checkpoint};
-use super::notes::NoteParts;
-use super::pack;
 use super::record::{Record, u64_at};
 use super::report::{CheckpointUse, Report};
 use super::scan::{Extent, Found, ScanEnd, Scanner};
@@ -186,6 +184,7 @@ impl Recoverer<'_> {
         }
         self.report.missing_segments = self.follower.missing(&segments);
         self.hand_out_notes(&segments, (last_number, tail_at, &tail));
+        let single = self.single_notes();
         self.report.damage = std::mem::take(&mut self.follower.damage);
         let unknown_epoch = self.report.tail_unknown && self.options.encryption.is_some();
         let ends_sealed = segments.back().is_none_or(|segment| segment.sealed);
@@ -197,6 +196,7 @@ impl Recoverer<'_> {
         } else {
             log.tail.load(last_number, tail_at, &tail);
         }
+        log.want_twins(single);
         if is_bare {
             log.append_manifest();
         }
@@ -538,50 +538,6 @@ impl Recoverer<'_> {
             // What cannot be removed now is tried again at the next start.
             let _ = self.boot.remove(&segment_checkpoint_path(&self.options.dir, *number));
             let _ = self.boot.remove(&segment_path(&self.options.dir, *number));
-        }
-    }
-
-    /// Reads the notes from where they lie and gives them to the owner.
-    fn hand_out_notes(&mut self, segments: &VecDeque<Segment>, tail: (u32, u32, &[u8])) {
-        let mut places: Vec<(Location, usize)> = Vec::new();
-        let keys: Vec<&[u8]> = self.follower.notes.live().map(|(key, _)| key).collect();
-        for (at, (_, note)) in self.follower.notes.live().enumerate() {
-            places.extend(note.locations().map(|location| (*location, at)));
-        }
-        places.sort_unstable();
-        let mut parts = vec![NoteParts::default(); keys.len()];
-        let mut lost = BTreeSet::new();
-        let mut scratch = pack::Scratch::default();
-        for run in places.chunk_by(|a, b| a.0.segment == b.0.segment) {
-            let Some((first, _)) = run.first() else { continue };
-            let segment = segments.iter().find(|segment| segment.number() == first.segment);
-            let Some(segment) = segment else {
-                lost.extend(run.iter().map(|(_, at)| *at));
-                continue;
-            };
-            let path = segment_path(&self.options.dir, first.segment);
-            let (tail_segment, tail_at, bytes) = tail;
-            let is_last = tail_segment == first.segment;
-            let overlays = if is_last { vec![(tail_at, bytes.to_vec())] } else { Vec::new() };
-            let mut scanner = Scanner::new(self.boot, &path, segment.file_len, overlays);
-            for (location, at) in run {
-                let raw = scanner.record(segment.binding, location.offset).ok();
-                let key = segment.key.as_deref();
-                let record =
-                    raw.and_then(|raw| pack::decode(&raw, location.offset, key, &mut scratch).ok());
-                let note = parts.get_mut(*at);
-                let is_read = note.zip(record).is_some_and(|(note, record)| note.apply(&record));
-                if !is_read {
-                    lost.insert(*at);
-                }
-            }
-            self.report.read_error = self.report.read_error.or(scanner.read_error);
-        }
-        for (at, (key, note)) in keys.iter().zip(&parts).enumerate() {
-            if lost.contains(&at) || note.value.is_none() {
-                self.report.damaged_notes.push(key.to_vec());
-            }
-            self.follower.owner.handle_note(key, note.value.as_deref(), &note.deltas);
         }
     }
 }

@@ -63,6 +63,10 @@ pub struct Report {
     pub bytes: u64,
     /// Notes of which a part is damaged or missing.
     pub damaged_notes: Vec<Vec<u8>>,
+    /// Vital notes of which one copy is damaged, and the other was read.
+    pub damaged_copies: Vec<Vec<u8>>,
+    /// Vital notes that were read, but a damaged place behind them may have held a newer value.
+    pub doubtful_notes: Vec<Vec<u8>>,
 }
 
 impl Report {

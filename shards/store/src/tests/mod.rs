@@ -1,5 +1,6 @@
 //! The store against a plain list of messages that knows the rules and nothing else.
 
+mod compaction;
 #[path = "../log/tests/disk.rs"]
 #[allow(clippy::duplicate_mod, dead_code, reason = "the tests of the log have it for themselves")]
 pub(crate) mod disk;
@@ -10,3 +11,4 @@ mod files;
 mod model;
 mod random;
 mod rules;
+mod scrub;
