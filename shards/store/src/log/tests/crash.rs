@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::disk::{Disk, Rng};
 use super::rig::{Entry, Owner, Rig, lazy, notes_after, options};
-use crate::log::{CheckpointUse, Location, Log, Options};
+use crate::log::{CheckpointUse, Keep, Location, Log, Options};
 
 /// Something that is done to a log.
 #[derive(Clone, Debug)]
@@ -279,5 +279,33 @@ fn a_new_log_that_crashes_at_once_is_empty_or_whole() {
             assert!(report.is_clean(), "{report:?}");
             assert_eq!(owner.records, entries);
         }
+    }
+}
+
+#[test]
+fn a_note_that_was_put_during_a_compaction_is_there_after_a_kill() {
+    // A record behind what the compaction began with decides what is kept; the end comes at any
+    // moment, with the record on disk or not.
+    for steps in 0..16 {
+        let mut rig = Rig::new(options(), 7);
+        let (key, value) = (b"config".to_vec(), b"first".to_vec());
+        rig.append(Entry::Put(key.clone(), value)).unwrap();
+        while rig.log.end().segment == 1 {
+            rig.message(900).unwrap();
+            rig.quiesce();
+        }
+        rig.settle();
+        let keep = Keep { messages: Vec::new(), removals: true, marks: true };
+        assert!(rig.log.compact(1, keep, &mut rig.driver.queue));
+        rig.append(Entry::Put(key.clone(), b"second".to_vec())).unwrap();
+        for _ in 0..steps {
+            rig.complete();
+            rig.pass(1);
+        }
+        let (disk, ..) = rig.crash(true);
+        let (_, owner, report) = Rig::recover(options(), disk, 1);
+        assert!(report.damaged_notes.is_empty(), "{steps}: {report:?}");
+        let known = owner.notes.get(&key).map(|(value, _)| value.as_slice());
+        assert!(known == Some(b"first") || known == Some(b"second"), "{steps}: {known:?}");
     }
 }

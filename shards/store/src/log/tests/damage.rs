@@ -2,7 +2,7 @@
 //! readable, what is hit is named, nothing is invented.
 
 use super::disk::Disk;
-use super::rig::{DIR, Owner, Rig, options, settled};
+use super::rig::{DIR, Entry, Owner, Rig, options, settled};
 use crate::log::{CheckpointUse, DATA_START, Location, Log, Read, Report};
 
 fn segment(number: u32) -> String {
@@ -67,7 +67,7 @@ fn flips_in_header_and_slots_of_a_settled_log_cost_nothing() {
 }
 
 /// Three messages, the last commit covered by one slot only.
-fn unsettled() -> (Disk, Vec<(Location, super::rig::Entry)>) {
+fn unsettled() -> (Disk, Vec<(Location, Entry)>) {
     let mut rig = Rig::new(options(), 1);
     for _ in 0..3 {
         rig.message(9000).unwrap();
@@ -176,8 +176,8 @@ fn what_a_disk_does_not_give_is_no_proof_of_an_end() {
             Err(failed) => {
                 refused += 1;
                 assert_eq!(failed, RecoverError::Disk(error));
-                let bytes = |file: &super::disk::Disk| {
-                    file.files.values().map(|file| file.bytes.clone()).collect::<Vec<_>>()
+                let bytes = |disk: &Disk| {
+                    disk.files.values().map(|file| file.bytes.clone()).collect::<Vec<_>>()
                 };
                 let same = before.values().map(|file| file.bytes.clone()).collect::<Vec<_>>();
                 assert_eq!(bytes(&disk), same, "a start that fails changes nothing");

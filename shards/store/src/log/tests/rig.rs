@@ -211,11 +211,16 @@ impl Rig {
 
     /// Lets one operation complete.
     pub(super) fn step(&mut self) -> Option<Progress> {
+        let progress = self.complete()?;
+        self.commit();
+        Some(progress)
+    }
+
+    /// Lets one operation complete; what was appended meanwhile waits.
+    pub(super) fn complete(&mut self) -> Option<Progress> {
         let done = self.driver.complete(&mut self.rng)?;
         let queue = &mut self.driver.queue;
-        let progress = self.log.handle_disk_done(done, self.now_ns, &mut self.cache, queue);
-        self.log.commit(self.now_ns, queue);
-        Some(progress)
+        Some(self.log.handle_disk_done(done, self.now_ns, &mut self.cache, queue))
     }
 
     /// Lets everything complete that is under way.
