@@ -27,6 +27,9 @@ impl FoundNote {
     }
 }
 
+/// Damaged bytes, and kind and number of the record that they were, as far as known.
+type Hit = (Location, Option<(Kind, u64)>);
+
 /// A record of a note: where it lies, whose it is, and whether it is the second copy.
 type Place = (Location, usize, bool);
 
@@ -115,7 +118,7 @@ impl Recoverer<'_> {
     /// Compares damaged places with the vital notes that have one copy: it may have been the
     /// other, or, behind the one there is, a newer value.
     fn doubt_notes(&mut self, segments: &VecDeque<Segment>) {
-        let mut regions: Vec<Vec<(Location, Option<(Kind, u64)>)>> = Vec::new();
+        let mut regions: Vec<Vec<Hit>> = Vec::new();
         for damage in &self.follower.damage {
             let segment = segments.iter().find(|segment| segment.number() == damage.segment);
             let Some(segment) = segment else { continue };
@@ -147,7 +150,7 @@ impl Recoverer<'_> {
                     is_note && number == key.len() as u64
                 })
             };
-            let has_its = |from: Location, region: &Vec<(Location, Option<(Kind, u64)>)>| {
+            let has_its = |from: Location, region: &[Hit]| {
                 region.iter().any(|(at, named)| *at > from && may_be_its(named))
             };
             // A newer value had two copies that no single place has both of.
