@@ -108,6 +108,7 @@ fn jetstream_facts(options: &Options, settings: &Settings) -> JetStreamFacts {
     let limits = &given.limits;
     let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
     let unless = |number: i64, default: i64| if number == default { 0 } else { number };
+    let usual = crate::config::JetStreamOptions::default();
     let defaults = crate::config::JetStreamLimits::default();
     let (sync_interval, sync_always) = match settings.durability {
         Durability::Flushed => (nanos(given.sync_interval), true),
@@ -146,6 +147,12 @@ fn jetstream_facts(options: &Options, settings: &Settings) -> JetStreamFacts {
                 nanos(limits.batch_timeout)
             },
             default_max_consumers: limits.default_consumers_max,
+            scrub_interval: if given.scrub_interval == usual.scrub_interval {
+                0
+            } else {
+                nanos(given.scrub_interval)
+            },
+            scrub_rate: unless(given.scrub_bytes_per_second, usual.scrub_bytes_per_second),
         },
         disk_stuck_ns: nanos(DISK_STUCK),
     }
@@ -177,13 +184,14 @@ pub(crate) fn fill_from_options(facts: &mut ServerFacts, options: &Options, dige
     facts.feature_flags = options.feature_flags.clone();
     facts.system_account = options.system_account_name().unwrap_or_default().to_owned();
     let now = facts.config_load_ns;
+    let options_of = |name: &str| options.accounts.iter().find(|account| account.name == name);
     let account = |name: &str| AccountFacts {
         name: name.to_owned(),
         updated_ns: now,
         jetstream: streams::is_enabled_for(options, name),
         mappings: BTreeMap::new(),
-        exports: Vec::new(),
-        imports: Vec::new(),
+        exports: options_of(name).map(crate::shares::export_facts).unwrap_or_default(),
+        imports: options_of(name).map(crate::shares::import_facts).unwrap_or_default(),
     };
     let names = options.accounts.iter().map(|account| account.name.as_str());
     let names = [GLOBAL_ACCOUNT].into_iter().chain(options.system_account_name()).chain(names);

@@ -17,6 +17,7 @@ pub mod streams;
 mod advice;
 mod boot;
 mod facts;
+mod shares;
 mod steer;
 pub mod translate;
 

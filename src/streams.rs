@@ -130,6 +130,8 @@ pub fn settings(
         durability,
         restore_idle_ns: u64::try_from(given.restore_timeout.as_nanos()).unwrap_or(u64::MAX),
         stuck_consumer_ns: u64::try_from(given.stuck_consumer.as_nanos()).unwrap_or(u64::MAX),
+        scrub_interval_ns: u64::try_from(given.scrub_interval.as_nanos()).unwrap_or(u64::MAX),
+        scrub_bytes_per_second: u64::try_from(given.scrub_bytes_per_second).unwrap_or(0),
         memory_bytes_max: memory_limit(given.memory_bytes_max),
         file_bytes_max: file_limit(given.file_bytes_max, &store_dir(options)),
         buffered_bytes_max: size(given.buffered_bytes_max, defaults.buffered_bytes_max),

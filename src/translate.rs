@@ -89,6 +89,7 @@ pub fn shard_settings(
         auth_table: Arc::new(table),
         accounts: {
             let mut accounts = accounts.update(options);
+            crate::shares::set_shares(options, &mut accounts);
             crate::streams::mark_accounts(options, &mut accounts);
             accounts
         },

@@ -6,6 +6,7 @@ use super::nkey::{self, KeyKind};
 use super::options::{AccountLimits, AccountOptions, UserOptions};
 use super::permissions::read_permissions;
 use super::reader::{Reader, put};
+use super::shares::kind_name;
 use super::value::{Map, Node, Value};
 
 /// The account of clients for which none is named.
@@ -168,15 +169,11 @@ fn check_shares(r: &mut Reader, node: &Node, accounts: &[AccountOptions]) {
             wrong.push(format!("{:?} account not defined for {kind} import", import.account));
         }
     }
+    if wrong.is_empty() {
+        super::shares::check_shares(r, node, accounts);
+    }
     for text in wrong {
         r.error(node, text);
-    }
-}
-
-fn kind_name(kind: super::exchange::ShareKind) -> &'static str {
-    match kind {
-        super::exchange::ShareKind::Stream => "stream",
-        super::exchange::ShareKind::Service => "service",
     }
 }
 

@@ -133,12 +133,16 @@ fn read_export(r: &mut Reader, node: &Node) -> Option<Export> {
             "accounts" => put(&mut out.accounts, r.texts(node, "accounts")),
             "latency" => {
                 service_only.push((node, "latency"));
-                out.latency = read_latency(r, node);
+                r.known("account.exports.latency", node, |r| {
+                    out.latency = read_latency(r, node);
+                });
             }
             "account_token_position" => put(&mut out.token_position, r.count(node)),
             "allow_trace" => {
                 service_only.push((node, "allow_trace"));
-                put(&mut out.allow_trace, r.flag(node));
+                r.known("account.allow_trace", node, |r| {
+                    put(&mut out.allow_trace, r.flag(node));
+                });
             }
             _ => r.unknown(key, node),
         }
@@ -270,7 +274,9 @@ fn read_import(r: &mut Reader, node: &Node) -> Option<Import> {
             "share" => put(&mut out.share, r.flag(node)),
             "allow_trace" => {
                 trace = Some(node);
-                put(&mut out.allow_trace, r.flag(node));
+                r.known("account.allow_trace", node, |r| {
+                    put(&mut out.allow_trace, r.flag(node));
+                });
             }
             _ => r.unknown(key, node),
         }

@@ -84,6 +84,8 @@ fn read_store_key(
         "restore_timeout" => put(&mut out.restore_timeout, r.duration(node, key)),
         "reserved_files" => put(&mut out.files_reserved, r.count(node)),
         "stuck_consumer" => put(&mut out.stuck_consumer, r.duration(node, key)),
+        "scrub_interval" => put(&mut out.scrub_interval, r.duration(node, key)),
+        "scrub_rate" => put(&mut out.scrub_bytes_per_second, r.storage_size(node, lower)),
         "domain" => {
             r.place("jetstream.domain", node);
             put(&mut out.domain, r.text(node));

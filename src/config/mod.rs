@@ -43,6 +43,7 @@ mod secret;
 mod served;
 mod server;
 mod shards;
+mod shares;
 mod tls;
 mod trust;
 mod value;
@@ -77,6 +78,7 @@ pub use overlay::{FlagOverrides, overlay};
 pub use reader::Places;
 pub use secret::Secret;
 pub use shards::{ShardOptions, Spin};
+pub use shares::{exported, local_subject};
 pub use value::{Map, Node, Value};
 
 /// Where files and variables come from; tests give their own.

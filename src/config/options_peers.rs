@@ -365,6 +365,11 @@ pub struct JetStreamOptions {
     /// `stuck_consumer`, 60 s: a consumer for whose clients nothing moves for so long is reported;
     /// 0 is never. nats-server has no such key.
     pub stuck_consumer: Duration,
+    /// `scrub_interval`, 24 h: every sealed segment is verified once in this time; 0 is never.
+    /// nats-server has no such key, nor the next.
+    pub scrub_interval: Duration,
+    /// `scrub_rate`, 16 MiB: bytes a second that are read for it.
+    pub scrub_bytes_per_second: i64,
     /// `restore_timeout`, 30 s: a restore without a chunk for so long is given up; 0 is never.
     /// nats-server has no such key.
     pub restore_timeout: Duration,
@@ -420,6 +425,8 @@ impl Default for JetStreamOptions {
             sync_always: false,
             lazy: false,
             stuck_consumer: Duration::from_secs(60),
+            scrub_interval: Duration::from_secs(24 * 3600),
+            scrub_bytes_per_second: 16 << 20,
             restore_timeout: Duration::from_secs(30),
             files_reserved: 0,
             domain: String::new(),

@@ -360,6 +360,7 @@ impl Diff {
         self.fixed("JetStreamInfoQueueLimit", &was.info_queue_max, &now.info_queue_max);
         let (old_ios, new_ios) = (was.concurrent_io_max, now.concurrent_io_max);
         self.fixed("JetStreamConcurrentIOs", &old_ios, &new_ios);
+        self.fixed("JetStreamReservedFiles", &was.files_reserved, &now.files_reserved);
         self.fixed("StreamMaxBufferedMsgs", &was.buffered_msgs_max, &now.buffered_msgs_max);
         self.fixed("StreamMaxBufferedSize", &was.buffered_bytes_max, &now.buffered_bytes_max);
         let (old_sync, new_sync) = (was.sync_interval, now.sync_interval);

@@ -20,6 +20,7 @@ mod lifecycle;
 mod login;
 mod monitor;
 mod process;
+mod shares;
 mod support;
 mod tidy;
 mod transcripts;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use crate::account::Account;
+use crate::account::answers::Answers;
 use crate::auth::AuthTable;
 use crate::clock::Now;
 use crate::conn::outbox::{ChunkPool, Outbox};
@@ -47,6 +48,10 @@ pub struct Broker {
     pub(crate) index_seed: u64,
     pub(crate) service: crate::service::ServiceInbox,
     pub(crate) service_body: Vec<u8>,
+    /// Requests across accounts that wait for answers.
+    pub(crate) answers: Answers,
+    /// How many accounts the message that is being delivered has come through.
+    pub(crate) hops: u32,
 }
 
 impl Broker {
@@ -81,6 +86,8 @@ impl Broker {
             index_seed,
             service: crate::service::ServiceInbox::default(),
             service_body: Vec::new(),
+            answers: Answers::new(me, seed),
+            hops: 0,
             settings,
         }
     }

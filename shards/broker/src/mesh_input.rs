@@ -1,5 +1,6 @@
 //! Batches from other shards, applied to this one.
 
+use crate::account::answers::ANSWER_PREFIX;
 use crate::broker::Broker;
 use crate::clock::Now;
 use crate::conn::paused;
@@ -15,6 +16,9 @@ impl Broker {
             match entry {
                 Entry::Message(message) => self.handle_parcel(&message, now, fx),
                 Entry::Interest { account, subject, queue, weight } => {
+                    if subject.starts_with(ANSWER_PREFIX) && weight == 0 {
+                        self.answers.note_ended(subject);
+                    }
                     if let Some(account) = self.accounts.get_mut(account as usize) {
                         account.index.set_remote(batch.from, subject, queue, weight);
                     }
@@ -36,7 +40,11 @@ impl Broker {
     }
 
     fn handle_parcel(&mut self, message: &Message<'_>, now: Now, fx: &mut Effects) {
-        let outcome = self.fan_in(message, now.mono_ns, fx);
+        let outcome = if message.answer {
+            self.handle_answer_parcel(message, now.mono_ns, fx)
+        } else {
+            self.fan_in(message, now.mono_ns, fx)
+        };
         if message.report && outcome.deliveries == 0 {
             let Message { home, origin, subject, reply, .. } = *message;
             self.mesh.push_undelivered(home, origin, subject, reply);

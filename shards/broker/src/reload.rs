@@ -23,6 +23,7 @@ impl Broker {
                 None => self.accounts.push(Account::new(account, self.index_seed)),
             }
         }
+        self.apply_shares(&old);
         self.closed.resize(self.settings.limits.closed_connections_max);
         if old.auth != self.settings.auth {
             self.auth = Arc::clone(&self.settings.auth_table);

@@ -5,6 +5,7 @@
 use wire::api::advisory::ClientInfo;
 use wire::api::timestamp::Timestamp;
 
+use crate::account::CLIENT_HEADER;
 use crate::broker::Broker;
 use crate::clock::Now;
 use crate::conn::Sub;
@@ -142,7 +143,19 @@ impl ServiceInbox {
 
     /// Keeps a published message for a subscription.
     pub(crate) fn push_message(&mut self, tag: u64, m: &Published<'_>) {
-        self.push(Kind::Message(tag), &parts(m));
+        let message = parts(m);
+        if m.imported && !message.headers.is_empty() {
+            return self.push_imported(tag, &message);
+        }
+        self.push(Kind::Message(tag), &message);
+    }
+
+    /// Keeps a message that came through a service import; who sent it is not stored with it.
+    #[cold]
+    fn push_imported(&mut self, tag: u64, m: &ServiceMessage<'_>) {
+        let mut block = m.headers.to_vec();
+        wire::headers::remove(&mut block, CLIENT_HEADER);
+        self.push(Kind::Message(tag), &ServiceMessage { headers: &block, ..*m });
     }
 
     /// Keeps what the services of another shard sent.
@@ -162,6 +175,11 @@ fn is_request(subject: &[u8], domain: &[u8]) -> bool {
     };
     let known = own.iter().any(|prefix| rest.starts_with(prefix)) || of_domain().is_some();
     known && wire::subject::tokens(subject).all(|token| !token.is_empty())
+}
+
+/// Whether a subject below `$JS.` is one of the API.
+fn subject_is_api(subject: &[u8]) -> bool {
+    subject.starts_with(b"$JS.API.")
 }
 
 /// A message as the services see it, without its closing CRLF.
@@ -268,8 +286,11 @@ impl Broker {
 
     /// Whether anybody would get a message.
     pub fn has_interest(&mut self, account: u32, subject: &[u8]) -> bool {
-        let account = self.accounts.get_mut(account as usize);
-        account.is_some_and(|account| account.index.has_interest(subject))
+        let Some(known) = self.accounts.get_mut(account as usize) else { return false };
+        if known.index.has_interest(subject) {
+            return true;
+        }
+        self.has_interest_elsewhere(account, subject)
     }
 
     /// Publishes a message of a service. True when somebody gets it.
@@ -290,11 +311,13 @@ impl Broker {
             origin: Origin { slot: SERVICE_SLOT, generation: 0 },
             home: self.mesh.me(),
             report: false,
+            imported: false,
             now_ns: now.mono_ns,
         };
         let taken = self.offer_request(&published);
         let key = self.plan(m.account, m.to);
-        let outcome = self.fan_out(key, &published, fx);
+        let mut outcome = self.fan_out(key, &published, fx);
+        self.answer_across(&published, &mut outcome, fx);
         self.service_body = body;
         taken || outcome.deliveries > 0
     }
@@ -306,10 +329,19 @@ impl Broker {
             return false;
         }
         let account = self.accounts.get(m.account as usize);
+        // An API that was imported takes the place of the account's own.
+        let is_elsewhere = subject_is_api(m.subject)
+            && account
+                .and_then(|account| account.settings.shares.as_ref())
+                .is_some_and(|shares| shares.has_service(m.subject));
         let serves = account.is_some_and(|account| account.settings.asks_jetstream)
+            && !is_elsewhere
             && is_request(m.subject, self.settings.jetstream_domain.as_bytes());
         if serves {
-            self.service.push(Kind::Request(m.origin), &parts(m));
+            // Who asks from another account is known by the header only.
+            let stranger = Origin { slot: SERVICE_SLOT, generation: 0 };
+            let client = if m.imported { stranger } else { m.origin };
+            self.service.push(Kind::Request(client), &parts(m));
         }
         serves
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::account::share::Shares;
 use crate::auth::{AuthSettings, AuthTable};
 
 /// Nanoseconds in a second.
@@ -197,6 +198,8 @@ pub struct AccountSettings {
     /// Connections of the account in the whole process. The one count that shards share, so that
     /// the limit is exact.
     pub connections: Arc<std::sync::atomic::AtomicUsize>,
+    /// What it shares with other accounts; `None` when nothing.
+    pub shares: Option<Arc<Shares>>,
 }
 
 impl AccountSettings {
@@ -212,6 +215,7 @@ impl AccountSettings {
             jetstream: false,
             asks_jetstream: false,
             connections: Arc::default(),
+            shares: None,
         }
     }
 }

@@ -17,6 +17,8 @@ pub enum TimerKind {
     Hold,
     /// Lame duck mode closes this connection.
     LameDuck,
+    /// Requests across accounts are looked at; of no connection.
+    Answers,
 }
 
 /// A deadline that came due.

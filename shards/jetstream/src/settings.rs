@@ -149,6 +149,10 @@ pub struct Settings {
     pub cache_bytes_max: usize,
     /// A consumer with messages and clients but no progress for so long is reported, ns; 0 never.
     pub stuck_consumer_ns: u64,
+    /// Every sealed segment is verified once in this time, ns; 0 never.
+    pub scrub_interval_ns: u64,
+    /// Bytes a second that all shards together read for it.
+    pub scrub_bytes_per_second: u64,
     /// A restore without a chunk for so long is given up, ns; 0 never.
     pub restore_idle_ns: u64,
     /// What all accounts use together.
@@ -181,6 +185,8 @@ impl Default for Settings {
             batch_timeout_ns: 10 * SECOND_NS,
             cache_bytes_max: 64 << 20,
             stuck_consumer_ns: 60 * SECOND_NS,
+            scrub_interval_ns: 24 * 3600 * SECOND_NS,
+            scrub_bytes_per_second: 16 << 20,
             restore_idle_ns: 30 * SECOND_NS,
             total: Arc::default(),
             accounts: Vec::new(),
@@ -199,6 +205,15 @@ impl Settings {
     #[must_use]
     pub fn limits(&self, id: u32) -> Option<&AccountLimits> {
         self.account(id)?.limits.as_ref()
+    }
+
+    /// How one of `shards` verifies what it has stored.
+    #[must_use]
+    pub fn scrub_pace(&self, shards: u16) -> store::ScrubPace {
+        store::ScrubPace {
+            interval_ns: self.scrub_interval_ns,
+            bytes_per_second: self.scrub_bytes_per_second / u64::from(shards.max(1)),
+        }
     }
 
     /// The id of an account.

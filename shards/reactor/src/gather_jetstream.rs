@@ -2,7 +2,7 @@
 
 use broker::monitor::{
     ConsumerSnapshot, DiskSnapshot, FailedStream, JetStreamAccount, JetStreamNeed,
-    JetStreamSnapshot, StreamSnapshot, StreamsNeed,
+    JetStreamSnapshot, ScrubSnapshot, StreamSnapshot, StreamsNeed,
 };
 use jetstream::domain::monitor::{AccountFigures, StreamFigures, Wanted};
 
@@ -41,6 +41,12 @@ impl Reactor {
             messages: totals.messages,
             bytes: totals.bytes,
             cache_bytes: totals.cache_bytes,
+            scrub: ScrubSnapshot {
+                bytes: totals.scrub.bytes,
+                segments: totals.scrub.segments,
+                passes: totals.scrub.passes,
+                damaged: totals.scrub.damaged,
+            },
             failed,
             disk: disk.map(|figures| Box::new(disk_snapshot(figures))),
             rows,

@@ -10,6 +10,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
+use broker::account::CLIENT_HEADER;
 use broker::broker::Broker;
 use broker::clock::Now;
 use broker::effect::{Effects, Level};
@@ -122,10 +123,14 @@ impl Carrier<'_> {
         let mut client = Vec::new();
         let origin_shard = self.broker.mesh().me();
         if let ServiceInput::Request(origin, m) = input
-            && origin.slot != SERVICE_SLOT
             && jetstream::domain::wants_client(m.subject)
         {
-            self.broker.describe_client(*origin, &mut client);
+            if origin.slot != SERVICE_SLOT {
+                self.broker.describe_client(*origin, &mut client);
+            } else if let Some(told) = wire::headers::get(m.headers, CLIENT_HEADER) {
+                // From another account: no more is known than that lets on.
+                client.extend_from_slice(told);
+            }
         }
         self.work(now, |jetstream, ctx, fx| match *input {
             ServiceInput::Message(tag, m) => {

@@ -7,9 +7,11 @@
 
 use crate::disk::{DiskDone, DiskError, DiskQueue};
 use crate::index::Index;
+use crate::index::image::put_u64;
 use crate::index::sequences::Sequences;
 use crate::log::{self, Cache, Location, Log, Ranges, Record};
 use crate::message::AppendError;
+use crate::scrub::Plan;
 use crate::store::{Position, Progress};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -26,6 +28,8 @@ const RANGES_MAX: usize = 1 << 16;
 
 /// The mark that says when the last message was stored: eight bytes, ns since 1970.
 pub(crate) const LAST_TIME: u64 = 1;
+/// The note about messages that damage took: a count, then first and last of each range.
+pub(crate) const LOST_KEY: &[u8] = b"\0lost";
 
 /// What is known of one segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,6 +72,8 @@ pub(crate) struct FileLog {
     checkpointed_segment: u32,
     /// Messages that damage took.
     pub(crate) lost: Vec<(u64, u64)>,
+    /// Those of which the log has a note.
+    pub(crate) lost_noted: Vec<(u64, u64)>,
     /// Some segment may be worth to be written anew.
     pub(crate) may_compact: bool,
     /// When another try to write one anew is worth while, monotonic ns.
@@ -77,6 +83,7 @@ pub(crate) struct FileLog {
     pub(crate) compacted_before: u32,
     /// Sealed segments that were written anew since the last checkpoint.
     pub(crate) rewritten: BTreeSet<u32>,
+    pub(crate) scrub: Plan,
 }
 
 /// A place in the log as one number.
@@ -115,10 +122,12 @@ impl FileLog {
             mark_segment: None,
             checkpointed_segment: 0,
             lost: Vec::new(),
+            lost_noted: Vec::new(),
             may_compact: true,
             compact_at_ns: None,
             compacted_before: 0,
             rewritten: BTreeSet::new(),
+            scrub: Plan::default(),
         }
     }
 
@@ -238,7 +247,32 @@ impl FileLog {
         let below = |(_, u): &(&u32, &SegmentUse)| u.last_seq > 0 && u.first_seq < below_seq;
         let from = self.uses.iter().filter(below).map(|(&number, _)| number).collect();
         self.note_removals(location.segment, from);
+        self.lost.retain(|&(_, last)| last >= below_seq);
+        self.note_lost();
         Ok(())
+    }
+
+    /// Writes down which messages damage took, where that changed: recovery mends what it can, and
+    /// then nothing else in the log tells any more that something was there. What cannot be
+    /// written is tried again when it changes, or at the next start that finds it.
+    pub(crate) fn note_lost(&mut self) {
+        if self.lost == self.lost_noted {
+            return;
+        }
+        let mut value = Vec::with_capacity(8 + self.lost.len() * 16);
+        put_u64(&mut value, self.lost.len() as u64);
+        for &(first, last) in &self.lost {
+            put_u64(&mut value, first);
+            put_u64(&mut value, last);
+        }
+        let is_written = if self.lost.is_empty() {
+            self.append(&Record::NoteRemove { key: LOST_KEY }).is_ok()
+        } else {
+            self.append(&Record::NotePut { key: LOST_KEY, value: &value }).is_ok()
+        };
+        if is_written {
+            self.lost_noted.clone_from(&self.lost);
+        }
     }
 
     /// All messages were taken out of the index, and that is written.

@@ -11,6 +11,7 @@ mod memory;
 mod message;
 mod notes;
 mod recover;
+mod scrub;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,7 @@ mod upkeep;
 
 /// Where the cache of a shard is found.
 pub mod cache {
-    pub use crate::log::Cache;
+    pub use crate::log::{Cache, ScrubFigures};
 }
 
 pub use index::filters::{ALL, FilterId};
@@ -26,4 +27,5 @@ pub use index::subjects::SubjectState;
 pub use message::{AppendError, Message, NewMessage, Read, Removed, State};
 pub use notes::Note;
 pub use recover::{Recovered, RecoveredNote};
+pub use scrub::{Finding, ScrubPace};
 pub use store::{MESSAGE_BYTES_MAX, MemoryOptions, Position, Progress, Store};

@@ -1,7 +1,7 @@
 //! A store in files at start: the index from its checkpoint and from the records behind it.
 
 use crate::disk::BootDisk;
-use crate::file::{FileLog, LAST_TIME, SegmentUse, enter, leave, location, pack};
+use crate::file::{FileLog, LAST_TIME, LOST_KEY, SegmentUse, enter, leave, location, pack};
 use crate::index::chunk::{HAS_EXPIRY, HAS_HEADERS, HAS_MSG_ID};
 use crate::index::image::{Reader, put_u32, put_u64};
 use crate::index::{Index, NewEntry, Overhead};
@@ -52,6 +52,8 @@ struct Follower {
     mark_segment: Option<u32>,
     /// Messages in the covered segment on the way.
     seen: Vec<u64>,
+    /// Everything below was purged behind the checkpoint.
+    purged_below: u64,
 }
 
 impl Follower {
@@ -206,6 +208,7 @@ impl Recovery for Follower {
             Record::Delete { ranges, .. } => self.remove(place, ranges.iter()),
             Record::Purge { below_seq } => {
                 let last = below_seq.saturating_sub(1);
+                self.purged_below = self.purged_below.max(*below_seq);
                 self.remove(place, std::iter::once((0, last)));
                 self.index.purged_to(last);
             }
@@ -270,6 +273,7 @@ impl Store {
             is_dirty: false,
             mark_segment: None,
             seen: Vec::new(),
+            purged_below: 0,
         };
         let (log, report) = Log::recover(options, boot, &mut follower)?;
         // Segments that went after the checkpoint, with the records that say what was removed.
@@ -282,7 +286,10 @@ impl Store {
             follower.forget_unseen(number);
             follower.uses.remove(&number);
         }
-        let Follower { mut index, uses, mut lost, notes, mark_segment, .. } = follower;
+        let Follower { mut index, uses, mut lost, mut notes, mark_segment, .. } = follower;
+        let noted = take_lost(&mut notes);
+        lost.extend(noted.iter().flatten());
+        lost.retain(|&(_, last)| last >= follower.purged_below);
         index.skip_to(log.next_seq().saturating_sub(1));
         for damage in &report.damage {
             if damage.first_seq <= damage.last_seq {
@@ -294,9 +301,23 @@ impl Store {
         file.mark_segment = mark_segment;
         file.lost = without_readable(lost, &index);
         file.set_bytes_since_checkpoint(report.bytes);
+        file.lost_noted = noted.unwrap_or_default();
+        file.note_lost();
         let lost = file.lost.clone();
         Ok(Recovered { store: Self::from_file(index, file), notes, report, lost })
     }
+}
+
+/// Takes what an earlier start found lost out of the facts.
+fn take_lost(notes: &mut Vec<RecoveredNote>) -> Option<Vec<(u64, u64)>> {
+    let at = notes.iter().position(|note| note.key == LOST_KEY)?;
+    let bytes = notes.swap_remove(at).value?;
+    let mut reader = Reader(&bytes);
+    let mut lost = Vec::new();
+    for _ in 0..reader.count(16)? {
+        lost.push((reader.u64()?, reader.u64()?));
+    }
+    Some(lost)
 }
 
 /// The ranges without the messages that the index found elsewhere, joined.

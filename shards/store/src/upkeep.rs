@@ -191,6 +191,7 @@ impl Store {
             Backing::File(file) => {
                 let progress = file.handle_disk_done(done, mono_ns, cache, disk);
                 file.drive_compaction(&mut self.index, mono_ns, cache, disk);
+                file.drive_scrub(&self.index, mono_ns, cache, disk);
                 file.drop_useless(&self.index, cache, disk);
                 progress
             }
@@ -203,7 +204,8 @@ impl Store {
         match &self.backing {
             Backing::Memory(..) => None,
             Backing::File(file) => {
-                file.log.next_deadline().into_iter().chain(file.compaction_deadline()).min()
+                let own = [file.compaction_deadline(), file.scrub_deadline()];
+                file.log.next_deadline().into_iter().chain(own.into_iter().flatten()).min()
             }
         }
     }
@@ -213,6 +215,7 @@ impl Store {
         if let Backing::File(file) = &mut self.backing {
             file.log.handle_timers(mono_ns, cache, disk);
             file.drive_compaction(&mut self.index, mono_ns, cache, disk);
+            file.drive_scrub(&self.index, mono_ns, cache, disk);
         }
     }
 
@@ -221,6 +224,7 @@ impl Store {
     /// more, and nothing is done with the store after it.
     pub fn stop(&mut self, mono_ns: u64, disk: &mut DiskQueue) -> bool {
         let Backing::File(file) = &mut self.backing else { return true };
+        file.stop_scrub();
         file.write_removed();
         let is_due = file.needs_checkpoint(true);
         if is_due {
@@ -235,6 +239,7 @@ impl Store {
     pub fn delete(self, disk: &mut DiskQueue, cache: &mut Cache) {
         if let Backing::File(file) = self.backing {
             cache.release_compaction(file.log.uid());
+            cache.scrub_turn.release(file.log.uid(), 0);
             file.log.remove_all(cache, disk);
         }
     }

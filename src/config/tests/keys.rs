@@ -68,6 +68,8 @@ fn keys_of_jetstream_give_one_warning_each_or_none() {
  max_file: 1G
  sync_interval: \"1m\"
  stuck_consumer: \"30s\"
+ scrub_interval: \"12h\"
+ scrub_rate: 32M
  restore_timeout: \"1m\"
  reserved_files: 100
  max_buffered_msgs: 10
@@ -114,16 +116,18 @@ fn a_key_in_a_tpm_is_refused_and_one_in_the_file_is_taken() {
 
 #[test]
 fn account_keys_that_are_not_served_give_one_warning_each() {
-    let text = "accounts {\n A {\n  exports: [{stream: a}, {service: b}]\n  jetstream: enabled\n  \
-                mappings { a: b }\n  msg_trace: x\n }\n B { imports: [{stream: {account: A, \
-                subject: a}}] }\n}\n";
+    let text = concat!(
+        "accounts {\n A {\n  exports: [{stream: a}, {service: b, latency: c}]\n",
+        "  jetstream: enabled\n  mappings { a: b }\n  msg_trace: x\n }\n",
+        " B { imports: [{stream: {account: A, subject: a}, allow_trace: true}] }\n}\n"
+    );
     assert_eq!(
         warnings_of(text),
         [
-            "t.conf:3:3: \"account.exports\" is not served yet and has no effect",
+            "t.conf:3:39: \"account.exports.latency\" is not served yet and has no effect",
             "t.conf:5:3: \"account.mappings\" is not served yet and has no effect",
             "t.conf:6:3: \"account.msg_trace\" is not served yet and has no effect",
-            "t.conf:8:6: \"account.imports\" is not served yet and has no effect",
+            "t.conf:8:51: \"account.allow_trace\" is not served yet and has no effect",
         ]
     );
 }

@@ -8,6 +8,7 @@ mod random;
 mod recorded;
 mod reload;
 mod rules;
+mod shares;
 
 use std::path::Path;
 

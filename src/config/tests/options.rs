@@ -338,6 +338,19 @@ fn the_watchdog_of_consumers_has_a_time() {
 }
 
 #[test]
+fn the_scrub_has_an_interval_and_a_rate() {
+    let options = options_of("jetstream { store_dir: d }").jetstream;
+    assert_eq!(options.scrub_interval, Duration::from_secs(86_400));
+    assert_eq!(options.scrub_bytes_per_second, 16 << 20);
+    let options =
+        options_of("jetstream { store_dir: d, scrub_interval: \"12h\", scrub_rate: 1MiB }");
+    assert_eq!(options.jetstream.scrub_interval, Duration::from_secs(43_200));
+    assert_eq!(options.jetstream.scrub_bytes_per_second, 1 << 20);
+    let options = options_of("jetstream { store_dir: d, scrub_interval: 0 }");
+    assert!(options.jetstream.scrub_interval.is_zero());
+}
+
+#[test]
 fn restores_have_a_time_and_the_store_has_its_files() {
     let options = options_of("jetstream { store_dir: d }");
     assert_eq!(options.jetstream.restore_timeout, Duration::from_secs(30));

@@ -157,6 +157,21 @@ fn jetstream_limits_may_only_grow() {
 }
 
 #[test]
+fn what_jetstream_shares_out_at_its_start_does_not_change() {
+    for (more, wanted) in [
+        ("max_concurrent_io: 64", "JetStreamConcurrentIOs: old=4096, new=64"),
+        ("max_buffered_msgs: 5", "StreamMaxBufferedMsgs: old=0, new=5"),
+        ("reserved_files: 5", "JetStreamReservedFiles: old=0, new=5"),
+    ] {
+        let text = format!("jetstream {{ store_dir: a, {more} }}");
+        let refusal = changes("jetstream { store_dir: a }", &text).unwrap_err();
+        assert_eq!(refusal, format!("config reload not supported for {wanted}"));
+    }
+    let text = "jetstream { store_dir: a, restore_timeout: 5s }";
+    assert!(changes("jetstream { store_dir: a }", text).is_ok());
+}
+
+#[test]
 fn shards_need_a_restart() {
     let refusal = changes("port: 1", "port: 1\nshards { spin: always }").unwrap_err();
     assert!(refusal.starts_with("config reload not supported for Shards"), "{refusal}");

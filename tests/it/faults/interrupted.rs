@@ -281,3 +281,33 @@ fn what_is_interrupted_is_done_or_not_done() {
     }
     println!("{done} of {all} deeds were done");
 }
+
+/// A power cut may leave the directory of a stream that nobody was told of, with a file of any
+/// length in it that says nothing. It does not stand in the way of the name.
+#[test]
+fn half_made_streams_are_put_aside() {
+    let mut server = server(2);
+    let mut client = Client::new(server.port);
+    api(&mut client, "STREAM.CREATE.A", r#"{"name":"A","subjects":["a"]}"#);
+    let streams = server.dir().join("js/jetstream/$G/streams");
+    let made =
+        std::fs::read_dir(streams.join("A")).unwrap().map(|entry| entry.unwrap().file_name());
+    let segment = made.into_iter().find(|name| name.to_string_lossy().ends_with(".seg")).unwrap();
+    server.stop();
+    let lengths = [0_usize, 1, 4096, 20_480, 262_144];
+    for len in lengths {
+        let dir = streams.join(format!("B{len}"));
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(dir.join(&segment), vec![0; len]).unwrap();
+    }
+    server.start_again();
+    let mut client = Client::new(server.port);
+    let names = api(&mut client, "STREAM.NAMES", "");
+    assert_eq!(names["streams"], serde_json::json!(["A"]));
+    for len in lengths {
+        let body = format!(r#"{{"name":"B{len}","subjects":["b.{len}"]}}"#);
+        api(&mut client, &format!("STREAM.CREATE.B{len}"), &body);
+        let answer = client.try_request(&format!("b.{len}"), &[], b"x").unwrap().json();
+        assert_eq!(answer["seq"], 1, "{answer}");
+    }
+}

@@ -16,6 +16,7 @@ mod full;
 mod interrupted;
 mod kills;
 mod ledger;
+mod scrub;
 mod segment;
 
 use serde_json::Value;

@@ -330,7 +330,8 @@ impl Stage {
                 return Err(format!("wanted {wanted:?}, came {missing:?} after {rest:?}"));
             }
         };
-        if text::matches(wanted, &actor.known, &line)? {
+        if let Some(captures) = text::captured(wanted, &actor.known, &line)? {
+            captures.iter().for_each(|(name, text)| self.keep(name, text));
             return Ok(());
         }
         Err(format!("wanted {wanted:?}\n   came {:?}", String::from_utf8_lossy(&line)))

@@ -1,10 +1,19 @@
 //! Accounts: isolated namespaces. Lives on: every shard; the position in the list is the id.
 
+pub(crate) mod answers;
+mod cross;
+pub mod share;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use crate::index::Index;
 use crate::settings::AccountSettings;
+
+/// The header of a request through a service import that says who asks.
+pub const CLIENT_HEADER: &[u8] = b"Nats-Request-Info";
 
 /// One account on one shard.
 #[derive(Debug)]

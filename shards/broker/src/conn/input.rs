@@ -257,11 +257,15 @@ impl Broker {
             origin: Origin { slot, generation: conn.generation },
             home: self.mesh.me(),
             report: conn.no_responders && reply.is_some(),
+            imported: false,
             now_ns: now.mono_ns,
         };
         let taken = careful && self.offer_request(&m);
         let mut outcome = self.fan_out(key, &m, fx);
-        outcome.deliveries += usize::from(taken);
+        if careful {
+            outcome.deliveries += usize::from(taken);
+            self.answer_across(&m, &mut outcome, fx);
+        }
         self.settle_publish(slot, &m, &outcome, now, fx)
     }
 
@@ -347,9 +351,13 @@ impl Broker {
         reply: &[u8],
         fx: &mut Effects,
     ) {
+        let (subject, reply) = match self.close_request(reply) {
+            Some(request) => (request.subject, request.reply),
+            None => (subject.into(), reply.into()),
+        };
         let Some(conn) = self.conns.get(origin.slot as usize) else { return };
         if conn.generation == origin.generation && conn.phase == Phase::Ready {
-            self.send_no_responders(origin.slot, reply, subject, fx);
+            self.send_no_responders(origin.slot, &reply, &subject, fx);
         }
     }
 

@@ -298,6 +298,10 @@ impl Broker {
     /// Carries out every deadline that is due.
     pub fn handle_timers(&mut self, now: Now, fx: &mut Effects) {
         while let Some(due) = self.timers.pop_due(now.mono_ns) {
+            if due.kind == TimerKind::Answers {
+                self.handle_answers_due(now.mono_ns);
+                continue;
+            }
             let Some(conn) = self.conns.get_mut(due.slot as usize) else { continue };
             if conn.generation != due.generation || conn.phase == Phase::Closing {
                 continue;
@@ -315,6 +319,7 @@ impl Broker {
                 TimerKind::LameDuck => {
                     self.close(due.slot, ClosedReason::ServerShutdown, true, fx);
                 }
+                TimerKind::Answers => {}
             }
         }
     }

@@ -189,7 +189,7 @@ impl Broker {
         }
         let key = self.plan_of(slot, subject);
         let Some(plan) = self.plans.get(key) else { return false };
-        if !plan.queues.is_empty() {
+        if !plan.queues.is_empty() || !plan.services.is_empty() {
             return false;
         }
         let budget = fx.output_budget(&self.settings.limits).saturating_sub(fx.output_bytes);
@@ -227,6 +227,7 @@ impl Broker {
             origin: Origin { slot, generation: conn.generation },
             home: self.mesh.me(),
             report: false,
+            imported: false,
             now_ns: now.mono_ns,
         };
         if let Some(account) = self.accounts.get_mut(account as usize) {

@@ -121,6 +121,17 @@ impl Broker {
         if self.service.watching {
             self.service.changed.push((account, pattern.into()));
         }
+        if let Some(known) = self.accounts.get(account as usize)
+            && let Some(shares) = &known.settings.shares
+        {
+            let shares = std::sync::Arc::clone(shares);
+            self.forget_shared_plans(&shares, pattern);
+        }
+        self.forget_own_plans(account, pattern);
+    }
+
+    /// Drops the plans of one account that a change of interest in `pattern` touches.
+    pub(crate) fn forget_own_plans(&mut self, account: u32, pattern: &[u8]) {
         if subject::is_literal(pattern) {
             self.plans.forget(account, pattern);
         } else if self.plans.len() <= PLANS_CHECKED_MAX {
@@ -161,6 +172,7 @@ impl Broker {
         }
         let Some(account) = self.accounts.get_mut(sub.account as usize) else { return };
         account.subscriptions = account.subscriptions.saturating_sub(1);
+        self.answers.is_doubtful |= !self.answers.is_empty();
         let queue = sub.queue.as_deref();
         let change = account.index.remove(&sub.subject, queue, id);
         self.forget_plans(sub.account, &sub.subject);

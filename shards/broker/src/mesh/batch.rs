@@ -42,6 +42,10 @@ pub struct Message<'a> {
     pub plain: bool,
     /// Nobody else gets it: the publisher's shard wants to know when nobody takes it.
     pub report: bool,
+    /// It has come through a service import, and goes no further into other accounts.
+    pub imported: bool,
+    /// It is for the private reply that is its subject, which only the receiver knows.
+    pub answer: bool,
     /// Shards that have refused the queue delivery already, as a bit set.
     pub refused: u64,
     /// Subject.
@@ -133,7 +137,10 @@ impl Batch {
         head[1..5].copy_from_slice(&m.account.to_le_bytes());
         head[5..9].copy_from_slice(&m.origin.slot.to_le_bytes());
         head[9..13].copy_from_slice(&m.origin.generation.to_le_bytes());
-        head[13] = u8::from(m.plain) | u8::from(m.report) << 1;
+        head[13] = u8::from(m.plain)
+            | u8::from(m.report) << 1
+            | u8::from(m.imported) << 2
+            | u8::from(m.answer) << 3;
         head[42..44].copy_from_slice(&m.home.to_le_bytes());
         head[44..48].copy_from_slice(&(m.shown.len() as u32).to_le_bytes());
         head[14..22].copy_from_slice(&m.refused.to_le_bytes());
@@ -245,12 +252,15 @@ fn decode_message(bytes: &[u8]) -> Option<(Entry<'_>, usize)> {
     let body_at = queues_at + word(bytes, 30)? as usize;
     let header_len = word(bytes, 34)? as usize;
     let end = body_at + word(bytes, 38)? as usize;
+    let flags = *bytes.get(13)?;
     let message = Message {
         account: word(bytes, 1)?,
         origin,
         home: u16::from_le_bytes(bytes.get(42..44)?.try_into().ok()?),
-        plain: *bytes.get(13)? & 1 != 0,
-        report: *bytes.get(13)? & 2 != 0,
+        plain: flags & 1 != 0,
+        report: flags & 2 != 0,
+        imported: flags & 4 != 0,
+        answer: flags & 8 != 0,
         refused,
         subject: bytes.get(MESSAGE_HEAD..shown_at)?,
         shown: bytes.get(shown_at..reply_at)?,
@@ -275,6 +285,8 @@ mod tests {
             home: 6,
             plain: true,
             report: true,
+            imported: false,
+            answer: true,
             refused: 5,
             subject: b"a.b",
             shown: b"shown",

@@ -86,6 +86,12 @@ pub struct JetStreamLimitFacts {
     /// Consumers of a stream that says nothing about it.
     #[serde(skip_serializing_if = "is_zero")]
     pub default_max_consumers: i64,
+    /// Ours: every sealed segment is verified once in this time, ns.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub scrub_interval: u64,
+    /// Ours: bytes a second that are read for it.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub scrub_rate: i64,
 }
 
 /// What the shards have to send of JetStream beyond the sums.
@@ -205,12 +211,27 @@ pub struct JetStreamSnapshot {
     pub bytes: u64,
     /// Bytes from disk that are kept in memory.
     pub cache_bytes: u64,
+    /// What the scrub of stored segments did.
+    pub scrub: ScrubSnapshot,
     /// Streams that store nothing any more, the first of them.
     pub failed: Vec<FailedStream>,
     /// What the disk did; `None` without one.
     pub disk: Option<Box<DiskSnapshot>>,
     /// The streams asked for.
     pub rows: Vec<StreamSnapshot>,
+}
+
+/// What the scrub of a shard's stored segments did since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScrubSnapshot {
+    /// Bytes that were read and verified.
+    pub bytes: u64,
+    /// Segments that were gone through.
+    pub segments: u64,
+    /// Times that a stream's scrub has come round.
+    pub passes: u64,
+    /// Damaged places that were found.
+    pub damaged: u64,
 }
 
 /// An account that may use JetStream.

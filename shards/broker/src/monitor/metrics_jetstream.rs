@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use super::facts::ServerFacts;
 use super::jetstream::{
-    ConsumerSnapshot, DiskSnapshot, JetStreamAccount, JetStreamSnapshot, Stats, StreamSnapshot,
-    accounts, parts,
+    ConsumerSnapshot, DiskSnapshot, JetStreamAccount, JetStreamSnapshot, ScrubSnapshot, Stats,
+    StreamSnapshot, accounts, parts,
 };
 use super::metrics::{Kind, Metrics, seconds, shortened};
 use super::settings::{METRICS_ACCOUNTS_MAX, METRICS_CONSUMERS_MAX, METRICS_STREAMS_MAX};
@@ -36,6 +36,7 @@ pub(super) fn push(metrics: &mut Metrics, facts: &ServerFacts, shards: &[ShardSn
     );
     push_accounts(metrics, accounts(shards));
     push_shards(metrics, shards);
+    push_scrubs(metrics, shards);
     push_disks(metrics, shards);
     let known = |figure: fn(&JetStreamSnapshot) -> u64| {
         parts(shards).map(figure).fold(0, u64::saturating_add)
@@ -121,6 +122,27 @@ fn push_shards(metrics: &mut Metrics, shards: &[ShardSnapshot]) {
         metrics.family(name, Kind::Gauge, help);
         for (number, part) in numbered(shards) {
             metrics.sample(name, &[("shard", &number)], value(part));
+        }
+    }
+}
+
+/// A figure of the scrub.
+type ScrubFigure = (&'static str, &'static str, fn(&ScrubSnapshot) -> u64);
+
+const SCRUB_FIGURES: [ScrubFigure; 4] = [
+    ("jetstream_scrub_bytes_total", "Bytes of stored segments verified.", |scrub| scrub.bytes),
+    ("jetstream_scrub_segments_total", "Segments gone through.", |scrub| scrub.segments),
+    ("jetstream_scrub_passes_total", "Streams gone through as a whole.", |scrub| scrub.passes),
+    ("jetstream_scrub_damaged_total", "Damaged places found since the start.", |scrub| {
+        scrub.damaged
+    }),
+];
+
+fn push_scrubs(metrics: &mut Metrics, shards: &[ShardSnapshot]) {
+    for (name, help, value) in SCRUB_FIGURES {
+        metrics.family(name, Kind::Counter, help);
+        for (number, part) in numbered(shards) {
+            metrics.sample(name, &[("shard", &number)], value(&part.scrub));
         }
     }
 }

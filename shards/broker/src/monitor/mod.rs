@@ -50,7 +50,7 @@ pub use http::{HttpConn, HttpRequest, Step};
 pub use jetstream::{
     AccountsNeed, ConsumerSnapshot, DiskSnapshot, FailedStream, JetStreamAccount,
     JetStreamConfigFacts, JetStreamFacts, JetStreamLimitFacts, JetStreamNeed, JetStreamSnapshot,
-    StreamSnapshot, StreamsNeed,
+    ScrubSnapshot, StreamSnapshot, StreamsNeed,
 };
 pub use needs::{ConnLook, ConnsNeed, GatherNeeds, SubsNeed};
 pub use request::{

@@ -4,6 +4,7 @@
 use wire::client::encode::push_u64;
 use wire::client::errors::ClosedReason;
 
+use super::find::as_received;
 use super::plan::{Plan, PlanKey, Target};
 use super::run::Run;
 use crate::broker::{Broker, mark_dirty};
@@ -34,6 +35,8 @@ pub(crate) struct Published<'a> {
     pub(crate) home: ShardId,
     /// The publisher wants to hear when nobody takes it.
     pub(crate) report: bool,
+    /// It has come through a service import, and goes no further into other accounts' streams.
+    pub(crate) imported: bool,
     /// Now, for replies that the receiver becomes permitted to send.
     pub(crate) now_ns: u64,
 }
@@ -54,6 +57,25 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// Adds what happened in another account.
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.deliveries += other.deliveries;
+        self.behind = self.behind.or(other.behind);
+        other.fed.into_iter().flatten().for_each(|receiver| self.feed(receiver));
+        self.emitted = self.emitted.max(other.emitted);
+        self.peer_behind = self.peer_behind.or(other.peer_behind);
+    }
+
+    /// Notes that a parcel has gone to a shard.
+    pub(crate) fn note_emitted(&mut self, shard: ShardId, seq: u64, is_backed_up: bool) {
+        self.emitted = seq;
+        self.deliveries += 1;
+        self.feed(crate::hold::peer_place(shard));
+        if is_backed_up {
+            self.peer_behind = Some(shard);
+        }
+    }
+
     /// Notes a receiver that keeps up.
     #[inline]
     fn feed(&mut self, receiver: u32) {
@@ -91,12 +113,15 @@ impl Round<'_> {
     fn deliver(&mut self, plan: &Plan, target: &Target, m: &Published<'_>) -> bool {
         let Some(sub) = self.subs.get_mut(target.sub as usize) else { return false };
         let Some(conn) = self.conns.get_mut(target.conn as usize) else {
-            if target.conn == SERVICE_SLOT {
-                self.service.push_message(sub.sid, m);
+            if target.conn == SERVICE_SLOT && !(m.imported && sub.account != m.account) {
+                self.service.push_message(sub.sid, &as_received(plan, target, sub, m));
                 self.kept += 1;
             }
             return false;
         };
+        if m.imported && sub.account != m.account {
+            return false;
+        }
         if conn.phase == Phase::Closing || m.mute == Some(target.conn) {
             return false;
         }
@@ -108,7 +133,7 @@ impl Round<'_> {
                 self.expired.push(target.sub);
             }
         }
-        if sub.filtered && !may_receive(conn, sub, m.subject) {
+        if sub.filtered && !may_receive(conn, sub, plan.subject_for(target)) {
             return false;
         }
         if conn.rights.tracks_replies() && !m.reply.is_empty() {
@@ -116,7 +141,7 @@ impl Round<'_> {
         }
         let shown;
         let mut prefix = plan.prefix(target);
-        if !m.shown.is_empty() {
+        if !m.shown.is_empty() && plan.subject_for(target) == m.subject {
             shown = shown_prefix(prefix, m);
             prefix = &shown;
         }
@@ -270,26 +295,6 @@ fn queue_names(mut queues: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 impl Broker {
-    /// The plan of a subject, from the cache or freshly matched.
-    pub(crate) fn plan(&mut self, account: u32, subject: &[u8]) -> PlanKey {
-        if let Some(key) = self.plans.find(account, subject) {
-            return key;
-        }
-        let Self { accounts, matches, subs, conns, plans, .. } = self;
-        matches.clear();
-        if let Some(account) = accounts.get_mut(account as usize) {
-            account.index.match_into(subject, matches);
-        }
-        plans.make(account, subject, matches, |id, prefix| {
-            let sub = subs.get(id as usize)?;
-            if sub.conn == SERVICE_SLOT {
-                return Some(SERVICE_SLOT);
-            }
-            conns.get(sub.conn as usize)?.push_sid(sub.sid, prefix);
-            Some(sub.conn)
-        })
-    }
-
     /// Delivers a message published on this shard to everybody, here and on other shards.
     pub(crate) fn fan_out(&mut self, key: PlanKey, m: &Published<'_>, fx: &mut Effects) -> Outcome {
         let mut head = std::mem::take(&mut self.head);
@@ -310,7 +315,9 @@ impl Broker {
             copies: 0,
             copied_bytes: 0,
         };
+        let mut crosses = false;
         if let Some(plan) = self.plans.get(key) {
+            crosses = !plan.services.is_empty();
             for target in &plan.targets {
                 round.deliver(plan, target, m);
             }
@@ -318,16 +325,19 @@ impl Broker {
             if !plan.queues.is_empty() {
                 fan_out_queues(&mut round, plan, m, &mut self.mesh, &mut self.random);
             } else if !plan.remote.is_empty() {
-                let sole = round.outcome.deliveries == 0 && plan.remote.len() == 1;
+                let sole = round.outcome.deliveries == 0 && plan.remote.len() == 1 && !crosses;
                 let m = Published { report: m.report && sole, ..*m };
                 for shard in &plan.remote {
                     emit(&mut round.outcome, &mut self.mesh, *shard, &m, true, &[], 0);
                 }
             }
         }
-        let (outcome, copies, bytes) = (round.outcome, round.copies, round.copied_bytes);
+        let (mut outcome, copies, bytes) = (round.outcome, round.copies, round.copied_bytes);
         self.head = head;
         self.finish_round(m.account, copies, bytes, fx);
+        if crosses {
+            self.use_services(key, m, &mut outcome, fx);
+        }
         outcome
     }
 
@@ -357,6 +367,7 @@ impl Broker {
             origin: parcel.origin,
             home: parcel.home,
             report: parcel.report,
+            imported: parcel.imported,
             now_ns,
         };
         let mut head = std::mem::take(&mut self.head);
@@ -496,6 +507,8 @@ fn emit(
         home: m.home,
         plain,
         report: m.report,
+        imported: m.imported,
+        answer: false,
         refused,
         subject: m.subject,
         shown: m.shown,
@@ -504,12 +517,8 @@ fn emit(
         header_len: m.header_len,
         body: m.body,
     };
-    outcome.emitted = mesh.push_message(shard, &parcel);
-    outcome.deliveries += 1;
-    outcome.feed(crate::hold::peer_place(shard));
-    if mesh.is_backed_up(shard) {
-        outcome.peer_behind = Some(shard);
-    }
+    let seq = mesh.push_message(shard, &parcel);
+    outcome.note_emitted(shard, seq, mesh.is_backed_up(shard));
 }
 
 /// Chooses a member of every queue group and sends the parcels, which carry the groups for which
@@ -562,7 +571,6 @@ fn fan_out_queues(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::publish::Plans;
 
     #[test]
     fn a_remote_shard_is_picked_by_its_members() {

@@ -9,6 +9,7 @@
 //! ```
 
 mod fanout;
+mod find;
 mod plan;
 mod run;
 

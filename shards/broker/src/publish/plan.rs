@@ -59,6 +59,8 @@ pub struct Plan {
     pub remote: Vec<ShardId>,
     /// Most targets have the same `HMSG subject sid ` as the one before.
     pub alike: bool,
+    /// Services of other accounts that take the message: places in the account's list.
+    pub services: Vec<u16>,
     /// The targets' `HMSG subject sid ` one after the other.
     pub prefixes: Vec<u8>,
 }
@@ -80,6 +82,52 @@ impl Plan {
         (self.prefixes.get(at..).unwrap_or_default(), target.prefix_len as usize - 1)
     }
 
+    /// The subject under which a target gets the message.
+    #[must_use]
+    pub fn subject_for(&self, target: &Target) -> &[u8] {
+        let subject = self.prefix(target).get(b"HMSG ".len()..).unwrap_or_default();
+        let end = memchr::memchr(b' ', subject).unwrap_or(subject.len());
+        subject.get(..end).unwrap_or_default()
+    }
+
+    /// Adds who was found for a subject.
+    fn add(
+        &mut self,
+        subject: &[u8],
+        matches: &Matches,
+        describe: &mut dyn FnMut(SubId, &mut Vec<u8>) -> Option<u32>,
+    ) {
+        // The room behind the prefixes that are there already.
+        self.prefixes.truncate(self.prefixes.len().saturating_sub(BLOCK));
+        push_targets(&mut self.targets, &mut self.prefixes, &matches.plain, subject, describe);
+        self.alike = is_alike(self);
+        for queue in &matches.queues {
+            // A group is one by its name, in whichever accounts its members are.
+            let at = self.queues.iter().position(|known| *known.name == *queue.name);
+            let at = at.unwrap_or_else(|| {
+                let name = queue.name.as_slice().into();
+                self.queues.push(PlanQueue { name, ..PlanQueue::default() });
+                self.queues.len() - 1
+            });
+            let Some(known) = self.queues.get_mut(at) else { continue };
+            push_targets(&mut known.local, &mut self.prefixes, &queue.local, subject, describe);
+            for (shard, weight) in &queue.remote {
+                known.remote_weight += weight;
+                match known.remote.iter_mut().find(|(id, _)| id == shard) {
+                    Some((_, known)) => *known += weight,
+                    None => known.remote.push((*shard, *weight)),
+                }
+            }
+        }
+        // Room behind the last prefix, so that every prefix can be copied as a whole block.
+        self.prefixes.resize(self.prefixes.len() + BLOCK, 0);
+        for shard in &matches.remote {
+            if !self.remote.contains(shard) {
+                self.remote.push(*shard);
+            }
+        }
+    }
+
     /// Becomes the plan of a subject; only the stamp is left to its owner.
     fn fill(
         &mut self,
@@ -94,43 +142,42 @@ impl Plan {
         self.prefixes.clear();
         self.queues.clear();
         self.targets.clear();
-        let mut put = |subs: &[SubId], prefixes: &mut Vec<u8>, list: &mut Vec<Target>| {
-            for sub in subs {
-                let at = prefixes.len();
-                prefixes.extend_from_slice(b"HMSG ");
-                prefixes.extend_from_slice(subject);
-                prefixes.push(b' ');
-                let Some(conn) = describe(*sub, prefixes) else {
-                    prefixes.truncate(at);
-                    continue;
-                };
-                prefixes.push(b' ');
-                let prefix_len = (prefixes.len() - at) as u32;
-                list.push(Target { conn, sub: *sub, prefix_at: at as u32, prefix_len });
-            }
-        };
-        put(&matches.plain, &mut self.prefixes, &mut self.targets);
-        for queue in &matches.queues {
-            let mut local = Vec::with_capacity(queue.local.len());
-            put(&queue.local, &mut self.prefixes, &mut local);
-            self.queues.push(PlanQueue {
-                name: queue.name.as_slice().into(),
-                local,
-                remote_weight: queue.remote.iter().map(|(_, weight)| weight).sum(),
-                remote: queue.remote.clone(),
-            });
-        }
-        self.alike = is_alike(self);
-        // Room behind the last prefix, so that every prefix can be copied as a whole block.
-        self.prefixes.resize(self.prefixes.len() + BLOCK, 0);
         self.remote.clear();
-        self.remote.extend_from_slice(&matches.remote);
+        self.services.clear();
+        self.add(subject, matches, &mut describe);
     }
 
     /// True when nobody gets the message.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.targets.is_empty() && self.queues.is_empty() && self.remote.is_empty()
+        self.targets.is_empty()
+            && self.queues.is_empty()
+            && self.remote.is_empty()
+            && self.services.is_empty()
+    }
+}
+
+/// Adds subscriptions with their `HMSG subject sid `.
+fn push_targets(
+    list: &mut Vec<Target>,
+    prefixes: &mut Vec<u8>,
+    subs: &[SubId],
+    subject: &[u8],
+    describe: &mut dyn FnMut(SubId, &mut Vec<u8>) -> Option<u32>,
+) {
+    list.reserve(subs.len());
+    for sub in subs {
+        let at = prefixes.len();
+        prefixes.extend_from_slice(b"HMSG ");
+        prefixes.extend_from_slice(subject);
+        prefixes.push(b' ');
+        let Some(conn) = describe(*sub, prefixes) else {
+            prefixes.truncate(at);
+            continue;
+        };
+        prefixes.push(b' ');
+        let prefix_len = (prefixes.len() - at) as u32;
+        list.push(Target { conn, sub: *sub, prefix_at: at as u32, prefix_len });
     }
 }
 
@@ -277,6 +324,34 @@ impl Plans {
             plan.map_or(0, |p| hasher.hash_one((p.account, p.subject.as_slice())))
         });
         PlanKey { slot, stamp }
+    }
+
+    /// Adds who gets the message under another subject in another account to a plan just made.
+    pub fn extend(
+        &mut self,
+        key: PlanKey,
+        subject: &[u8],
+        matches: &Matches,
+        mut describe: impl FnMut(SubId, &mut Vec<u8>) -> Option<u32>,
+    ) {
+        if let Some(plan) = self.fresh(key) {
+            plan.add(subject, matches, &mut describe);
+        }
+    }
+
+    /// Adds a service of another account to a plan just made.
+    pub fn add_service(&mut self, key: PlanKey, service: u16) {
+        if let Some(plan) = self.fresh(key) {
+            plan.services.push(service);
+        }
+    }
+
+    /// A plan just made.
+    fn fresh(&mut self, key: PlanKey) -> Option<&mut Plan> {
+        if key.slot == SCRATCH_SLOT {
+            return Some(&mut self.scratch);
+        }
+        self.plans.get_mut(key.slot as usize)
     }
 
     /// Drops the plan of a literal subject.

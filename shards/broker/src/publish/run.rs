@@ -165,6 +165,7 @@ impl Round<'_> {
                     let line = data.get(tail.clone()).unwrap_or_default();
                     let head = memchr::memchr(b'\n', line).map_or(0, |at| at + 1);
                     let m = Published { body: line.get(head..).unwrap_or_default(), ..*m };
+                    let m = super::find::as_received(plan, target, sub, &m);
                     self.service.push_message(sub.sid, &m);
                     self.kept += 1;
                 }
@@ -182,7 +183,9 @@ impl Round<'_> {
                 self.expired.push(target.sub);
             }
         }
-        if count == 0 || (sub.filtered && !super::fanout::may_receive(conn, sub, m.subject)) {
+        if count == 0
+            || (sub.filtered && !super::fanout::may_receive(conn, sub, plan.subject_for(target)))
+        {
             return;
         }
         let (prefix, prefix_len) = plan.plain_prefix(target);

@@ -85,6 +85,7 @@ impl Consumer {
         let subject = cx.store.subject_of(seq);
         if subject.is_some_and(|subject| cx.store.matches(self.filter, subject)) {
             self.state.redelivered.remove(&seq);
+            self.journal.note(&Event::Settled { stream: seq }, cx.ctx.mono_ns);
             cx.settled.push(seq);
         }
     }

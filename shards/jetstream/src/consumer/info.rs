@@ -30,7 +30,8 @@ impl Consumer {
             delivered: sequence(self.state.delivered, self.last_delivered_unix_ns),
             ack_floor: sequence(self.state.floor, self.last_acked_unix_ns),
             num_ack_pending: self.state.pending.len() as i64,
-            num_redelivered: self.state.redelivered.len() as i64,
+            num_redelivered: self.state.redelivered.values().filter(|more| **more > 0).count()
+                as i64,
             num_waiting: self.waiting.len() as i64,
             num_pending,
             push_bound: self.push.as_ref().is_some_and(|push| push.active),

@@ -47,7 +47,8 @@ pub struct State {
     pub floor: Place,
     /// Delivered and not settled, by sequence of the stream.
     pub pending: BTreeMap<u64, Pending>,
-    /// Deliveries beyond the first, by sequence of the stream.
+    /// Deliveries beyond the first, by sequence of the stream; of what had all its deliveries, even
+    /// if there was only one.
     pub redelivered: HashMap<u64, u32, FxBuildHasher>,
     /// The next sequence of the stream to look at, less one.
     pub looked_at: u64,
@@ -160,8 +161,8 @@ impl State {
 
     /// Settles one message. `None` when it did not wait.
     pub fn settle(&mut self, stream: u64) -> Option<Pending> {
-        let pending = self.pending.remove(&stream)?;
         self.redelivered.remove(&stream);
+        let pending = self.pending.remove(&stream)?;
         self.raise_floor(Place { consumer: pending.consumer, stream });
         Some(pending)
     }
@@ -192,6 +193,7 @@ impl State {
             self.redelivered.remove(&stream);
             settled(stream);
         }
+        self.settle_exhausted(place.stream, settled);
         if place.consumer > self.floor.consumer {
             self.floor.consumer = place.consumer;
         }
@@ -200,12 +202,27 @@ impl State {
         }
     }
 
+    /// Settles what had all its deliveries, up to a sequence; tells each.
+    fn settle_exhausted(&mut self, up_to: u64, settled: impl FnMut(u64)) {
+        let (pending, letters) = (&self.pending, &self.letters);
+        let is_one =
+            |seq: &u64| *seq <= up_to && !pending.contains_key(seq) && !letters.contains_key(seq);
+        let mut seqs: Vec<u64> = self.redelivered.keys().copied().filter(is_one).collect();
+        seqs.sort_unstable();
+        self.redelivered.retain(|seq, _| seqs.binary_search(seq).is_err());
+        seqs.into_iter().for_each(settled);
+    }
+
     /// A message has had all its deliveries.
     fn exhaust(&mut self, stream: u64, count: u32) {
         self.pending.remove(&stream);
-        if count > 1 {
-            self.redelivered.insert(stream, count - 1);
-        }
+        self.redelivered.insert(stream, count.saturating_sub(1));
+    }
+
+    /// A message has had all its deliveries, and nobody has settled it since.
+    #[must_use]
+    pub fn is_exhausted(&self, stream: u64) -> bool {
+        self.redelivered.contains_key(&stream) && !self.pending.contains_key(&stream)
     }
 
     /// Forgets a message that the stream no longer has. True when it waited.

@@ -397,6 +397,7 @@ impl Home {
             &mut shop.fx.disk,
             shop.cache,
         );
+        self.tell_findings(shop);
         if progress.is_more_durable {
             self.stream.handle_durable(shop.fx);
             self.confirm(shop);
@@ -433,6 +434,7 @@ impl Home {
     pub(crate) fn handle_timers(&mut self, shop: &mut Shop<'_, '_>) {
         let now_ns = shop.ctx.mono_ns;
         self.stream.store.handle_timers(now_ns, &mut shop.fx.disk, shop.cache);
+        self.tell_findings(shop);
         let room = api_stream::room_of(&self.stream, shop);
         self.stream.handle_timers(&mut shop.stream_cx(room));
         while let Some((slot, at_ns)) = self.deadlines.take_due(now_ns) {

@@ -18,6 +18,7 @@ pub mod backup;
 pub mod catalog;
 pub mod clock;
 mod configs;
+mod damage;
 mod dead_letters;
 mod facts;
 #[cfg(test)]
@@ -186,7 +187,19 @@ impl JetStream {
 
     /// New settings.
     pub fn handle_reload(&mut self, settings: Arc<Settings>) {
+        let shards = self.tools.shards;
+        let pace = settings.scrub_pace(shards);
+        let is_new_pace = pace != self.tools.settings.scrub_pace(shards);
         self.tools.settings = settings;
+        if is_new_pace {
+            let slots: Vec<u32> = self.homes.iter().map(|(slot, _)| slot as u32).collect();
+            for slot in slots {
+                if let Some(home) = self.homes.get_mut(slot as usize) {
+                    home.stream.store.set_scrub(pace, None);
+                }
+                self.touch(slot);
+            }
+        }
     }
 
     /// The settings in force.

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
+use store::cache::ScrubFigures;
 use wire::api::config::StreamConfig;
 use wire::api::info::{ConsumerInfo, SourceInfo, StreamState};
 use wire::api::timestamp::Timestamp;
@@ -84,6 +85,8 @@ pub struct Totals {
     pub bytes: u64,
     /// Bytes from disk that are kept in memory.
     pub cache_bytes: u64,
+    /// What the scrub of stored segments did.
+    pub scrub: ScrubFigures,
 }
 
 /// A stream that stores nothing any more.
@@ -214,7 +217,8 @@ impl JetStream {
     #[must_use]
     pub fn totals(&self) -> Totals {
         let cache_bytes = self.tools.cache.len() as u64;
-        let mut totals = Totals { cache_bytes, ..Totals::default() };
+        let scrub = self.tools.cache.scrub_figures();
+        let mut totals = Totals { cache_bytes, scrub, ..Totals::default() };
         for (_, home) in &self.homes {
             let state = home.stream.store.state();
             totals.streams += 1;

@@ -86,7 +86,7 @@ impl JetStream {
         fx: &mut Effects,
     ) -> u32 {
         let stream = self.new_stream(account, config, ctx, fx);
-        self.seat(stream)
+        self.seat(stream, ctx)
     }
 
     /// A new stream that is not served yet.
@@ -141,9 +141,11 @@ impl JetStream {
     }
 
     /// Serves a stream from now on: its slot.
-    fn seat(&mut self, mut stream: Stream) -> u32 {
+    fn seat(&mut self, mut stream: Stream, ctx: &Context<'_>) -> u32 {
         let slot = self.homes.vacant_key() as u32;
         stream.id.slot = slot;
+        let pace = self.tools.settings.scrub_pace(self.tools.shards);
+        stream.store.set_scrub(pace, Some((ctx.mono_ns, ctx.unix_ns)));
         let key = (stream.id.account, stream.name().into());
         self.homes.insert(Box::new(Home::new(stream)));
         self.names.insert(key, slot);
@@ -230,6 +232,11 @@ impl JetStream {
         let Recovered { store, notes, lost, report } = recovered;
         let known = notes.iter().find(|note| note.key == STREAM_KEY).and_then(read_note);
         let known = known.and_then(|(created, json)| Some((created, configs::decode(&json)?)));
+        if known.is_none()
+            && let Some(error) = report.read_error
+        {
+            return pass_over(dir, &error.into(), boot, ctx, fx);
+        }
         let mut is_changed = known.is_none();
         let Some((created, mut config)) = known.or_else(|| configs::given(dir, boot, ctx, fx))
         else {
@@ -238,7 +245,7 @@ impl JetStream {
         is_changed |= configs::lift_limits(&mut config, &report);
         let json = wire::json::to_go_string(&config);
         let stream = self.stream_of(account, config.clone(), created, store);
-        let slot = self.seat(stream);
+        let slot = self.seat(stream, ctx);
         let mut shop = self.tools.open(ctx, fx);
         shop.reserve(account, &config, 1);
         if let Some(home) = self.homes.get_mut(slot as usize) {
@@ -339,7 +346,7 @@ fn tell_damage(dir: &str, recovered: &Recovered, fx: &mut Effects) {
         fx.log(Level::Warn, text);
     }
     configs::tell_notes(dir, recovered, fx);
-    if report.is_clean() {
+    if report.is_clean() && recovered.lost.is_empty() {
         return;
     }
     let lost: Vec<String> = recovered
@@ -442,10 +449,17 @@ impl Home {
     }
 
     /// After a start: what the consumers had settled leaves, even if that had not been written.
+    /// What had all its deliveries was settled by nobody.
     fn reconcile(&mut self) {
+        let holds = |c: &Consumer, store: &_, seq| c.needs(store, seq) || c.state.is_exhausted(seq);
         match self.stream.config().retention {
             Retention::Limits => {}
-            Retention::Interest => self.release(),
+            Retention::Interest => {
+                let consumers = &self.consumers;
+                self.stream.handle_interest_lost(1, usize::MAX, |store, seq| {
+                    consumers.iter().any(|(_, consumer)| holds(consumer, store, seq))
+                });
+            }
             Retention::WorkQueue => {
                 let mut settled = Vec::new();
                 let mut at = 1;
@@ -455,7 +469,7 @@ impl Home {
                         store.subject_of(seq).is_some_and(|s| store.matches(consumer.filter, s))
                     };
                     let consumers = || self.consumers.iter().map(|(_, consumer)| &**consumer);
-                    if consumers().any(wanted) && !consumers().any(|c| c.needs(store, seq)) {
+                    if consumers().any(wanted) && !consumers().any(|c| holds(c, store, seq)) {
                         settled.push(seq);
                     }
                     at = seq + 1;

@@ -1,6 +1,6 @@
 //! Operations on names, as plain blocking calls: each is durable when it returns.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{DirBuilder, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -49,6 +49,8 @@ pub(crate) struct Files {
     open: HashMap<FileId, (u64, u64)>,
     /// Removed segments of the last operation that are to be recycled.
     old: Vec<PathBuf>,
+    /// Directories whose names are not durable yet.
+    fresh_dirs: HashSet<PathBuf>,
     /// A file that refuses direct access has been named in the log.
     has_warned: bool,
 }
@@ -74,6 +76,7 @@ impl Files {
             fill: None,
             open: HashMap::new(),
             old: Vec::new(),
+            fresh_dirs: HashSet::new(),
             has_warned: false,
         })
     }
@@ -168,7 +171,7 @@ impl Files {
             Some(fill) => fill,
             None => self.start_fill(self.segment_bytes)?,
         };
-        match fill.step(&self.zeroes) {
+        match fill.step(&self.zeroes, true) {
             Ok(true) => Ok(Some(fill)),
             Ok(false) => {
                 self.fill = Some(fill);
@@ -211,16 +214,25 @@ impl Files {
 
     fn create(&mut self, path: &Path, len: u64) -> Result<(), DiskError> {
         let parent = parent_of(path)?;
-        make_dirs(parent).map_err(from_io)?;
+        let above = parent_of(parent)?;
+        make_dirs(above).map_err(from_io)?;
+        // The first file of a directory: nobody relies on anything in it before a commit has
+        // flushed the file. All names are made first, so that one flush of a journal has them all.
+        if make_dir(parent).map_err(from_io)? {
+            self.fresh_dirs.insert(parent.to_owned());
+        }
+        let is_first = self.fresh_dirs.contains(parent);
         let is_full = len == self.segment_bytes;
-        let ready = match self.pool.take(len) {
+        let recycled = self.pool.take(len);
+        let is_recycled = recycled.is_some();
+        let ready = match recycled {
             Some(ready) => ready,
             None if is_full => loop {
                 if let Some(fill) = self.step_fill().map_err(to_disk_error)? {
                     break fill.into_path();
                 }
             },
-            None => self.fill_whole(len).map_err(to_disk_error)?,
+            None => self.fill_whole(len, !is_first).map_err(to_disk_error)?,
         };
         self.spare_wanted |= is_full;
         let mut placed = rename_new(&ready, path);
@@ -235,14 +247,24 @@ impl Files {
             }
             return Err(to_disk_error(error));
         }
-        sync_dir(parent)?;
-        rustix::fs::fsync(self.pool.dir_file()).map_err(to_disk_error)
+        if is_first {
+            sync_dirs(parent, above)?;
+            self.fresh_dirs.remove(parent);
+        } else {
+            sync_dir(parent)?;
+        }
+        // A recycled file must not come back into the pool. What was being made there is removed
+        // at the next start, by its name alone.
+        if is_recycled {
+            rustix::fs::fsync(self.pool.dir_file()).map_err(to_disk_error)?;
+        }
+        Ok(())
     }
 
-    fn fill_whole(&mut self, len: u64) -> Result<PathBuf, Errno> {
+    fn fill_whole(&mut self, len: u64, sync: bool) -> Result<PathBuf, Errno> {
         let mut fill = self.start_fill(len)?;
         loop {
-            match fill.step(&self.zeroes) {
+            match fill.step(&self.zeroes, sync) {
                 Ok(true) => return Ok(fill.into_path()),
                 Ok(false) => {}
                 Err(error) => {
@@ -369,18 +391,38 @@ pub(crate) fn make_dirs(dir: &Path) -> std::io::Result<()> {
     if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         make_dirs(parent)?;
     }
-    match DirBuilder::new().mode(DIR_MODE).create(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
-        // Of two shards one makes it; each waits until the name is durable.
-        _ => {}
-    }
+    // Of two shards one makes it; each waits until the name is durable.
+    make_dir(dir)?;
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Makes a directory. False when there is one.
+fn make_dir(dir: &Path) -> std::io::Result<bool> {
+    match DirBuilder::new().mode(DIR_MODE).create(dir) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes the names in a directory durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), DiskError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(from_io)
+}
+
+/// The same for two directories at once, which a journal flushes together.
+fn sync_dirs(one: &Path, other: &Path) -> Result<(), DiskError> {
+    std::thread::scope(|scope| {
+        let beside = std::thread::Builder::new().spawn_scoped(scope, || sync_dir(one));
+        let other = sync_dir(other);
+        let one = match beside.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(synced)) => synced,
+            // Without a thread for it, or when that has failed.
+            Ok(Err(_)) | Err(_) => sync_dir(one),
+        };
+        other.and(one)
+    })
 }
 
 /// Renames durably; the target's directory is made when it is missing.

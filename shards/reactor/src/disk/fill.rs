@@ -37,11 +37,12 @@ impl Fill {
         }
     }
 
-    /// Writes the next piece. True when the file is full and durable, its name not yet.
+    /// Writes the next piece. True when the file is full, and durable if `sync` asks for it; its
+    /// name is not yet.
     ///
     /// # Errors
     /// What the operating system says.
-    pub(crate) fn step(&mut self, zeroes: &AlignedBuffer) -> Result<bool, Errno> {
+    pub(crate) fn step(&mut self, zeroes: &AlignedBuffer, sync: bool) -> Result<bool, Errno> {
         if self.done < self.len {
             let left = (self.len - self.done).min(zeroes.len() as u64) as usize;
             let piece = zeroes.as_slice().get(..left).unwrap_or_default();
@@ -50,7 +51,9 @@ impl Fill {
         if self.done < self.len {
             return Ok(false);
         }
-        rustix::fs::fsync(self.file.as_fd())?;
+        if sync {
+            rustix::fs::fsync(self.file.as_fd())?;
+        }
         Ok(true)
     }
 

@@ -114,14 +114,7 @@ impl World {
                 if no_responders { "503" } else { "" }
             ));
         }
-        // The disk failed: nobody knows what a restart will find. What is refused because the disk
-        // is full changes nothing.
-        let is_fenced = ask.stream(&self.model).is_some_and(|at| {
-            let stream = &self.model.streams[at];
-            stream.fenced.is_some() || stream.being == Being::Coming
-        });
-        let is_open = error.is_some_and(|code| DISK_ERRORS.contains(&code)) && is_fenced;
-        if is_open && !matches!(ask, Ask::Publish(_) | Ask::Refused(_)) {
+        if self.is_undecided(&ask, error) {
             return Ok(());
         }
         match ask {
@@ -129,6 +122,7 @@ impl World {
             Ask::CreateStream(at) => {
                 let stream = &mut self.model.streams[at];
                 stream.being = if failed { Being::Absent } else { Being::Present };
+                stream.made_ns = self.now.mono_ns;
                 self.model.created += usize::from(!failed);
             }
             Ask::UpdateStream(at, config) => {
@@ -136,8 +130,7 @@ impl World {
                 if failed {
                     stream.past_configs.push(config);
                 } else {
-                    let old = std::mem::replace(&mut stream.config, config);
-                    stream.past_configs.push(old);
+                    stream.configure(config);
                 }
                 stream.update = None;
             }
@@ -167,12 +160,7 @@ impl World {
                 stream.consumers[which].note_settled(id, seq);
                 self.model.confirmed += 1;
             }
-            Ask::Delete(at, seq, _) if error == Some(NO_SPACE) => {
-                let same = |(_, _, ask): &(usize, u64, Ask)| matches!(ask, Ask::Delete(other, number, _) if (*other, *number) == (at, seq));
-                if !self.asks.values().any(same) {
-                    self.model.streams[at].maybe_deleted.remove(&seq);
-                }
-            }
+            Ask::Delete(at, seq, _) if error == Some(NO_SPACE) => self.handle_not_deleted(at, seq),
             Ask::Delete(..) | Ask::Ack(..) => {}
             Ask::Refused(subject) => {
                 if !failed {
@@ -182,6 +170,26 @@ impl World {
             Ask::Raw => {}
         }
         Ok(())
+    }
+
+    /// The disk failed: nobody knows what a restart will find. What is refused because the disk is
+    /// full changes nothing.
+    fn is_undecided(&self, ask: &Ask, error: Option<u64>) -> bool {
+        let is_fenced = ask.stream(&self.model).is_some_and(|at| {
+            let stream = &self.model.streams[at];
+            stream.fenced.is_some() || stream.being == Being::Coming
+        });
+        error.is_some_and(|code| DISK_ERRORS.contains(&code))
+            && is_fenced
+            && !matches!(ask, Ask::Publish(_) | Ask::Refused(_))
+    }
+
+    /// A message stays, unless it was to be deleted twice.
+    fn handle_not_deleted(&mut self, at: usize, seq: u64) {
+        let same = |(_, _, ask): &(usize, u64, Ask)| matches!(ask, Ask::Delete(other, number, _) if (*other, *number) == (at, seq));
+        if !self.asks.values().any(same) {
+            self.model.streams[at].maybe_deleted.remove(&seq);
+        }
     }
 
     fn handle_stream_deleted(&mut self, at: usize, failed: bool) -> Result<(), String> {

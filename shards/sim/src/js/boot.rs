@@ -66,6 +66,17 @@ impl BootDisk for SimDisk {
     }
 
     fn read(&mut self, path: &str, offset: u64, len: usize) -> Result<Vec<u8>, DiskError> {
+        match &mut self.boot_reads_left {
+            Some(0) => {
+                self.boot_reads_left = None;
+                if self.trace {
+                    eprintln!("[disk] {path}: {len} bytes at {offset} cannot be read");
+                }
+                return Err(EIO);
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
         let inode = self.names.get(path).and_then(|inode| self.inodes.get(inode));
         let bytes = &inode.ok_or(DiskError::NotFound)?.current;
         let from = bytes.get(offset as usize..).unwrap_or_default();

@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::model::{Being, Sent};
+use super::world::World;
+use crate::oracle::Failure;
 
 /// How its messages are acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,5 +91,43 @@ impl ConsumerModel {
         if in_memory {
             self.being = Being::Absent;
         }
+    }
+}
+
+impl World {
+    /// Which consumers of a stream there are. The end may have undone what was done last.
+    pub(super) fn inspect_consumers(
+        &mut self,
+        at: usize,
+        place: usize,
+        lost_tail: bool,
+    ) -> Result<(), Failure> {
+        let name = self.model.streams[place].name.clone();
+        for which in 0..self.model.streams[place].consumers.len() {
+            let known = &self.model.streams[place].consumers[which];
+            let (consumer, being) = (known.name.clone(), known.being);
+            let subject = format!("$JS.API.CONSUMER.INFO.{name}.{consumer}");
+            let info = self.call_json(at, &subject, "")?;
+            let exists = info.get("error").is_none();
+            if !self.is_fresh && matches!(being, Being::Coming | Being::Going) {
+                continue;
+            }
+            let tick = self.model.next_tick();
+            let stream = &self.model.streams[place];
+            let is_damaged = stream.is_damaged || lost_tail;
+            let known = &mut self.model.streams[place].consumers[which];
+            match (being, exists) {
+                (Being::Present, false) if !is_damaged => {
+                    return self.fail(format!("consumer {name} > {consumer} is lost: {info}"));
+                }
+                (Being::Absent, true) if !is_damaged => {
+                    return self.fail(format!("consumer {name} > {consumer} came back: {info}"));
+                }
+                (Being::Coming, true) => known.created_tick = tick,
+                _ => {}
+            }
+            known.being = if exists { Being::Present } else { Being::Absent };
+        }
+        Ok(())
     }
 }

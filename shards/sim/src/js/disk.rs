@@ -186,6 +186,8 @@ pub(crate) struct SimDisk {
     pub(crate) faults: Vec<Fault>,
     pub(crate) is_full: bool,
     pub(crate) sector: usize,
+    /// Reads of the boot disk that succeed before one fails.
+    pub(crate) boot_reads_left: Option<usize>,
     /// Writes of the boot disk that succeed before the power goes again.
     pub(crate) boot_writes_left: Option<usize>,
     /// It has gone: nothing is written any more.
@@ -208,6 +210,7 @@ impl SimDisk {
             faults: Vec::new(),
             is_full: false,
             sector,
+            boot_reads_left: None,
             boot_writes_left: None,
             boot_is_cut: false,
             random,
@@ -517,7 +520,10 @@ impl SimDisk {
         for name in moved {
             let Some(inode) = self.names.remove(&name) else { continue };
             let rest = name.get(from.len()..).unwrap_or_default();
-            self.names.insert(format!("{to}{rest}"), inode);
+            let new = format!("{to}{rest}");
+            self.names.insert(new.clone(), inode);
+            let open = self.open.values_mut().filter(|(_, path)| *path == name);
+            open.for_each(|(_, path)| path.clone_from(&new));
         }
         Ok(())
     }

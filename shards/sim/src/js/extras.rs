@@ -9,12 +9,16 @@ use jetstream::settings::Durability;
 use store::log::{Cipher, Encryption, StoreKey};
 
 use super::inspect::Found;
-use super::model::Config;
-use super::world::World;
+use super::model::{Config, StreamModel};
+use super::world::{End, World};
 use crate::oracle::Failure;
 
 /// Time by which a message may outlive its age, ns.
 const AGE_SLACK_NS: i64 = 2_000_000_000;
+/// How often a stream that is `persist_mode: async` is flushed, ns.
+const ASYNC_NS: u64 = 1_000_000_000;
+/// Time that a flush may take, ns.
+const FLUSH_SLACK_NS: u64 = 1_000_000_000;
 /// Letters in a row by which a payload is found on a disk that is encrypted.
 const TELLTALE: usize = 26;
 
@@ -35,8 +39,6 @@ pub(crate) struct Extras {
     pub(crate) is_async: bool,
     /// Reads may fail during a start.
     pub(crate) boot_errors: bool,
-    /// There is a second account, with streams of the same names.
-    pub(crate) accounts: bool,
 }
 
 impl Extras {
@@ -50,10 +52,9 @@ impl Extras {
             encryption: one_in(6),
             ages: one_in(6),
             max_deliver: one_in(5),
-            lazy_ns: (false & one_in(6)).then_some(500_000_000),
-            is_async: false & one_in(8),
+            lazy_ns: one_in(6).then_some(500_000_000),
+            is_async: one_in(8),
             boot_errors: one_in(6),
-            accounts: one_in(6),
         };
         extras.is_async &= extras.lazy_ns.is_none();
         (extras, dice)
@@ -72,6 +73,28 @@ impl World {
     /// True once in so many times, by the dice of the extras.
     pub(crate) fn extra_in(&mut self, times: u32) -> bool {
         self.dice.below(times) == 0
+    }
+
+    /// A start during which the disk fails to read now and then. It may serve less, but it must
+    /// leave everything as it was: the next start finds it all.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub(super) fn start_badly(&mut self, shards: usize) -> Result<(), Failure> {
+        if !self.extras.boot_errors || self.extra_in(2) {
+            return Ok(());
+        }
+        self.note("a start during which reads fail".to_owned());
+        self.disk.boot_reads_left = Some(self.dice.below(12) as usize);
+        let outcome = self.start(shards);
+        self.disk.boot_reads_left = None;
+        outcome?;
+        let how = if self.extra_in(2) { End::Kill } else { End::Stop };
+        self.end(how)?;
+        self.kept_errors = std::mem::take(&mut self.errors);
+        // What it did not serve it has not written either.
+        self.model.last_end = Some(End::Kill);
+        Ok(())
     }
 
     /// How the files are encrypted in this start.
@@ -98,6 +121,26 @@ impl World {
     pub(super) fn draw_age(&mut self, at: usize) -> Option<u64> {
         let has_ages = self.model.streams[at].config.has_ages;
         (has_ages && self.extra_in(3)).then(|| 1 + u64::from(self.dice.below(8)))
+    }
+
+    /// A message of a lazy stream may be lost with everything behind it, if it was not flushed.
+    pub(super) fn may_be_tail(&self, id: usize, seq: u64, last: u64) -> bool {
+        let stream = &self.model.streams[self.model.sent[id].stream];
+        stream.lost_tail
+            && seq > last
+            && self.may_be_unflushed(stream, self.model.sent[id].known_ns)
+    }
+
+    /// A lazy stream may be lost that was just made.
+    pub(super) fn may_be_unmade(&self, place: usize) -> bool {
+        let stream = &self.model.streams[place];
+        stream.lost_tail && self.may_be_unflushed(stream, stream.made_ns)
+    }
+
+    /// What was done at a time need not have been flushed when the server ended.
+    fn may_be_unflushed(&self, stream: &StreamModel, done_ns: u64) -> bool {
+        let interval_ns = self.extras.lazy_ns.unwrap_or(ASYNC_NS);
+        stream.has_open_end || done_ns + interval_ns + FLUSH_SLACK_NS > self.model.end_ns
     }
 
     /// What is older than it may be is not served.

@@ -69,7 +69,12 @@ impl World {
         }
     }
 
-    fn call_json(&mut self, at: usize, subject: &str, body: &str) -> Result<Value, Failure> {
+    pub(super) fn call_json(
+        &mut self,
+        at: usize,
+        subject: &str,
+        body: &str,
+    ) -> Result<Value, Failure> {
         let answer = self.call(at, subject, body)?;
         match serde_json::from_slice(&answer.payload) {
             Ok(value) => Ok(value),
@@ -99,6 +104,7 @@ impl World {
             self.inspect_stream(at, stream)?;
         }
         self.is_fresh = false;
+        self.kept_errors.clear();
         Ok(())
     }
 
@@ -130,6 +136,10 @@ impl World {
                 self.forget_stream(place);
                 return Ok(());
             }
+            (Being::Present, false) if self.may_be_unmade(place) => {
+                self.forget_stream(place);
+                return Ok(());
+            }
             (Being::Present, false) => return self.fail(format!("stream {name} is lost: {info}")),
             (Being::Absent, true) => return self.fail(format!("stream {name} came back: {info}")),
             (Being::Absent, false) => return Ok(()),
@@ -148,12 +158,13 @@ impl World {
         }
         self.judge_found(place, &info, &found)?;
         self.judge_ages(place, &found, asked_wall_ns)?;
+        let lost_tail = self.model.streams[place].lost_tail;
         self.adopt(place, &found);
         if !self.was_full {
             let last = info["state"]["last_seq"].as_u64().unwrap_or(0);
             self.model.streams[place].last_seq = last;
         }
-        self.inspect_consumers(at, place)
+        self.inspect_consumers(at, place, lost_tail)
     }
 
     fn forget_stream(&mut self, place: usize) {
@@ -168,7 +179,8 @@ impl World {
     fn is_reported(&self, place: usize) -> bool {
         let stream = &self.model.streams[place];
         let dir = dir_of(&stream.name);
-        stream.is_damaged && self.errors.iter().any(|line| line.contains(&dir))
+        stream.is_damaged
+            && self.errors.iter().chain(&self.kept_errors).any(|line| line.contains(&dir))
     }
 
     fn judge_config(&mut self, place: usize, info: &Value) -> Result<(), Failure> {
@@ -186,12 +198,15 @@ impl World {
         };
         let doubtful = stream.update.clone().filter(|update| fits(update));
         if let Some(update) = doubtful {
-            let stream = &mut self.model.streams[place];
-            let old = std::mem::replace(&mut stream.config, update);
-            stream.past_configs.push(old);
+            self.model.streams[place].configure(update);
             return Ok(());
         }
         if fits(&stream.config) || stream.is_damaged {
+            return Ok(());
+        }
+        let old = stream.old_configs.iter().rev().find(|old| stream.lost_tail && fits(old));
+        if let Some(old) = old.cloned() {
+            self.model.streams[place].configure(old);
             return Ok(());
         }
         self.fail(format!("stream {place}: configuration {shown}, known {:?}", stream.config))
@@ -298,14 +313,15 @@ impl World {
                 return self.fail(format!("{who}: message {id}, known at {:?}", sent.seq));
             }
             // What took it out may have been in the damaged place.
-            let may_return = stream.is_damaged && sent.fate == Fate::Gone && sent.era == stream.era;
+            let is_undone = stream.is_damaged || stream.lost_tail;
+            let may_return = is_undone && sent.fate == Fate::Gone && sent.era == stream.era;
             if matches!(sent.fate, Fate::Refused | Fate::Gone) && !may_return {
                 return self.fail(format!("{who}: message {id} is there, {:?}", sent.fate));
             }
-            if stream.deleted.contains(seq) && !stream.is_damaged {
+            if stream.deleted.contains(seq) && !is_undone {
                 return self.fail(format!("{who}: message {id} was deleted"));
             }
-            let gone = self.model.must_be_gone(id).filter(|_| !stream.is_damaged);
+            let gone = self.model.must_be_gone(id).filter(|_| !is_undone);
             if let Some(why) = gone {
                 return self.fail(format!("{who}: message {id} is there, but {why}"));
             }
@@ -323,7 +339,7 @@ impl World {
         let state = &info["state"];
         let last = state["last_seq"].as_u64().unwrap_or(0);
         let known = stream.by_seq.keys().next_back().copied().unwrap_or(0).max(stream.last_seq);
-        if last < known && !stream.is_damaged {
+        if last < known && !stream.is_damaged && !stream.lost_tail {
             return self.fail(format!("{}: last sequence {last}, known {known}", stream.name));
         }
         let max = stream.config.max_msgs;
@@ -376,6 +392,9 @@ impl World {
             .collect();
         for (seq, id) in missing {
             if self.model.excuse(id, last.max(seq)).is_some() {
+                continue;
+            }
+            if self.may_be_tail(id, seq, last) {
                 continue;
             }
             let stream = &self.model.streams[place];
@@ -499,7 +518,7 @@ impl World {
         let stream = &mut self.model.streams[place];
         let last = found.keys().next_back().copied().unwrap_or(0);
         for (seq, is_out) in gone {
-            if stream.is_damaged && seq > last {
+            if (stream.is_damaged || stream.lost_tail) && seq > last {
                 // The number may be given again.
                 if let Some(id) = stream.by_seq.remove(&seq) {
                     self.model.sent[id].fate = Fate::Gone;
@@ -521,10 +540,21 @@ impl World {
             }
             if sent.fate != Fate::Stored {
                 sent.known_tick = tick;
+                sent.known_ns = self.now.mono_ns;
             }
             sent.fate = Fate::Stored;
             sent.seq = Some(*seq);
             stream.by_seq.insert(*seq, id);
+            if stream.lost_tail {
+                stream.gone.remove(seq);
+                stream.deleted.remove(seq);
+            }
+        }
+        stream.has_open_end = false;
+        if std::mem::take(&mut stream.lost_tail) {
+            // The numbers behind are given again.
+            stream.gone.retain(|seq| *seq <= last);
+            stream.deleted.retain(|seq| *seq <= last);
         }
         let era = stream.era;
         for sent in &mut self.model.sent {
@@ -539,34 +569,5 @@ impl World {
         stream.past_configs.clear();
         stream.update = None;
         stream.get_errors = 0;
-    }
-
-    fn inspect_consumers(&mut self, at: usize, place: usize) -> Result<(), Failure> {
-        let name = self.model.streams[place].name.clone();
-        for which in 0..self.model.streams[place].consumers.len() {
-            let known = &self.model.streams[place].consumers[which];
-            let (consumer, being) = (known.name.clone(), known.being);
-            let subject = format!("$JS.API.CONSUMER.INFO.{name}.{consumer}");
-            let info = self.call_json(at, &subject, "")?;
-            let exists = info.get("error").is_none();
-            if !self.is_fresh && matches!(being, Being::Coming | Being::Going) {
-                continue;
-            }
-            let tick = self.model.next_tick();
-            let is_damaged = self.model.streams[place].is_damaged;
-            let known = &mut self.model.streams[place].consumers[which];
-            match (being, exists) {
-                (Being::Present, false) if !is_damaged => {
-                    return self.fail(format!("consumer {name} > {consumer} is lost: {info}"));
-                }
-                (Being::Absent, true) if !is_damaged => {
-                    return self.fail(format!("consumer {name} > {consumer} came back: {info}"));
-                }
-                (Being::Coming, true) => known.created_tick = tick,
-                _ => {}
-            }
-            known.being = if exists { Being::Present } else { Being::Absent };
-        }
-        Ok(())
     }
 }

@@ -140,6 +140,12 @@ pub(crate) struct StreamModel {
     pub(crate) update: Option<Config>,
     /// Configurations that were in force since the last reading.
     pub(crate) past_configs: Vec<Config>,
+    /// All configurations that it ever had: damage and lazy disks may bring an old one back.
+    pub(crate) old_configs: Vec<Config>,
+    /// The last end may have taken what was done last, in the order in which it was done.
+    pub(crate) lost_tail: bool,
+    /// When its creation was answered, monotonic ns.
+    pub(crate) made_ns: u64,
     pub(crate) by_seq: BTreeMap<u64, usize>,
     pub(crate) gone: BTreeSet<u64>,
     pub(crate) maybe_deleted: BTreeSet<u64>,
@@ -173,6 +179,9 @@ pub(crate) struct Model {
     /// Counts what happened.
     pub(crate) tick: u64,
     pub(crate) starts: usize,
+    /// How the server ended last, and whether its disk is lazy.
+    pub(crate) last_end: Option<End>,
+    pub(crate) is_lazy: bool,
     pub(crate) batches: usize,
     /// The latest wall clock so far, and whether it ever jumped.
     pub(crate) wall_max_ns: i64,
@@ -238,7 +247,9 @@ impl Model {
     /// The disk has told the stream's log that a write or a flush failed.
     pub(crate) fn handle_log_failed(&mut self, path: &str) {
         let tick = self.next_tick();
-        let Some(at) = self.stream_of_path(path) else { return };
+        // A segment that cannot be written anew stays as it is.
+        let at = self.stream_of_path(path).filter(|_| !path.ends_with(".cmp"));
+        let Some(at) = at else { return };
         let stream = &mut self.streams[at];
         if stream.fenced.is_none() {
             stream.fenced = Some(tick);
@@ -247,7 +258,9 @@ impl Model {
     }
 
     /// The server has ended: what was not answered never will be.
-    pub(crate) fn handle_end(&mut self, _how: End) {
+    pub(crate) fn handle_end(&mut self, how: End, is_lazy: bool) {
+        self.last_end = Some(how);
+        self.is_lazy = is_lazy;
         self.end_ns = self.now_ns;
         for sent in &mut self.sent {
             if sent.fate == Fate::Open {
@@ -256,6 +269,14 @@ impl Model {
         }
         let tick = self.next_tick();
         for stream in &mut self.streams {
+            let is_lost = match how {
+                End::Stop => stream.fenced.is_some(),
+                End::Kill => stream.config.is_async,
+                End::PowerCut => stream.config.is_async || is_lazy,
+            };
+            if is_lost && (stream.config.is_async || is_lazy) {
+                stream.lose_tail();
+            }
             stream.fenced = None;
             stream.is_stuck = false;
             for purge in &mut stream.purges {
@@ -267,6 +288,17 @@ impl Model {
             if stream.config.in_memory && stream.being != Being::Absent {
                 stream.being = Being::Absent;
                 stream.forget(&mut self.sent);
+            }
+        }
+    }
+
+    /// The power went during a start: what an end had left in the cache of the disk may be lost.
+    pub(crate) fn handle_cut_boot(&mut self) {
+        let is_lazy = self.is_lazy;
+        let was_clean = self.last_end.is_none_or(|how| how == End::Stop);
+        for stream in &mut self.streams {
+            if !was_clean && (is_lazy || stream.config.is_async) {
+                stream.lose_tail();
             }
         }
     }
@@ -364,6 +396,7 @@ impl Model {
             sent.fate = Fate::Stored;
             sent.seq = Some(seq);
             sent.known_tick = tick;
+            sent.known_ns = self.now_ns;
             self.streams[place].by_seq.insert(seq, original);
         }
     }
@@ -383,7 +416,10 @@ impl Model {
         if sent.age_ns > 0 && old {
             return Some("too old");
         }
+        let may_be_old = stream.is_damaged || stream.lost_tail;
+        let old = if may_be_old { stream.old_configs.as_slice() } else { &[] };
         let configs = stream.past_configs.iter().chain([&stream.config]).chain(&stream.update);
+        let configs = configs.chain(old);
         for config in configs {
             let max = config.max_msgs;
             if max > 0 && !config.discard_new && last_seq - seq >= max as u64 {
@@ -406,7 +442,10 @@ impl Model {
             }
             Retention::Interest => {
                 let wanted = stream.consumers.iter().any(|consumer| {
-                    consumer.surely_wants(sent) && !consumer.may_have_settled(id, seq)
+                    // What one consumer gave up leaves when another one settles it.
+                    let gives_up = consumer.deliver_max > 0;
+                    let wants = consumer.surely_wants(sent) && !gives_up;
+                    wants && !consumer.may_have_settled(id, seq)
                 });
                 (!wanted).then_some("of no interest")
             }
@@ -465,6 +504,22 @@ impl Model {
 }
 
 impl StreamModel {
+    /// What was done last may be undone.
+    fn lose_tail(&mut self) {
+        self.lost_tail = true;
+        for consumer in &mut self.consumers {
+            consumer.settled.clear();
+            consumer.settled_floor = 0;
+        }
+    }
+
+    /// Another configuration is in force.
+    pub(crate) fn configure(&mut self, config: Config) {
+        let old = std::mem::replace(&mut self.config, config);
+        self.old_configs.push(old.clone());
+        self.past_configs.push(old);
+    }
+
     /// It begins anew, or ends: nothing of what it held may be found.
     pub(crate) fn forget(&mut self, all: &mut [Sent]) {
         let era = self.era;
@@ -484,6 +539,8 @@ impl StreamModel {
         self.purges.clear();
         self.claims.clear();
         self.past_configs.clear();
+        self.old_configs.clear();
+        self.lost_tail = false;
         self.update = None;
         self.last_seq = 0;
         self.fenced = None;

@@ -53,6 +53,7 @@ pub(crate) fn play(world: &mut World) -> Result<(), Failure> {
             world.counts.new_shard_counts += usize::from(count != shards);
             shards = count;
         }
+        world.start_badly(shards)?;
         if mood.boot_cuts && world.one_in(2) {
             world.disk.boot_writes_left = Some(world.below(6));
         }

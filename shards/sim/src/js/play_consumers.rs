@@ -51,16 +51,7 @@ pub(super) fn create_consumer(world: &mut World, client: usize, at: usize) {
             Policy::None => "\"ack_policy\":\"none\"".to_owned(),
         },
     ];
-    if policy != Policy::None {
-        parts.push(format!("\"ack_wait\":{}", SECOND_NS * (1 + world.below(5) as u64)));
-        let most = if world.one_in(3) { 2 + world.below(6) } else { 1000 };
-        parts.push(format!("\"max_ack_pending\":{most}"));
-    }
-    let gives_up = policy != Policy::None && world.extras.max_deliver && world.extra_in(2);
-    let deliver_max = if gives_up { 1 + world.dice.below(4) as usize } else { 0 };
-    if gives_up {
-        parts.push(format!("\"max_deliver\":{deliver_max}"));
-    }
+    let deliver_max = push_ack_rules(world, policy, &mut parts);
     if let Some(filter) = &filter {
         parts.push(format!("\"filter_subject\":\"{filter}\""));
     }
@@ -84,6 +75,22 @@ pub(super) fn create_consumer(world: &mut World, client: usize, at: usize) {
     let which = stream.consumers.len() - 1;
     let subject = format!("$JS.API.CONSUMER.DURABLE.CREATE.{name}.{consumer}");
     world.ask(client, &subject, "", body.as_bytes(), Ask::CreateConsumer(at, which));
+}
+
+/// How long and how often a consumer waits for acknowledgements; the most deliveries, 0 is any.
+fn push_ack_rules(world: &mut World, policy: Policy, parts: &mut Vec<String>) -> usize {
+    if policy == Policy::None {
+        return 0;
+    }
+    parts.push(format!("\"ack_wait\":{}", SECOND_NS * (1 + world.below(5) as u64)));
+    let most = if world.one_in(3) { 2 + world.below(6) } else { 1000 };
+    parts.push(format!("\"max_ack_pending\":{most}"));
+    if !world.extras.max_deliver || !world.extra_in(2) {
+        return 0;
+    }
+    let deliver_max = 1 + world.dice.below(4) as usize;
+    parts.push(format!("\"max_deliver\":{deliver_max}"));
+    deliver_max
 }
 
 pub(super) fn delete_consumer(world: &mut World, client: usize, at: usize) {

@@ -82,6 +82,8 @@ pub(crate) struct World {
     pub(crate) counts: Counts,
     /// Lines of the log at level error since the last start.
     pub(crate) errors: Vec<String>,
+    /// Those of the start before, if nothing was read since.
+    pub(super) kept_errors: Vec<String>,
     /// Answers to whoever takes them itself, and whether there may be several.
     pub(crate) raw: Vec<Message>,
     pub(crate) raw_is_many: bool,
@@ -166,6 +168,7 @@ impl World {
             cid: 0,
             counts: Counts::default(),
             errors: Vec::new(),
+            kept_errors: Vec::new(),
             raw: Vec::new(),
             raw_is_many: false,
             trace: std::env::var_os("SIM_TRACE").is_some(),
@@ -222,6 +225,7 @@ impl World {
             self.disk.boot_is_cut = false;
             self.disk.kill();
             self.disk.lose_power();
+            self.model.handle_cut_boot();
         }
         for _ in 0..REST_STEPS_MAX {
             if self.shards.iter().all(Shard::is_recovered) && self.is_calm() {
@@ -283,11 +287,11 @@ impl World {
         for (at, stream) in self.model.streams.iter_mut().enumerate() {
             // A log that has failed does not write its end again.
             let has_failed = stream.fenced.is_some();
-            stream.has_open_end = self.hung.contains(&at) || self.disk.is_full || has_failed;
+            stream.has_open_end |= self.hung.contains(&at) || self.disk.is_full || has_failed;
         }
         self.hung.clear();
         self.asks.clear();
-        self.model.handle_end(how);
+        self.model.handle_end(how, self.extras.lazy_ns.is_some());
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use rustc_hash::FxBuildHasher;
 use slab::Slab;
 
 use super::header::Identity;
+use super::scrub::{ScrubFigures, ScrubTurn};
 use crate::disk::AlignedBuffer;
 
 /// Bytes of an extent.
@@ -56,6 +57,7 @@ pub struct Cache {
     joined: Vec<u8>,
     /// The log that writes a segment anew: one at a time, because that takes memory.
     compacting: Option<u64>,
+    pub(crate) scrub_turn: ScrubTurn,
 }
 
 impl Cache {
@@ -72,6 +74,7 @@ impl Cache {
             bytes_needed: 0,
             joined: Vec::new(),
             compacting: None,
+            scrub_turn: ScrubTurn::default(),
         }
     }
 
@@ -79,6 +82,12 @@ impl Cache {
     #[must_use]
     pub const fn len(&self) -> usize {
         self.bytes
+    }
+
+    /// What the scrubs of the shard's logs did.
+    #[must_use]
+    pub const fn scrub_figures(&self) -> ScrubFigures {
+        self.scrub_turn.figures
     }
 
     /// Gives a log the turn to write a segment anew; false while another one has it.

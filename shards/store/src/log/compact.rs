@@ -263,17 +263,18 @@ impl Log {
     /// from now on.
     pub(super) fn give_up(&mut self, is_damaged: bool, queue: &mut DiskQueue) {
         let Some(compaction) = &mut self.compaction else { return };
-        if is_damaged {
-            self.damaged_segments.push(compaction.segment);
-        }
+        let (number, stage) = (compaction.segment, compaction.stage);
         let is_under_way = matches!(
-            compaction.stage,
+            stage,
             Stage::Reading(true) | Stage::Making | Stage::Writing | Stage::Abandoned
         );
         if is_under_way {
             compaction.stage = Stage::Abandoned;
         } else {
             self.abandon(queue);
+        }
+        if is_damaged {
+            self.meet_damage(number);
         }
     }
 
@@ -391,6 +392,8 @@ impl Log {
             | Record::NoteCopy { key, .. }
             | Record::NoteRemove { key } => {
                 if !self.notes.has(key, old) {
+                    // What came in its place may be younger than the choice of the segment.
+                    compaction.after = self.end();
                     return;
                 }
                 let offset = DATA_START + compaction.out.len() as u32;

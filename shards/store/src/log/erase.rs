@@ -52,6 +52,23 @@ pub(super) struct Erasing {
     image: Vec<u8>,
 }
 
+impl Erasing {
+    /// Its blocks are being changed, or an image of them is at hand.
+    const fn holds_blocks(&self) -> bool {
+        matches!(
+            self.stage,
+            Stage::Reading(true) | Stage::Journaling(_) | Stage::Overwriting | Stage::Refused
+        )
+    }
+
+    /// Whether the records have a block in common, as far as their lengths are known.
+    const fn shares_blocks(&self, other: &Self) -> bool {
+        let (from, to) = blocks_of(self.place.offset, self.place.len);
+        let (other_from, other_to) = blocks_of(other.place.offset, other.place.len);
+        self.place.segment == other.place.segment && from < other_to && other_from < to
+    }
+}
+
 /// The blocks in which a record lies: from, to.
 const fn blocks_of(offset: u32, len: u32) -> (u32, u32) {
     (offset - offset % BLOCK, (offset + len).next_multiple_of(BLOCK))
@@ -92,6 +109,7 @@ impl Log {
     /// Overwrites a message of which a Delete record was appended last. Its place must not be read
     /// any more. [`Self::is_erasing`] says when all is done.
     pub fn erase(&mut self, place: Location, seq: u64, ts_ns: i64) {
+        self.unsettle_scrub(place.segment);
         let after = self.end();
         let stage = Stage::Waiting;
         let here = self.tail.find(place.segment, place.offset);
@@ -145,8 +163,16 @@ impl Log {
         }
         let mut erasing = std::mem::take(&mut self.erasing);
         let mut is_filled = false;
-        for one in &mut erasing {
-            self.drive_one(one, &mut is_filled, cache, queue);
+        for at in 0..erasing.len() {
+            // The image of a block that another one is about to change would bring back what that
+            // one overwrites.
+            let has_neighbour = erasing.get(at).is_some_and(|one| {
+                let others = erasing.iter().filter(|other| other.seq != one.seq);
+                others.clone().any(|other| other.holds_blocks() && other.shares_blocks(one))
+            });
+            if let Some(one) = erasing.get_mut(at) {
+                self.drive_one(one, has_neighbour, &mut is_filled, cache, queue);
+            }
         }
         erasing.append(&mut self.erasing);
         erasing.retain(|one| one.stage != Stage::Done);
@@ -156,6 +182,7 @@ impl Log {
     fn drive_one(
         &mut self,
         one: &mut Erasing,
+        has_neighbour: bool,
         is_filled: &mut bool,
         cache: &mut Cache,
         queue: &mut DiskQueue,
@@ -179,10 +206,12 @@ impl Log {
                     }
                 } else if self.flushed() >= one.after {
                     one.stage = Stage::Reading(false);
-                    self.read_blocks(one, queue);
+                    if !has_neighbour {
+                        self.read_blocks(one, queue);
+                    }
                 }
             }
-            Stage::Reading(false) => self.read_blocks(one, queue),
+            Stage::Reading(false) if !has_neighbour => self.read_blocks(one, queue),
             Stage::Journaling(end) if self.flushed() >= end => {
                 self.overwrite_blocks(one, cache, queue);
             }

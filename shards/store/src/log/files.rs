@@ -14,9 +14,6 @@ use crate::disk::{
 /// Sealed segments that one log keeps open.
 const OPEN_SEALED_MAX: usize = 8;
 
-/// The segment with which a log begins.
-pub(super) const FIRST_NUMBER: u32 = 1;
-
 /// What an operation under way is for.
 #[derive(Debug)]
 pub(super) enum Job {
@@ -42,6 +39,8 @@ pub(super) enum Job {
     Remove(u32),
     /// A segment is written anew.
     Compact(super::compact::Step),
+    /// A piece of a segment is read to be verified.
+    Scrub(super::scrub::ScrubRead),
     /// Blocks of a message that is being erased are read: segment and sequence.
     EraseRead(u32, u64),
     /// They are overwritten.
@@ -58,6 +57,7 @@ impl Job {
             Self::Commit(commit) => commit.segment == number,
             Self::Sync(sync) => sync.segment == number,
             Self::Read(read) => read.segment == number,
+            Self::Scrub(read) => read.segment == number,
             Self::EraseRead(of, _) | Self::EraseWrite(of, _) => *of == number,
             _ => false,
         }
@@ -151,9 +151,7 @@ impl Log {
                 let mut bytes = AlignedBuffer::new(DATA_START as usize);
                 encode_start(segment, is_lazy, bytes.as_mut_slice());
                 let extents = vec![Extent { offset: 0, bytes }];
-                // Nothing of a new log is safe before its first commit, which flushes this too.
-                let sync = is_lazy || number != FIRST_NUMBER;
-                let op = DiskOp::Commit { file, extents, sync };
+                let op = DiskOp::Commit { file, extents, sync: true };
                 push(self, queue, op, Job::Header(number));
             }
             FileState::Closed => {
@@ -212,6 +210,7 @@ impl Log {
             return progress;
         };
         let (_, job) = self.jobs.swap_remove(at);
+        let was_moving = self.is_any_moving();
         match job {
             Job::Create(number) => {
                 self.handle_created(number, &done.result, now_ns, &mut progress);
@@ -234,6 +233,7 @@ impl Log {
             Job::SegmentCheckpoint => progress.checkpoint_failed = done.result.is_err(),
             Job::CloseDropped(number) => self.handle_closed(number, queue),
             Job::Remove(number) => self.handle_removed(number, &done.result),
+            Job::Scrub(read) => self.handle_scrub_read(read, done.result, queue),
             Job::Compact(step) => self.handle_compaction(step, done.result, cache, queue),
             Job::EraseRead(_, seq) => self.handle_erase_read(seq, &done.result),
             Job::EraseWrite(_, seq) => {
@@ -246,7 +246,13 @@ impl Log {
         self.drive_compaction(queue);
         self.drive_erasing(cache, queue);
         self.drive_checkpoints(queue);
+        // Reads of a segment wait while another file takes its place.
+        progress.reads |= was_moving && !self.is_any_moving();
         progress
+    }
+
+    fn is_any_moving(&self) -> bool {
+        self.compacting().is_some_and(|number| self.is_moving(number))
     }
 
     fn handle_created(

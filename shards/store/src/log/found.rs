@@ -1,7 +1,21 @@
 //! A file of a segment as recovery finds it.
 
-use super::header::{DATA_START, Header, Slot, SlotState};
+use super::header::{DATA_START, Header, SLOT_BYTES, SLOT_OFFSETS, Slot, SlotState};
 use super::record::Head;
+
+/// The slots in the start of a segment, and how many of them hold with one bit turned back only.
+pub(super) fn slots_of(start: &[u8]) -> ([SlotState; 2], u32) {
+    let mut mended_slots = 0;
+    let slots = SLOT_OFFSETS.map(|offset| {
+        let at = offset as usize;
+        let bytes = start.get(at..at + SLOT_BYTES).unwrap_or_default();
+        let state = SlotState::parse(bytes);
+        let mended = (state == SlotState::Torn).then(|| SlotState::mend(bytes)).flatten();
+        mended_slots += u32::from(mended.is_some());
+        mended.map_or(state, SlotState::Valid)
+    });
+    (slots, mended_slots)
+}
 
 /// A file of a segment, as found.
 pub(super) struct FoundSegment {
@@ -10,6 +24,8 @@ pub(super) struct FoundSegment {
     pub(super) file_len: u32,
     pub(super) slots: [SlotState; 2],
     pub(super) header_is_whole: bool,
+    /// Slots that hold only because one of their bits was turned back.
+    pub(super) mended_slots: u32,
 }
 
 impl FoundSegment {

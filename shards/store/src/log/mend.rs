@@ -9,13 +9,15 @@ use super::found::FoundSegment;
 use super::header::{SLOT_BYTES, SLOT_OFFSETS, SlotHead, SlotState};
 use super::recover::{BLOCK, RecoverError, Recoverer};
 use super::report::Damage;
-use super::scan::{Extent, Scanner};
+use super::scan::{CLEARED_BYTES, Extent, Scanner};
 use super::segment::{Segment, segment_path};
 use super::{COMMIT_BYTES_MAX, Durability};
 use crate::disk::BLOCK_BYTES;
 
 /// Written at once behind the end.
 const CLEAR_BYTES: u32 = 256 << 10;
+/// Most bytes of one damaged place that are copied.
+const COPY_BYTES_MAX: usize = 64 << 20;
 
 impl Recoverer<'_> {
     /// Writes what only slots have to its place, where the slots will not have it any more.
@@ -39,6 +41,27 @@ impl Recoverer<'_> {
                 self.boot.overwrite(path, u64::from(block), &bytes)?;
             }
         }
+        self.flush_again(path, found, block_of_end)
+    }
+
+    /// A lazy log may show what is only in the cache of the disk, and what a failed flush took is
+    /// in it like the rest. It is written again, so that the slots do not say too much.
+    fn flush_again(
+        &mut self,
+        path: &str,
+        found: &FoundSegment,
+        block_of_end: u32,
+    ) -> Result<(), RecoverError> {
+        let Some(head) = found.newest().map(|slot| &slot.head).filter(|head| head.lazy) else {
+            return Ok(());
+        };
+        let mut at = head.durable_to - head.durable_to % BLOCK;
+        while at < block_of_end {
+            let len = CLEAR_BYTES.min(block_of_end - at);
+            let bytes = self.boot.read(path, u64::from(at), len as usize)?;
+            self.boot.overwrite(path, u64::from(at), &bytes)?;
+            at += len;
+        }
         Ok(())
     }
 
@@ -47,7 +70,7 @@ impl Recoverer<'_> {
         let identity = found.header.identity;
         let valid = found.slots.iter().filter(|slot| slot.of(identity).is_some()).count();
         let blank = found.slots.iter().filter(|slot| **slot == SlotState::Blank).count();
-        self.report.damaged_slots += (2 - valid - blank) as u32;
+        self.report.damaged_slots += (2 - valid - blank) as u32 + found.mended_slots;
         let Some(newest) = found.newest() else {
             return (Extent::Unknown, found.file_len);
         };
@@ -59,8 +82,9 @@ impl Recoverer<'_> {
         (Extent::Open { frontier, end: newest.end() }, window_end)
     }
 
-    /// Overwrites the records that a commit which tore left behind the end. What does not validate
-    /// there is no danger: it is torn, or of an older life of the file. Returns where they ended.
+    /// Overwrites the records that a commit which tore left behind the end, and what it left of
+    /// records in the part of the file that was made of zeroes: the next start tells by zeroes what
+    /// was not written. Returns where records that validate ended.
     pub(super) fn clear_behind(
         &mut self,
         path: &str,
@@ -72,7 +96,11 @@ impl Recoverer<'_> {
         let mut scanner = Scanner::new(self.boot, path, window_end, Vec::new());
         let torn = scanner.last_end(binding, end, window_end);
         let mut at = end - end % BLOCK;
-        let clear_to = if torn > end { torn.next_multiple_of(BLOCK) } else { at };
+        let whole = window_end.min(CLEARED_BYTES).saturating_sub(end) as usize;
+        let rest = scanner.bytes(end, whole);
+        let used = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let used_to = torn.max(end + used as u32);
+        let clear_to = if used_to > end { used_to.next_multiple_of(BLOCK) } else { at };
         while at < clear_to {
             let mut clear = vec![0; CLEAR_BYTES.min(clear_to - at) as usize];
             let kept = end.saturating_sub(at) as usize;
@@ -83,6 +111,32 @@ impl Recoverer<'_> {
             at += clear.len() as u32;
         }
         Ok(torn)
+    }
+
+    /// Moves a file out of the way, never away.
+    pub(super) fn quarantine_file(&mut self, path: &str) -> Result<(), RecoverError> {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let target = format!("{}/quarantine/{name}", self.options.dir);
+        self.boot.rename(path, &target)?;
+        self.report.quarantined.push(target);
+        Ok(())
+    }
+
+    /// Copies damaged bytes to where nothing changes them.
+    pub(super) fn keep_copy(&mut self, damage: Damage) {
+        let path = &segment_path(&self.options.dir, damage.segment);
+        let dir = format!("{}/quarantine", self.options.dir);
+        let name = format!("{}-{}.bin", damage.segment, damage.offset);
+        let target = format!("{dir}/{name}");
+        let is_kept = self.boot.list(&dir).is_ok_and(|names| names.contains(&name));
+        let len = (damage.len as usize).min(COPY_BYTES_MAX);
+        let bytes = self.boot.read(path, u64::from(damage.offset), len).unwrap_or_default();
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let bytes = bytes.get(..end).unwrap_or_default();
+        if is_kept || bytes.is_empty() || self.boot.replace(&target, bytes).is_err() {
+            return;
+        }
+        self.report.quarantined.push(target);
     }
 
     /// Says in both slots where the log ends.

@@ -33,11 +33,13 @@ mod record;
 mod recover;
 mod report;
 mod scan;
+mod scrub;
 mod segment;
 mod tail;
 #[cfg(test)]
 mod tests;
 mod twins;
+mod walk;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -53,6 +55,8 @@ pub use read::Read;
 pub use record::{Head, Kind, Message, OVERHEAD_BYTES, Ranges, RawRecord, Record, RecordError};
 pub use recover::{RecoverError, Recovery};
 pub use report::{CheckpointUse, Damage, Report};
+pub use scrub::ScrubFigures;
+pub(crate) use scrub::{PIECE_BYTES, Scrubbed};
 
 use checkpoint::Checkpoints;
 use commit::{CommitState, Lane};
@@ -224,6 +228,10 @@ pub struct Log {
     moved: Option<Moved>,
     /// Sealed segments in which something did not validate while the log ran.
     damaged_segments: Vec<u32>,
+    /// Those of them that the owner was not told of yet.
+    met_damage: Vec<u32>,
+    scrub: Option<Box<scrub::Scrub>>,
+    scrubbed: Option<Scrubbed>,
     reads: read::ReadState,
     fenced: Option<DiskError>,
     /// The next segment could not be made.
@@ -241,7 +249,7 @@ impl Log {
     /// A new log. The directory must not hold another one.
     #[must_use]
     pub fn create(options: Options, queue: &mut DiskQueue) -> Self {
-        let first = Segment::new(&options, files::FIRST_NUMBER, options.segment_bytes_min, 0);
+        let first = Segment::new(&options, 1, options.segment_bytes_min, 0);
         let mut log = Self::assemble(options, VecDeque::from([first]), 1, Notes::default());
         log.append_manifest();
         log.drive_files(0, queue);
@@ -289,6 +297,9 @@ impl Log {
             compaction: None,
             moved: None,
             damaged_segments: Vec::new(),
+            met_damage: Vec::new(),
+            scrub: None,
+            scrubbed: None,
             reads: read::ReadState::default(),
             fenced: None,
             segment_refused: false,

@@ -90,6 +90,7 @@ impl Recoverer<'_> {
                 found.twin = Some(twin);
             }
         }
+        self.report.read_error = self.report.read_error.or(scanner.read_error);
     }
 
     /// What counts of a note; a copy that does not hold is forgotten, and told.

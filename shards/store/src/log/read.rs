@@ -82,6 +82,7 @@ impl Log {
                 Some(head) => len = u32::try_from(head.len).unwrap_or(u32::MAX),
                 None => {
                     cache.forget(identity, location.offset, len);
+                    self.meet_damage(location.segment);
                     return Read::Damaged;
                 }
             }
@@ -94,6 +95,7 @@ impl Log {
             .is_some_and(|bytes| record::verify(bytes, binding, location.offset).is_ok());
         if !is_whole {
             cache.forget(identity, location.offset, len);
+            self.meet_damage(location.segment);
             return Read::Damaged;
         }
         let key = self.segment(location.segment).and_then(|segment| segment.key.clone());

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::checkpoint::{Checkpoint, index_path};
 use super::follow::Follower;
-use super::found::FoundSegment;
+use super::found::{FoundSegment, slots_of};
 use super::header::{DATA_START, Header, Identity, SLOT_BYTES, SLOT_OFFSETS, Slot, SlotState};
 use super::keys::{SegmentKey, open_checkpoint};
 use super::record::{Record, u64_at};
-use super::report::{CheckpointUse, Damage, Report};
+use super::report::{CheckpointUse, Report};
 use super::scan::{Extent, Found, ScanEnd, Scanner};
 use super::segment::{FileState, Segment, number_of, segment_checkpoint_path, segment_path};
 use super::{Location, Log, Options};
@@ -18,8 +18,6 @@ use crate::disk::{BLOCK_BYTES, BootDisk, DiskError};
 pub(super) const BLOCK: u32 = BLOCK_BYTES as u32;
 /// Incarnations that are tried when neither header nor slots tell.
 const INCARNATIONS_TRIED: u32 = 64;
-/// Most bytes of one damaged place that are copied.
-const COPY_BYTES_MAX: usize = 64 << 20;
 
 /// Why there is no log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,15 +85,17 @@ impl Log {
     /// is readable, the slots know the uid, and the directory has the names if they are plain.
     ///
     /// # Errors
-    /// `Empty` when neither is readable, or what the disk says.
+    /// `Empty` when neither is there, or what the disk says when it does not give them.
     pub fn identify(
         dir: &str,
         boot: &mut dyn BootDisk,
     ) -> Result<(u64, Vec<u8>, Vec<u8>), RecoverError> {
         let mut names = boot.list(dir)?;
         names.retain(|name| number_of(name, ".seg").is_some());
+        let mut failed = None;
         for name in &names {
             let block = boot.read(&format!("{dir}/{name}"), 0, BLOCK_BYTES);
+            failed = failed.or(block.as_ref().err().copied());
             if let Some(header) = block.ok().and_then(|block| Header::decode(&block)) {
                 return Ok((header.identity.uid, header.account, header.stream));
             }
@@ -113,7 +113,8 @@ impl Log {
                 return Ok((uid, account.into(), stream.into()));
             }
         }
-        Err(RecoverError::Empty)
+        // What cannot be read may be there.
+        Err(failed.map_or(RecoverError::Empty, RecoverError::Disk))
     }
 
     /// Opens the log in the directory of `options`, whose `uid` must be that of the stream.
@@ -239,21 +240,33 @@ impl Recoverer<'_> {
         }
         let mut found = Vec::new();
         let mut unused = Vec::new();
+        let mut failed = None;
         for number in numbers {
             let path = segment_path(&self.options.dir, number);
             let file_len = self.whole_len(&path)?;
-            let start = self.read_start(&path, file_len.min(DATA_START + BLOCK))?;
+            let (start, error) = self.read_start(&path, file_len.min(DATA_START + BLOCK));
             match self.look_at(number, file_len, &start) {
                 Some(segment) if segment.is_used(&start) || self.hides_records(&segment) => {
                     if !segment.header_is_whole {
                         self.report.damaged_headers.push(number);
                     }
                     found.push(segment);
+                    failed = error;
                 }
-                Some(_) => unused.push(number),
-                None if start.iter().all(|byte| *byte == 0) => unused.push(number),
-                None => self.quarantine_file(&path)?,
+                Some(_) if error.is_none() => unused.push(number),
+                None if error.is_none() && start.iter().all(|byte| *byte == 0) => {
+                    unused.push(number)
+                }
+                // Zeroes in place of what the disk does not give are no proof of anything.
+                _ => match error {
+                    Some(error) => return Err(error.into()),
+                    None => self.quarantine_file(&path)?,
+                },
             }
+        }
+        if let Some(error) = failed {
+            // The end of the log cannot be told: a disk that answers tells it.
+            return Err(error.into());
         }
         let last = found.last().ok_or(RecoverError::Empty)?.number;
         for number in unused {
@@ -295,20 +308,18 @@ impl Recoverer<'_> {
         Ok(len - len % BLOCK)
     }
 
-    fn read_start(&mut self, path: &str, len: u32) -> Result<Vec<u8>, RecoverError> {
+    /// Header, slots and first block, and why not all of it could be read.
+    fn read_start(&mut self, path: &str, len: u32) -> (Vec<u8>, Option<DiskError>) {
         let mut scanner = Scanner::new(self.boot, path, len, Vec::new());
         let start = scanner.bytes(0, len as usize).to_vec();
         self.report.unreadable_blocks += scanner.unreadable;
         self.report.read_error = self.report.read_error.or(scanner.read_error);
-        Ok(start)
+        (start, scanner.read_error)
     }
 
     /// Whose file it is, from its header, a slot, or the first record.
     fn look_at(&mut self, number: u32, file_len: u32, start: &[u8]) -> Option<FoundSegment> {
-        let slots = SLOT_OFFSETS.map(|offset| {
-            let at = offset as usize;
-            SlotState::parse(start.get(at..at + SLOT_BYTES).unwrap_or_default())
-        });
+        let (slots, mended_slots) = slots_of(start);
         let block = start.get(..BLOCK_BYTES).unwrap_or_default();
         let header = Header::decode(block);
         let header_is_whole = Header::is_whole(block);
@@ -346,16 +357,7 @@ impl Recoverer<'_> {
             }
             header
         });
-        Some(FoundSegment { number, header, file_len, slots, header_is_whole })
-    }
-
-    /// Moves a file out of the way, never away.
-    fn quarantine_file(&mut self, path: &str) -> Result<(), RecoverError> {
-        let name = path.rsplit('/').next().unwrap_or(path);
-        let target = format!("{}/quarantine/{name}", self.options.dir);
-        self.boot.rename(path, &target)?;
-        self.report.quarantined.push(target);
-        Ok(())
+        Some(FoundSegment { number, header, file_len, slots, header_is_whole, mended_slots })
     }
 
     /// The position that the checkpoint of the whole covers and its anchor, if it is of use.
@@ -471,23 +473,6 @@ impl Recoverer<'_> {
         end
     }
 
-    /// Copies damaged bytes to where nothing changes them.
-    fn keep_copy(&mut self, damage: Damage) {
-        let path = &segment_path(&self.options.dir, damage.segment);
-        let dir = format!("{}/quarantine", self.options.dir);
-        let name = format!("{}-{}.bin", damage.segment, damage.offset);
-        let target = format!("{dir}/{name}");
-        let is_kept = self.boot.list(&dir).is_ok_and(|names| names.contains(&name));
-        let len = (damage.len as usize).min(COPY_BYTES_MAX);
-        let bytes = self.boot.read(path, u64::from(damage.offset), len).unwrap_or_default();
-        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        let bytes = bytes.get(..end).unwrap_or_default();
-        if is_kept || bytes.is_empty() || self.boot.replace(&target, bytes).is_err() {
-            return;
-        }
-        self.report.quarantined.push(target);
-    }
-
     /// Finds the end of the log and makes it a place where it can go on.
     fn recover_last(
         &mut self,
@@ -538,6 +523,7 @@ impl Recoverer<'_> {
         });
         let is_settled = is_settled && newest.is_some_and(|slot| slot.head.durable_to == end);
         // Torn bytes were sealed with the epoch before and may have been seen.
+        let is_settled = is_settled && found.mended_slots == 0;
         if is_settled && torn <= end && segment.key.is_none() {
             segment.epoch = epoch;
             return Ok((segment, start, tail));

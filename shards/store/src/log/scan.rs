@@ -8,6 +8,11 @@ use crate::disk::{BLOCK_BYTES, BootDisk, DiskError};
 /// Read at once.
 const CHUNK_BYTES: usize = 1 << 20;
 
+/// So far a file was zeroes when its segment began, whether it was new or is used again.
+pub(super) const CLEARED_BYTES: u32 = 1 << 20;
+/// The smallest piece of which a write that tears leaves all or nothing.
+const SECTOR_BYTES: u32 = 512;
+
 /// The bytes of a segment, through a window that moves forward.
 pub(super) struct Scanner<'a> {
     boot: &'a mut dyn BootDisk,
@@ -203,6 +208,33 @@ impl<'a> Scanner<'a> {
         end
     }
 
+    /// Whether all of these bytes were written, whatever became of them since. Blocks are zeroes
+    /// before, and a write that tears leaves out whole sectors. False when nobody can tell.
+    fn was_written(&mut self, from: u32, to: u32) -> bool {
+        if from >= to || to > CLEARED_BYTES {
+            return false;
+        }
+        let mut at = from;
+        while at < to {
+            let next = (at - at % SECTOR_BYTES + SECTOR_BYTES).min(to);
+            if self.bytes(at, (next - at) as usize).iter().all(|byte| *byte == 0) {
+                return false;
+            }
+            at = next;
+        }
+        true
+    }
+
+    /// Where what does not validate at `offset` ends, before the end that a slot tells, if it is
+    /// damage for certain and not what a commit left that tore.
+    fn damaged_to(&mut self, binding: Binding, offset: u32, limit: u32) -> Option<u32> {
+        if offset >= limit {
+            return None;
+        }
+        let next = self.resync(binding, offset, limit).unwrap_or(limit);
+        self.was_written(offset, next).then_some(next)
+    }
+
     /// Where the atomic group that begins at `offset` breaks off; none when it is whole.
     fn group_breaks_at(&mut self, binding: Binding, offset: u32) -> Option<u32> {
         let mut at = offset;
@@ -264,6 +296,13 @@ impl Scanner<'_> {
             Extent::Sealed => (u32::MAX, self.file_len),
         };
         loop {
+            if at >= frontier
+                && extent != Extent::Unknown
+                && self.record(binding, at).is_err()
+                && self.damaged_to(binding, at, limit).is_none()
+            {
+                return ScanEnd { end: at, sealed: false, anchor, records, bytes };
+            }
             let (len, kind, more) = match self.record(binding, at) {
                 Ok(raw) => {
                     // The first of a group waits until the group is known to be whole.
@@ -271,9 +310,6 @@ impl Scanner<'_> {
                         sink(Found::Record(at, raw));
                     }
                     (raw.bytes.len() as u32, raw.kind, raw.more())
-                }
-                Err(_) if at >= frontier && extent != Extent::Unknown => {
-                    return ScanEnd { end: at, sealed: false, anchor, records, bytes };
                 }
                 Err(_) => {
                     let next = self.resync(binding, at, limit);
@@ -295,7 +331,10 @@ impl Scanner<'_> {
             };
             if more && !in_group {
                 let breaks_at = self.group_breaks_at(binding, at);
-                if breaks_at.is_some_and(|breaks_at| breaks_at >= frontier) {
+                let is_end = breaks_at.is_some_and(|breaks_at| {
+                    breaks_at >= frontier && self.damaged_to(binding, breaks_at, limit).is_none()
+                });
+                if is_end {
                     return ScanEnd { end: at, sealed: false, anchor, records, bytes };
                 }
                 if let Ok(raw) = self.record(binding, at) {

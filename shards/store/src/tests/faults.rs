@@ -147,6 +147,56 @@ fn a_damaged_message_is_named_and_the_rest_stays() {
 }
 
 #[test]
+fn a_lost_tail_is_named_until_the_stream_is_purged_past_it() {
+    let mut rig = filled();
+    rig.stop();
+    let (mut disk, _) = rig.crash();
+    disk.files.retain(|path, _| !path.ends_with(".chk"));
+    let (path, _) = find(&disk, b"payload 00399 payload");
+    // Both slots of the last segment.
+    disk.files.get_mut(&path).unwrap().bytes[4096..20_480].fill(0xAA);
+    let found = recover(&mut disk);
+    assert!(found.report.tail_unknown);
+    let lost = found.lost.clone();
+    let &[(first, last)] = lost.as_slice() else { panic!("{lost:?}") };
+    assert!(first <= 400 && last >= 400, "{lost:?}");
+    let mut store = found.store;
+    for with_checkpoint in [false, true, false] {
+        let mut rig = Rig::on(disk, store);
+        assert!(rig.append("s.1", b"new").unwrap() > last);
+        if with_checkpoint {
+            rig.store.set_checkpoint_bytes(0);
+        }
+        rig.run();
+        rig.stop();
+        disk = rig.crash().0;
+        if !with_checkpoint {
+            disk.files.retain(|path, _| !path.ends_with(".chk"));
+        }
+        let checked = crate::check::check(&options(), &mut disk, false).unwrap();
+        assert!(!checked.is_clean() && checked.notes.is_empty());
+        assert_eq!(checked.lost, lost);
+        let found = recover(&mut disk);
+        assert_eq!(found.lost, lost);
+        assert!(found.report.is_clean(), "nothing else tells of it: {:?}", found.report);
+        assert!(found.notes.is_empty(), "the fact is the store's own");
+        store = found.store;
+    }
+    let mut rig = Rig::on(disk, store);
+    rig.store.purge(None, Some(last), 0);
+    rig.stop();
+    let mut disk = rig.crash().0;
+    let found = recover(&mut disk);
+    assert_eq!(found.lost, lost, "the last of them is not below the purge");
+    let mut rig = Rig::on(disk, found.store);
+    rig.store.purge(None, Some(last + 1), 0);
+    rig.stop();
+    let mut disk = rig.crash().0;
+    disk.files.retain(|path, _| !path.ends_with(".chk"));
+    assert_eq!(recover(&mut disk).lost, []);
+}
+
+#[test]
 fn damage_that_a_checkpoint_hides_is_seen_by_the_reader() {
     let mut rig = filled();
     rig.store.set_checkpoint_bytes(0);

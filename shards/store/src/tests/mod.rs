@@ -11,3 +11,4 @@ mod files;
 mod model;
 mod random;
 mod rules;
+mod scrub;

@@ -77,6 +77,7 @@ fn shards() -> [ShardSnapshot; 2] {
             messages: 3,
             bytes: 90,
             cache_bytes: 7,
+            scrub: ScrubSnapshot { bytes: 900, segments: 3, passes: 2, damaged: 1 },
             rows: vec![stream("A", name)],
             disk: Some(Box::default()),
             ..Default::default()
@@ -271,6 +272,10 @@ fn metrics_show_streams_consumers_and_disks() {
         ("jetstream_memory_limit_bytes", 1000.0),
         ("jetstream_account_storage_bytes{account=\"A\"}", 20.0),
         ("jetstream_cache_bytes{shard=\"1\"}", 7.0),
+        ("jetstream_scrub_bytes_total{shard=\"0\"}", 900.0),
+        ("jetstream_scrub_segments_total{shard=\"0\"}", 3.0),
+        ("jetstream_scrub_passes_total{shard=\"1\"}", 2.0),
+        ("jetstream_scrub_damaged_total{shard=\"1\"}", 1.0),
         ("jetstream_stream_messages{account=\"A\",stream=\"S\"}", 3.0),
         ("jetstream_stream_lost{account=\"A\",stream=\"T\"}", 1.0),
         ("jetstream_stream_source_lag{account=\"A\",stream=\"T\"}", 2.0),

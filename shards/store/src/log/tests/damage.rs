@@ -66,34 +66,133 @@ fn flips_in_header_and_slots_of_a_settled_log_cost_nothing() {
     }
 }
 
-#[test]
-fn a_flip_in_the_older_slot_makes_the_frontier_certain() {
+/// Three messages, the last commit covered by one slot only.
+fn unsettled() -> (Disk, Vec<(Location, super::rig::Entry)>) {
     let mut rig = Rig::new(options(), 1);
     for _ in 0..3 {
         rig.message(9000).unwrap();
         rig.quiesce();
     }
-    // Not settled: the last commit is covered by one slot only.
     let (disk, entries, _) = rig.crash(true);
+    (disk, entries)
+}
+
+#[test]
+fn a_flip_in_the_last_commit_is_told_from_a_write_that_tore() {
+    let (disk, entries) = unsettled();
     let last = entries[2].0;
-    let damaged = flip(&disk, 1, last.offset as usize + 500, 1);
-    // It may have been torn: without more it is taken for the end.
-    let (owner, report, _) = recovered(damaged.clone());
+    // All of its sectors were written: what does not hold is damage.
+    let (owner, report, log) = recovered(flip(&disk, 1, last.offset as usize + 500, 1));
     assert_eq!(owner.records, entries[..2]);
-    assert!(report.is_clean() && report.truncated_bytes > 0);
-    // A later commit had begun, so that it was complete: it is damage.
-    for slot in [4096, 12_288] {
-        let mut disk = damaged.clone();
-        disk.files.get_mut(&segment(1)).unwrap().bytes[slot + 30] ^= 1;
+    assert_eq!((report.damage[0].first_seq, report.damage[0].last_seq), (3, 3), "{report:?}");
+    assert_eq!(log.next_seq(), 4);
+    // A sector as it was before the commit: it tore, and nobody was told that it is kept.
+    let mut torn = disk;
+    let at = (last.offset as usize + 1000).next_multiple_of(512);
+    torn.files.get_mut(&segment(1)).unwrap().bytes[at..at + 512].fill(0);
+    let (owner, report, log) = recovered(torn.clone());
+    assert_eq!(owner.records, entries[..2]);
+    assert!(report.is_clean() && report.truncated_bytes > 0, "{report:?}");
+    assert_eq!(log.next_seq(), 3);
+    // A later commit had begun, so that this one was complete: it is damage.
+    let is_told = [4096, 12_288].into_iter().any(|slot| {
+        let mut disk = torn.clone();
+        disk.files.get_mut(&segment(1)).unwrap().bytes[slot + 20..slot + 60].fill(0xA5);
         let (owner, report, log) = recovered(disk);
         assert_eq!(owner.records, entries[..2]);
-        if !report.is_clean() {
-            assert_eq!(report.damage[0].first_seq, 3);
-            assert_eq!(log.next_seq(), 4);
-            return;
+        !report.is_clean() && report.damage[0].first_seq == 3 && log.next_seq() == 4
+    });
+    assert!(is_told, "neither slot was the older one");
+}
+
+#[test]
+fn what_lies_behind_a_flip_in_the_last_commit_is_kept() {
+    let mut rig = settled(10, 90);
+    // One commit over several blocks.
+    for _ in 0..40 {
+        rig.message(300).unwrap();
+    }
+    rig.quiesce();
+    let (disk, entries, _) = rig.crash(true);
+    let end = entries.last().unwrap().0.end().offset as usize;
+    for hit in 10..entries.len() {
+        let (location, _) = entries[hit];
+        if location.end().offset as usize > end - end % 4096 {
+            break;
+        }
+        for at in [3, 100, location.len as usize - 1] {
+            let (owner, report, log) = recovered(flip(&disk, 1, location.offset as usize + at, 2));
+            let mut kept = entries.clone();
+            kept.remove(hit);
+            assert_eq!(owner.records, kept, "message {}", hit + 1);
+            let seq = hit as u64 + 1;
+            let told = (report.damage[0].first_seq, report.damage[0].last_seq);
+            assert_eq!((report.damage.len(), told), (1, (seq, seq)), "{report:?}");
+            assert_eq!(log.next_seq(), 51);
         }
     }
-    panic!("neither slot was the older one");
+}
+
+#[test]
+fn a_flip_in_the_newest_slot_and_one_in_a_block_cost_one_message() {
+    let mut rig = settled(10, 90);
+    for _ in 0..40 {
+        rig.message(300).unwrap();
+    }
+    rig.quiesce();
+    let (disk, entries, _) = rig.crash(true);
+    let hit = entries[12].0.offset as usize + 60;
+    let mut told = 0;
+    for slot in [4096, 12_288] {
+        for at in (0..700).step_by(29) {
+            let disk = flip(&flip(&disk, 1, hit, 3), 1, slot + at, (at % 8) as u8);
+            let (owner, report, _) = recovered(disk);
+            let mut kept = entries.clone();
+            kept.remove(12);
+            assert_eq!(owner.records, kept, "slot {slot} at {at}");
+            let lost = (report.damage[0].first_seq, report.damage[0].last_seq);
+            assert_eq!((report.damage.len(), lost), (1, (13, 13)));
+            told += report.damaged_slots;
+        }
+    }
+    assert!(told > 25, "only {told} slots were told of");
+}
+
+#[test]
+fn what_a_disk_does_not_give_is_no_proof_of_an_end() {
+    use super::disk::Fault;
+    use crate::disk::DiskError;
+    use crate::log::RecoverError;
+    let (disk, entries) = unsettled();
+    let error = DiskError::Os(5);
+    // The reads of a start: keys, length, then header, slots and first block, one by one.
+    let mut refused = 0;
+    for fails in 2..12 {
+        let mut disk = disk.clone();
+        disk.faults.extend(vec![(Fault::Read, error); fails]);
+        let before = disk.files.clone();
+        match Log::recover(options(), &mut disk, &mut Owner::default()) {
+            Ok((_, report)) => assert!(report.is_clean(), "{fails}: {report:?}"),
+            Err(failed) => {
+                refused += 1;
+                assert_eq!(failed, RecoverError::Disk(error));
+                let bytes = |file: &Disk| {
+                    file.files.values().map(|file| file.bytes.clone()).collect::<Vec<_>>()
+                };
+                let same = before.values().map(|file| file.bytes.clone()).collect::<Vec<_>>();
+                assert_eq!(bytes(&disk), same, "a start that fails changes nothing");
+            }
+        }
+        disk.faults.clear();
+        let (owner, ..) = recovered(disk);
+        assert_eq!(owner.records, entries, "{fails} reads failed");
+    }
+    assert!(refused >= 4, "{refused}");
+    let mut disk = disk;
+    disk.faults.push((Fault::Read, error));
+    assert!(Log::identify(DIR, &mut disk).is_ok(), "the slots tell as well");
+    disk.faults.extend(vec![(Fault::Read, error); 9]);
+    assert_eq!(Log::identify(DIR, &mut disk), Err(RecoverError::Disk(error)));
 }
 
 #[test]
@@ -314,27 +413,34 @@ fn sectors_that_cannot_be_read_count_as_damage() {
 
 #[test]
 fn old_bytes_of_a_recycled_file_are_no_torn_tail_and_are_left_alone() {
-    let mut other = options();
+    let mut own = options();
+    (own.segment_bytes_min, own.segment_bytes_max) = (4 << 20, 4 << 20);
+    let mut other = own.clone();
     other.uid ^= 1;
     let mut foreign = Rig::new(other, 1);
     for _ in 0..200 {
-        foreign.message(150).unwrap();
+        foreign.message(9000).unwrap();
+        foreign.quiesce();
     }
     foreign.settle();
     let (foreign, ..) = foreign.crash(true);
-    let rig = settled(20, 90);
+    let mut rig = Rig::new(own.clone(), 1);
+    for _ in 0..20 {
+        rig.message(90).unwrap();
+    }
+    rig.settle();
     let (mut disk, entries, _) = rig.crash(true);
-    let end = entries.last().unwrap().0.end().offset as usize;
-    let from = end.next_multiple_of(4096);
+    // The first MiB was overwritten before the file was used again.
+    let from = 1 << 20;
     let old = foreign.files[&segment(1)].bytes[from..].to_vec();
     disk.files.get_mut(&segment(1)).unwrap().bytes[from..].copy_from_slice(&old);
     let mut owner = Owner::default();
-    let (_, report) = Log::recover(options(), &mut disk, &mut owner).unwrap();
+    let (_, report) = Log::recover(own.clone(), &mut disk, &mut owner).unwrap();
     assert_eq!(owner.records, entries);
     assert!(report.is_clean() && report.truncated_bytes == 0, "{report:?}");
     assert_eq!(disk.files[&segment(1)].bytes[from..], old);
     // The first start says in the slots that there was one; later ones change nothing.
     disk.changes = 0;
-    Log::recover(options(), &mut disk, &mut Owner::default()).unwrap();
+    Log::recover(own, &mut disk, &mut Owner::default()).unwrap();
     assert_eq!(disk.changes, 0);
 }

@@ -178,6 +178,17 @@ impl Disk {
         }
     }
 
+    /// A file that has lost its name: who has it open keeps it.
+    fn orphan(&mut self, path: &str, file: File) {
+        if !self.open.values().any(|open| open == path) {
+            return;
+        }
+        self.orphans += 1;
+        let orphan = format!("#{}", self.orphans);
+        self.reopen(path, &orphan);
+        self.files.insert(orphan, file);
+    }
+
     fn opened(&mut self, file: FileId) -> &mut File {
         let path = self.open.get(&file).expect("an open file");
         self.files.get_mut(path).expect("a file that exists")
@@ -234,16 +245,13 @@ impl Disk {
             DiskOp::Rename { from, to } => {
                 let file = self.files.remove(from).ok_or(DiskError::NotFound)?;
                 if let Some(replaced) = self.files.insert(to.clone(), file) {
-                    // Who has it open keeps it.
-                    self.orphans += 1;
-                    let orphan = format!("#{}", self.orphans);
-                    self.reopen(to, &orphan);
-                    self.files.insert(orphan, replaced);
+                    self.orphan(to, replaced);
                 }
                 self.reopen(from, to);
             }
             DiskOp::Remove { path, .. } => {
-                self.files.remove(path).ok_or(DiskError::NotFound)?;
+                let removed = self.files.remove(path).ok_or(DiskError::NotFound)?;
+                self.orphan(path, removed);
             }
             DiskOp::RemoveTree { path } => {
                 let prefix = format!("{path}/");

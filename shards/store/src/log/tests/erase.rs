@@ -2,7 +2,7 @@
 //! whenever the end comes.
 
 use super::disk::Fault;
-use super::rig::{Entry, Rig, lazy, options};
+use super::rig::{DIR, Entry, Rig, lazy, options};
 use super::secret::find;
 use crate::disk::DiskError;
 use crate::log::{Keep, Location, Options, Ranges, Record};
@@ -186,6 +186,33 @@ fn follow(rig: &mut Rig) {
 }
 
 #[test]
+fn neighbours_that_are_erased_at_once_both_go() {
+    for seed in 1..=40 {
+        let mut rig = Rig::new(options(), seed);
+        for seq in 1..=300 {
+            let is_secret = (100..110).contains(&seq);
+            rig.append(message(seq, 250, is_secret)).unwrap();
+        }
+        rig.settle();
+        let places: Vec<Location> = (100..110).rev().map(|at| erase(&mut rig, at)).collect();
+        finish(&mut rig);
+        // Where they lay there is nothing; the journal of a neighbour may have a copy.
+        let segment = rig.driver.disk.files.get(&format!("{DIR}/{:020}.seg", 1)).unwrap();
+        for place in places {
+            assert_eq!(place.segment, 1);
+            let bytes = &segment.bytes[place.offset as usize..place.end().offset as usize];
+            assert!(!bytes.windows(SECRET.len()).any(|at| at == SECRET), "seed {seed}: {place:?}");
+        }
+        rig.check_reads();
+        rig.settle();
+        let (disk, entries, _) = rig.crash(true);
+        let (_, owner, report) = Rig::recover(options(), disk, 1);
+        assert!(report.is_clean(), "seed {seed}: {report:?}");
+        assert_eq!(owner.records, entries);
+    }
+}
+
+#[test]
 fn an_erasure_that_finds_no_space_is_done_later() {
     for commits in 0..6 {
         let mut rig = filled(options(), (40, 20), 3000, true);
@@ -200,5 +227,32 @@ fn an_erasure_that_finds_no_space_is_done_later() {
         rig.settle();
         rig.check_reads();
         assert_eq!(find(&rig.driver.disk, SECRET), [], "after {commits} steps");
+    }
+}
+
+/// A note is in the old segment or, safely, behind it: never in neither.
+#[test]
+fn a_compaction_leaves_out_no_note_before_what_replaced_it_is_safe() {
+    let key = b"stream".to_vec();
+    for (steps, more) in (0..6).flat_map(|steps| (0..12).map(move |more| (steps, more))) {
+        let mut rig = Rig::new(options(), 100 * steps + more);
+        rig.append(Entry::Put(key.clone(), b"old".to_vec())).unwrap();
+        for seq in 1..=1500 {
+            rig.append(message(seq, 60, false)).unwrap();
+        }
+        rig.settle();
+        assert!(rig.log.end().segment > 1);
+        let keep = Keep { messages: Vec::new(), removals: true, marks: true };
+        assert!(rig.log.compact(1, keep, &mut rig.driver.queue));
+        for _ in 0..steps {
+            rig.step();
+        }
+        rig.append(Entry::Put(key.clone(), b"new".to_vec())).unwrap();
+        for _ in 0..more {
+            rig.step();
+        }
+        let (disk, ..) = rig.crash(true);
+        let (_, owner, _) = Rig::recover(options(), disk, 1);
+        assert!(owner.notes.contains_key(&key), "after {steps} and {more} steps");
     }
 }

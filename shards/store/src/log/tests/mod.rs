@@ -6,5 +6,6 @@ mod damage;
 mod disk;
 mod erase;
 mod rig;
+mod scrub;
 mod secret;
 mod twins;
