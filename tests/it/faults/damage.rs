@@ -469,3 +469,36 @@ fn lost_sectors_cost_what_lay_there() {
     }
     examine(cases);
 }
+
+/// Of a configuration that may be older than the one that was lost, the limits do not count.
+#[test]
+fn limits_of_an_older_configuration_remove_nothing() {
+    let mut server = server(1);
+    let mut client = Client::new(server.port);
+    let body = |max: i64| format!(r#"{{"name":"D0","subjects":["d0.*"],"max_msgs":{max}}}"#);
+    api(&mut client, "STREAM.CREATE.D0", &body(10));
+    api(&mut client, "STREAM.UPDATE.D0", &body(100));
+    for seq in 1..=MESSAGES {
+        let answer = client.try_request("d0.x", &[], &message(0, seq).payload()).unwrap();
+        assert_eq!(answer.json()["seq"], seq);
+    }
+    server.stop();
+    let mut segment = Segment::all(&dir_of(&server, 0)).pop().unwrap();
+    let notes = segment.records.iter().filter(|record| [5, 13].contains(&record.kind));
+    let starts: Vec<usize> = notes.map(|record| record.at.start).collect();
+    assert!(starts.len() >= 3, "two configurations, the newer one twice: {starts:?}");
+    starts.iter().rev().take(2).for_each(|start| segment.flip_everywhere(start + 50));
+    segment.write();
+    server.start_again();
+    server.wait_log("may have held a newer version of its configuration");
+    let mut client = Client::new(server.port);
+    for _ in 0..2 {
+        let info = api(&mut client, "STREAM.INFO.D0", "");
+        assert_eq!(info["config"]["max_msgs"], -1, "{info}");
+        assert_eq!(info["state"]["messages"], MESSAGES, "{info}");
+        // What was decided is kept.
+        server.crash();
+        server.start_again();
+        client = Client::new(server.port);
+    }
+}

@@ -3,7 +3,7 @@
 
 use store::Recovered;
 use store::disk::BootDisk;
-use store::log::Log;
+use store::log::{Log, Report};
 use wire::api::config::StreamConfig;
 use wire::api::decode::decode_document;
 use wire::api::policy::Storage;
@@ -61,6 +61,17 @@ pub(super) fn given(
     }
 }
 
+/// Takes the limits off a configuration that may be older than what was lost, for they could
+/// remove what the newer one kept. Whether it did.
+pub(super) fn lift_limits(config: &mut StreamConfig, report: &Report) -> bool {
+    let is_doubtful = report.doubtful_notes.iter().any(|key| key == STREAM_KEY);
+    if is_doubtful {
+        (config.max_msgs, config.max_bytes, config.max_msgs_per_subject) = (-1, -1, -1);
+        config.max_age_ns = 0;
+    }
+    is_doubtful
+}
+
 /// What became of configurations of which a copy was hit.
 pub(super) fn tell_notes(dir: &str, recovered: &Recovered, fx: &mut Effects) {
     for key in recovered.report.damaged_copies.iter().take(NOTES_TOLD_MAX) {
@@ -75,7 +86,8 @@ pub(super) fn tell_notes(dir: &str, recovered: &Recovered, fx: &mut Effects) {
         let what = told_name(key);
         let text = format!(
             "JetStream store {dir}: what is damaged may have held a newer version of {what}; it \
-            is served with the newest that can be read: look at it, and update it if need be"
+            is served with the newest that can be read, and a stream without limits, so that \
+            nothing is removed: update it"
         );
         fx.log(Level::Error, text);
     }

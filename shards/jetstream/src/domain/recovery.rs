@@ -237,10 +237,12 @@ impl JetStream {
         {
             return pass_over(dir, &error.into(), boot, ctx, fx);
         }
-        let is_given = known.is_none();
-        let Some((created, config)) = known.or_else(|| configs::given(dir, boot, ctx, fx)) else {
+        let mut is_changed = known.is_none();
+        let Some((created, mut config)) = known.or_else(|| configs::given(dir, boot, ctx, fx))
+        else {
             return set_aside(dir, "its configuration cannot be read", boot, ctx, fx);
         };
+        is_changed |= configs::lift_limits(&mut config, &report);
         let json = wire::json::to_go_string(&config);
         let stream = self.stream_of(account, config.clone(), created, store);
         let slot = self.seat(stream, ctx);
@@ -248,7 +250,7 @@ impl JetStream {
         shop.reserve(account, &config, 1);
         if let Some(home) = self.homes.get_mut(slot as usize) {
             home.lost = lost;
-            if is_given {
+            if is_changed {
                 home.write_config();
             }
             home.bring_back(&notes, &mut shop);

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use super::notes::NoteParts;
 use super::pack::{self, Scratch};
+use super::record::HEAD_BYTES;
 use super::recover::Recoverer;
 use super::scan::Scanner;
 use super::segment::{Segment, segment_path};
@@ -25,6 +26,9 @@ impl FoundNote {
         !self.is_lost && self.parts.value.is_some()
     }
 }
+
+/// Damaged bytes, and kind and number of the record that they were, as far as known.
+type Hit = (Location, Option<(Kind, u64)>);
 
 /// A record of a note: where it lies, whose it is, and whether it is the second copy.
 type Place = (Location, usize, bool);
@@ -115,42 +119,48 @@ impl Recoverer<'_> {
     /// Compares damaged places with the vital notes that have one copy: it may have been the
     /// other, or, behind the one there is, a newer value.
     fn doubt_notes(&mut self, segments: &VecDeque<Segment>) {
-        let mut places: Vec<(Location, Option<(Kind, u64)>)> = Vec::new();
+        let mut regions: Vec<Vec<Hit>> = Vec::new();
         for damage in &self.follower.damage {
             let segment = segments.iter().find(|segment| segment.number() == damage.segment);
             let Some(segment) = segment else { continue };
             let path = segment_path(&self.options.dir, damage.segment);
             let mut scanner = Scanner::new(self.boot, &path, segment.file_len, Vec::new());
-            let bytes = scanner.bytes(damage.offset, super::record::HEAD_BYTES);
-            let head = Head::parse(bytes, segment.binding, damage.offset);
-            // More than one record, and only the first says what it is.
-            let is_one = head.as_ref().is_some_and(|head| head.len == damage.len as usize);
-            let named = head.filter(|_| is_one).map(|head| (head.kind, head.number));
-            let place =
-                Location { segment: damage.segment, offset: damage.offset, len: damage.len };
-            places.push((place, named));
+            // As long as heads hold, it is known what was there.
+            let (mut at, end) = (damage.offset, damage.offset.saturating_add(damage.len));
+            let mut places = Vec::new();
+            while at < end {
+                let bytes = scanner.bytes(at, HEAD_BYTES);
+                let head = Head::parse(bytes, segment.binding, at);
+                let head = head.filter(|head| head.len <= (end - at) as usize);
+                let len = head.as_ref().map_or(end - at, |head| head.len as u32);
+                let place = Location { segment: damage.segment, offset: at, len };
+                places.push((place, head.map(|head| (head.kind, head.number))));
+                at += len;
+            }
+            regions.push(places);
         }
-        if places.is_empty() {
+        if regions.is_empty() {
             return;
         }
         let vital = self.follower.notes.live().filter(|(key, _)| (self.options.is_vital)(key));
         for (key, note) in vital {
             let Some(put) = note.put else { continue };
-            let is_own = |named: &Option<(Kind, u64)>, kinds: &[Kind]| {
+            let may_be_its = |named: &Option<(Kind, u64)>| {
                 named.is_none_or(|(kind, number)| {
-                    kinds.contains(&kind) && number == key.len() as u64
+                    let is_note = matches!(kind, Kind::NotePut | Kind::NoteCopy);
+                    is_note && number == key.len() as u64
                 })
             };
-            let mut behind = places.iter().filter(|(place, _)| *place > put);
-            let is_newer = |named| is_own(named, &[Kind::NotePut]);
-            let both = [Kind::NotePut, Kind::NoteCopy];
+            let has_its = |from: Location, region: &[Hit]| {
+                region.iter().any(|(at, named)| *at > from && may_be_its(named))
+            };
+            // A newer value had two copies that no single place has both of.
+            let hits = regions.iter().filter(|region| has_its(put, region)).count();
+            let is_hit = regions.iter().any(|region| has_its(Location::default(), region));
             let is_known = self.report.damaged_copies.iter().any(|known| **known == *key);
-            if behind.any(|(_, named)| is_newer(named)) {
+            if hits > 1 {
                 self.report.doubtful_notes.push(key.to_vec());
-            } else if note.twin.is_none()
-                && !is_known
-                && places.iter().any(|(_, named)| is_own(named, &both))
-            {
+            } else if note.twin.is_none() && !is_known && is_hit {
                 self.report.damaged_copies.push(key.to_vec());
             }
         }

@@ -65,7 +65,8 @@ pub struct Report {
     pub damaged_notes: Vec<Vec<u8>>,
     /// Vital notes of which one copy is damaged, and the other was read.
     pub damaged_copies: Vec<Vec<u8>>,
-    /// Vital notes that were read, but a damaged place behind them may have held a newer value.
+    /// Vital notes that were read, but damage behind them may have held both copies of a newer
+    /// value.
     pub doubtful_notes: Vec<Vec<u8>>,
 }
 
