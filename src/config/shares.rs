@@ -127,7 +127,7 @@ pub fn exported<'a>(
 ) -> Option<&'a Export> {
     let of_kind = || exporter.exports.iter().filter(|export| export.kind == import.kind);
     // Of two exports of one subject the later counts.
-    if let Some(same) = of_kind().filter(|export| export.subject == import.subject).next_back() {
+    if let Some(same) = of_kind().rfind(|export| export.subject == import.subject) {
         return may_import(same, import, account).then_some(same);
     }
     of_kind().find(|export| {

@@ -47,7 +47,7 @@ impl Broker {
         let services = plan.services.clone();
         self.hops += 1;
         for at in &services {
-            let Some(service) = shares.services.get(usize::from(*at)) else { continue };
+            let Some(service) = shares.services.get(*at as usize) else { continue };
             let sole = outcome.deliveries == 0 && services.len() == 1;
             let m = Published { report: m.report && sole, ..*m };
             let there = self.use_service(service, &m, fx);

@@ -76,7 +76,7 @@ impl Broker {
         }
         for (at, service) in shares.services.iter().enumerate() {
             if service.map.matches(subject) {
-                plans.add_service(key, at as u16);
+                plans.add_service(key, at as u32);
             }
         }
     }

@@ -60,7 +60,7 @@ pub struct Plan {
     /// Most targets have the same `HMSG subject sid ` as the one before.
     pub alike: bool,
     /// Services of other accounts that take the message: places in the account's list.
-    pub services: Vec<u16>,
+    pub services: Vec<u32>,
     /// The targets' `HMSG subject sid ` one after the other.
     pub prefixes: Vec<u8>,
 }
@@ -340,7 +340,7 @@ impl Plans {
     }
 
     /// Adds a service of another account to a plan just made.
-    pub fn add_service(&mut self, key: PlanKey, service: u16) {
+    pub fn add_service(&mut self, key: PlanKey, service: u32) {
         if let Some(plan) = self.fresh(key) {
             plan.services.push(service);
         }
