@@ -6,12 +6,8 @@ use wire::api::consumer_config::{ConsumerConfig, CreateConsumerRequest};
 use wire::api::errors::{self, ApiError};
 use wire::api::info::ConsumerInfo;
 use wire::api::policy::{AckPolicy, Action, ConsumerAction, PriorityPolicy, Storage};
-use wire::api::requests::{
-    ConsumersRequest, PauseRequest, ResetRequest, UnpinRequest, decode_body, expect_empty,
-};
-use wire::api::responses::{
-    ConsumerList, ConsumerNames, ConsumerReset, Empty, LIST_PAGE, NAMES_PAGE, Page, Paused, Success,
-};
+use wire::api::requests::{ConsumersRequest, expect_empty};
+use wire::api::responses::{ConsumerList, ConsumerNames, LIST_PAGE, NAMES_PAGE, Page, Success};
 use wire::api::subjects::{Call, has_path_separator, is_valid_name};
 use wire::api::types::{ResponseType, encode_response};
 use wire::headers;
@@ -22,7 +18,6 @@ use super::home::{Home, config_key, state_key};
 use super::parcel::Request;
 use crate::consumer::config::{self as rules, Ceilings, NAME_MAX};
 use crate::consumer::config_defaults;
-use crate::consumer::group::Unpinned;
 use crate::consumer::pull::Ending;
 use crate::consumer::{self, Consumer};
 use crate::settings::Usage;
@@ -60,7 +55,7 @@ fn without_levels(config: &ConsumerConfig) -> ConsumerConfig {
 }
 
 /// The metadata as answers show it.
-fn show_levels(metadata: &mut BTreeMap<String, String>, version: &str) {
+pub(super) fn show_levels(metadata: &mut BTreeMap<String, String>, version: &str) {
     level::show(metadata, version);
 }
 
@@ -115,7 +110,7 @@ impl Home {
         })
     }
 
-    fn slot_of(&self, consumer: &str) -> Result<u32, ApiError> {
+    pub(super) fn slot_of(&self, consumer: &str) -> Result<u32, ApiError> {
         self.by_name.get(consumer).copied().ok_or(errors::CONSUMER_NOT_FOUND)
     }
 
@@ -395,7 +390,11 @@ impl Home {
         }
     }
 
-    fn consumer_info(&mut self, slot: u32, shop: &mut Shop<'_, '_>) -> Option<ConsumerInfo> {
+    pub(super) fn consumer_info(
+        &mut self,
+        slot: u32,
+        shop: &mut Shop<'_, '_>,
+    ) -> Option<ConsumerInfo> {
         self.with(slot, shop, |consumer, cx| consumer.info(cx))
     }
 
@@ -513,76 +512,6 @@ impl Home {
             Usage::add(&account.usage.consumers, -1);
         }
         self.release();
-    }
-
-    fn pause_consumer(
-        &mut self,
-        name: &str,
-        request: &Request<'_>,
-        shop: &mut Shop<'_, '_>,
-    ) -> Result<(), ApiError> {
-        let body: PauseRequest = shop.read(request)?;
-        let slot = self.slot_of(name)?;
-        let config = self.consumers.get(slot as usize).map(|consumer| &*consumer.config);
-        self.admit(to_go_string(&config).len())?;
-        let paused = self.with(slot, shop, |consumer, cx| consumer.pause(body.pause_until, cx));
-        self.write_consumer(slot);
-        self.enqueue(slot);
-        let left_ns = body.pause_until.0.saturating_sub(shop.ctx.unix_ns);
-        let paused = paused.unwrap_or(false);
-        let answer = Paused {
-            paused,
-            pause_until: body.pause_until,
-            pause_remaining_ns: if paused { left_ns } else { 0 },
-        };
-        self.answer_later(request, encode_response(ResponseType::ConsumerPause, &answer));
-        Ok(())
-    }
-
-    fn unpin_consumer(
-        &mut self,
-        name: &str,
-        request: &Request<'_>,
-        shop: &mut Shop<'_, '_>,
-    ) -> Result<(), ApiError> {
-        let body: UnpinRequest = decode_body(request.body, wire::api::decode::Mode::Lax)?;
-        if body.group.is_empty() {
-            return Err(errors::INVALID_JSON.with("consumer group not specified"));
-        }
-        let slot = self.slot_of(name)?;
-        let Some(consumer) = self.consumers.get(slot as usize) else {
-            return Err(errors::CONSUMER_NOT_FOUND);
-        };
-        if !consumer.settings.groups.iter().any(|group| **group == *body.group) {
-            return Err(errors::CONSUMER_INVALID_PRIORITY_GROUP);
-        }
-        self.with(slot, shop, |consumer, cx| consumer.unpin(&body.group, Unpinned::Admin, cx));
-        self.enqueue(slot);
-        shop.answer(request, ResponseType::ConsumerUnpin, &Empty {});
-        Ok(())
-    }
-
-    fn reset_consumer(
-        &mut self,
-        name: &str,
-        request: &Request<'_>,
-        shop: &mut Shop<'_, '_>,
-    ) -> Result<(), ApiError> {
-        let body: ResetRequest = shop.read(request)?;
-        // nats-server listens for this request per consumer: without one nobody answers.
-        let Ok(slot) = self.slot_of(name) else { return Ok(()) };
-        self.admit(0)?;
-        let reset = self.with(slot, shop, |consumer, cx| consumer.reset(body.seq, cx));
-        let reset_seq = reset.unwrap_or(Err(errors::CONSUMER_NOT_FOUND))?;
-        self.with(slot, shop, |consumer, _| consumer.write_at_once());
-        self.enqueue(slot);
-        let Some(mut info) = self.consumer_info(slot, shop) else { return Ok(()) };
-        if let Some(config) = &mut info.config {
-            show_levels(&mut config.metadata, super::api_stream::VERSION);
-        }
-        let body = ConsumerReset { info, reset_seq };
-        self.answer_later(request, encode_response(ResponseType::ConsumerReset, &body));
-        Ok(())
     }
 }
 

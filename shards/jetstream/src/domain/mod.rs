@@ -13,6 +13,7 @@
 pub mod answer;
 pub mod api_account;
 pub mod api_consumer;
+mod api_consumer_acts;
 pub mod api_stream;
 pub mod backup;
 pub mod catalog;

@@ -186,7 +186,10 @@ impl World {
 
     /// A message stays, unless it was to be deleted twice.
     fn handle_not_deleted(&mut self, at: usize, seq: u64) {
-        let same = |(_, _, ask): &(usize, u64, Ask)| matches!(ask, Ask::Delete(other, number, _) if (*other, *number) == (at, seq));
+        let same = |(_, _, ask): &(usize, u64, Ask)| match ask {
+            Ask::Delete(other, number, _) => (*other, *number) == (at, seq),
+            _ => false,
+        };
         if !self.asks.values().any(same) {
             self.model.streams[at].maybe_deleted.remove(&seq);
         }

@@ -49,6 +49,18 @@ impl FoundSegment {
         self.valid_slots().max_by_key(|slot| slot.head.generation)
     }
 
+    /// The generation behind which a start counts on, which decides the slot it writes first. If
+    /// the newest slot is of a commit that tore, its place is the one: the older slot is right as
+    /// long as nothing else is whole, and a torn slot beside it tells no start that the commit
+    /// before it was complete.
+    pub(super) fn generation_before_mending(&self, end: u32) -> u64 {
+        let Some(newest) = self.newest() else { return 0 };
+        let generation = newest.head.generation;
+        let is_older = |slot: &&Slot| slot.head.generation < generation && slot.end() <= end;
+        let tore = newest.end() > end && self.valid_slots().any(|slot| is_older(&slot));
+        generation + u64::from(tore)
+    }
+
     /// The bytes of the slots, in the order in which they count.
     pub(super) fn overlays(&self) -> Vec<(u32, Vec<u8>)> {
         let Some(newest) = self.newest() else { return Vec::new() };

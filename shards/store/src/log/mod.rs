@@ -28,6 +28,7 @@ mod mend;
 mod notes;
 mod notes_found;
 mod pack;
+mod place;
 mod read;
 mod record;
 mod recover;
@@ -51,6 +52,7 @@ pub use cache::Cache;
 pub use compact::{Keep, MESSAGE_OVERHEAD_BYTES, Moved};
 pub use header::{DATA_START, Identity};
 pub use keys::{Cipher, Encryption, StoreKey};
+pub use place::{Location, Position};
 pub use read::Read;
 pub use record::{Head, Kind, Message, OVERHEAD_BYTES, Ranges, RawRecord, Record, RecordError};
 pub use recover::{RecoverError, Recovery};
@@ -70,34 +72,6 @@ use tail::Tail;
 pub const RECORD_BYTES_MAX: usize = 1 << 30;
 /// Most bytes of records that one commit writes.
 pub const COMMIT_BYTES_MAX: u32 = 4 << 20;
-
-/// Where a record lies. Ordered as appended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Location {
-    /// Number of the segment.
-    pub segment: u32,
-    /// First byte in its file.
-    pub offset: u32,
-    /// Bytes; 0 when not known.
-    pub len: u32,
-}
-
-impl Location {
-    /// The position behind the record.
-    #[must_use]
-    pub const fn end(&self) -> Position {
-        Position { segment: self.segment, offset: self.offset.saturating_add(self.len) }
-    }
-}
-
-/// A place between two records of a log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Position {
-    /// Number of the segment.
-    pub segment: u32,
-    /// Bytes from the beginning of its file.
-    pub offset: u32,
-}
 
 /// When a record counts as durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

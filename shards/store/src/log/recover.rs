@@ -499,7 +499,7 @@ impl Recoverer<'_> {
         let step = self.options.encryption.as_ref().map_or(1, |of| of.epoch_step());
         let epoch = newest.map_or(0, |slot| slot.head.epoch);
         segment.epoch = epoch.saturating_add(step);
-        segment.generation = newest.map_or(0, |slot| slot.head.generation);
+        segment.generation = found.generation_before_mending(end);
         let path = segment_path(&self.options.dir, found.number);
         let start = segment.anchor;
         let mut scanner = Scanner::new(self.boot, &path, found.file_len, found.overlays());

@@ -309,3 +309,39 @@ fn a_note_that_was_put_during_a_compaction_is_there_after_a_kill() {
         assert!(known == Some(b"first") || known == Some(b"second"), "{steps}: {known:?}");
     }
 }
+
+#[test]
+fn a_start_that_tears_after_a_commit_that_tore_leaves_no_damage() {
+    use Action::*;
+    let actions = vec![
+        Complete(3),
+        Complete(3),
+        Put(0, 158),
+        Complete(2),
+        Complete(3),
+        Message(0),
+        Seal,
+        Message(51),
+        Complete(2),
+        Message(86),
+        Complete(2),
+        Message(64295),
+        Commit,
+        Drop,
+        Complete(2),
+        Put(0, 227),
+        Remove(0),
+        Complete(3),
+        Complete(3),
+        Message(264),
+        Message(73089),
+        Message(198),
+        Message(247),
+        Complete(3),
+        Commit,
+        Complete(1),
+    ];
+    let lives =
+        [Life { actions, seed: 8641242013578259746, power: false, interrupted_after: Some(3) }];
+    live(&super::secret::encrypted(lives[0].seed), &lives, true);
+}
