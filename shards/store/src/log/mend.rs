@@ -62,6 +62,10 @@ impl Recoverer<'_> {
             self.boot.overwrite(path, u64::from(at), &bytes)?;
             at += len;
         }
+        // The slot itself too: the other one is written next, and may tear.
+        let slot = SLOT_OFFSETS[(head.generation & 1) as usize];
+        let bytes = self.boot.read(path, u64::from(slot), SLOT_BYTES)?;
+        self.boot.overwrite(path, u64::from(slot), &bytes)?;
         Ok(())
     }
 
