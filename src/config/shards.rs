@@ -19,7 +19,7 @@ pub struct ShardOptions {
     pub pin: bool,
     /// `spin`: what a shard does that has nothing to do.
     pub spin: Spin,
-    /// `spin_max`: the longest time that `adaptive` polls before it sleeps, 50 µs.
+    /// `spin_max`: the longest time that `adaptive` polls before it sleeps, 20 µs.
     pub spin_max: Duration,
     /// `io_memory` in bytes: memory registered with io_uring for a shard, 1 MiB.
     pub io_memory_bytes: u64,
@@ -37,8 +37,8 @@ impl Default for ShardOptions {
             count: None,
             cpus: Vec::new(),
             pin: true,
-            spin: Spin::Off,
-            spin_max: Duration::from_micros(50),
+            spin: Spin::Adaptive,
+            spin_max: Duration::from_micros(20),
             io_memory_bytes: 1024 * 1024,
             ring_depth: 256,
             queue_depth: 8,

@@ -189,10 +189,10 @@ fn run_case(args: &CompareArgs, case: Case, bar: &indicatif::ProgressBar) -> Res
         Cores::Shared => (both(args)?, args.shards.max(2)),
     };
     let list = cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let spin = if case.spin { args.spin.as_str() } else { "off" };
+    let spin = if case.spin { format!(", spin: \"{}\"", args.spin) } else { String::new() };
     let mut shards = String::new();
     if !args.control {
-        shards = format!("shards {{ count: {count}, cpus: \"{list}\", spin: \"{spin}\" }}\n");
+        shards = format!("shards {{ count: {count}, cpus: \"{list}\"{spin} }}\n");
     }
     let jetstream = |is_ours: bool| {
         case.durability.map(|mode| JetStream {

@@ -25,6 +25,7 @@ pub mod tls;
 mod transport;
 mod turn;
 mod uring;
+mod wake;
 
 pub use control::{Control, FileBudget, Shared};
 pub use gather::FactsSource;

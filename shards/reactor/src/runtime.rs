@@ -1,12 +1,8 @@
-//! The only file that names glommio: a pinned executor for each shard, and the sleep of a shard
-//! that has nothing to do.
+//! The only file that names glommio: a pinned executor for each shard, which runs its one task.
 
 use std::future::Future;
 use std::io;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
-use std::rc::Rc;
 
-use glommio::io::BufferedFile;
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
 
 /// How a shard's executor is set up.
@@ -59,31 +55,4 @@ where
         .spawn(make)
         .map(ShardThread)
         .map_err(to_io)
-}
-
-/// Lets the executor's other tasks run.
-pub(crate) async fn yield_now() {
-    glommio::executor().yield_task_queue_now().await;
-}
-
-/// The counter that wakes a sleeping shard, as the executor waits for it.
-#[derive(Debug)]
-pub(crate) struct WakeCounter(Rc<BufferedFile>);
-
-impl WakeCounter {
-    /// Takes over an eventfd that was made in blocking mode.
-    #[must_use]
-    pub(crate) fn new(eventfd: OwnedFd) -> Self {
-        // SAFETY: the descriptor is owned and handed over; glommio closes it once, on drop.
-        #[allow(unsafe_code)]
-        Self(Rc::new(unsafe { BufferedFile::from_raw_fd(eventfd.into_raw_fd()) }))
-    }
-
-    /// Sleeps until the counter is above zero, and resets it.
-    ///
-    /// # Errors
-    /// When the counter cannot be read.
-    pub(crate) async fn wait(&self) -> io::Result<()> {
-        self.0.read_at(0, 8).await.map(|_| ()).map_err(to_io)
-    }
 }

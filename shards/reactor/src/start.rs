@@ -18,11 +18,12 @@ use crate::control::{Control, ControlReceiver, Door, FileBudget, Shared};
 use crate::disk::{Disk, DiskSettings};
 use crate::entropy;
 use crate::gather::{FactsSource, Gathering};
-use crate::runtime::{ExecutorOptions, ShardThread, WakeCounter, spawn_shard};
+use crate::runtime::{ExecutorOptions, ShardThread, spawn_shard};
 use crate::spin::{SpinMode, Spinner};
 use crate::tls::TlsContext;
 use crate::turn::{HelperSubmit, Reactor};
 use crate::uring::Ring;
+use crate::wake::WakeCounter;
 
 /// Everything the shards are started with.
 pub struct Plan {
@@ -225,15 +226,15 @@ pub fn start(plan: Plan) -> io::Result<Running> {
             io_memory_bytes: plan.io_memory_bytes,
             ring_depth: plan.ring_depth,
         };
-        threads.push(spawn_shard(&options, move || serve(seed))?);
+        threads.push(spawn_shard(&options, move || async { serve(seed) })?);
     }
     Ok(Running { shared, threads })
 }
 
-async fn serve(seed: Seed) -> io::Result<()> {
+fn serve(seed: Seed) -> io::Result<()> {
     let shared = Arc::clone(&seed.shared);
     let outcome = match seed.grow() {
-        Ok(reactor) => reactor.run().await,
+        Ok(reactor) => reactor.run(),
         Err(error) => Err(error),
     };
     if outcome.is_err() {

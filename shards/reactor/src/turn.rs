@@ -25,12 +25,12 @@ use crate::conn::{Role, Sock};
 use crate::control::{Control, ControlReceiver, Shared};
 use crate::disk::Disk;
 use crate::gather::Gathering;
-use crate::runtime::{WakeCounter, yield_now};
 use crate::socket::{self, Read};
 use crate::spin::Spinner;
 use crate::start::JetStreamPlan;
 use crate::tls::TlsContext;
 use crate::uring::{Event, Ring};
+use crate::wake::WakeCounter;
 
 /// Sockets read in one turn.
 const READS_PER_TURN_MAX: usize = 64;
@@ -38,8 +38,6 @@ const READS_PER_TURN_MAX: usize = 64;
 const TURN_NS_MAX: u64 = 500_000;
 /// Batches applied in one turn.
 const BATCHES_PER_TURN_MAX: usize = 64;
-/// Busy turns between two chances for the executor's other tasks.
-const TURNS_PER_YIELD: u32 = 256;
 
 /// Passes a password to the helper threads; hands the job back when they have too much to do.
 pub type HelperSubmit = Arc<dyn Fn(usize, HelperJob) -> Result<(), HelperJob> + Send + Sync>;
@@ -87,25 +85,18 @@ pub(crate) struct Reactor {
 
 impl Reactor {
     /// Serves until told to stop.
-    pub(crate) async fn run(mut self) -> io::Result<()> {
-        // The executor's first sleep is slow; it is taken before anybody waits.
-        yield_now().await;
+    pub(crate) fn run(mut self) -> io::Result<()> {
         self.recover()?;
         while !self.shard.is_recovered() {
             if !self.turn()? {
-                self.sleep().await?;
+                self.sleep()?;
             }
         }
         self.listen()?;
         self.shared.note_ready();
-        let mut turns: u32 = 0;
         loop {
             if self.turn()? {
                 self.spinner.note_work(self.now.mono_ns);
-                turns = turns.wrapping_add(1);
-                if turns.is_multiple_of(TURNS_PER_YIELD) {
-                    yield_now().await;
-                }
                 continue;
             }
             if self.stopping && self.socks.iter().all(|(_, s)| !matches!(s.role, Role::Client(_))) {
@@ -115,7 +106,7 @@ impl Reactor {
                 std::hint::spin_loop();
                 continue;
             }
-            self.sleep().await?;
+            self.sleep()?;
         }
     }
 
@@ -377,7 +368,7 @@ impl Reactor {
     }
 
     /// Sleeps until something happens or a deadline comes.
-    async fn sleep(&mut self) -> io::Result<()> {
+    fn sleep(&mut self) -> io::Result<()> {
         self.ring.set_wakes(true);
         self.ring.enter()?;
         let idle = self.bus.prepare_sleep()
@@ -389,7 +380,7 @@ impl Reactor {
             let deadline = self.shard.next_deadline_ns().unwrap_or(u64::MAX);
             self.arm_timer(deadline.min(self.sock_deadline_ns))?;
             self.turns.sleeps += 1;
-            self.wake.wait().await?;
+            self.wake.wait()?;
             self.turns.wakes += 1;
         }
         self.woken = true;
