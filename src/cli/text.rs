@@ -35,7 +35,7 @@ Server Options:
 Shard Options:
         --shards <number>             Shards to run (default: one for each usable CPU)
         --cpus <list>                 CPUs to pin them to, such as 0-3,8 (default: all usable)
-        --spin <mode>                 How idle shards wait: off, adaptive or always (default: adaptive)
+        --spin <mode>                 Idle shards: off, adaptive or always (default: adaptive)
 
 Logging Options:
     -l, --log <file>                  Log to this file (default: standard error)
