@@ -163,22 +163,8 @@ impl Broker {
         if !self.mesh.peer_ids().any(|id| id == shard) {
             return;
         }
-        let parcel = Message {
-            account: m.account,
-            origin: m.origin,
-            home: m.home,
-            plain: false,
-            report: m.report && outcome.deliveries == 0,
-            imported: m.imported,
-            answer: true,
-            refused: 0,
-            subject: m.subject,
-            shown: m.shown,
-            reply: m.reply,
-            queues: &[],
-            header_len: m.header_len,
-            body: m.body,
-        };
+        let report = m.report && outcome.deliveries == 0;
+        let parcel = Message { report, answer: true, ..m.parcel() };
         let seq = self.mesh.push_message(shard, &parcel);
         outcome.note_emitted(shard, seq, self.mesh.is_backed_up(shard));
     }
@@ -190,20 +176,7 @@ impl Broker {
         now_ns: u64,
         fx: &mut Effects,
     ) -> Outcome {
-        let m = Published {
-            account: parcel.account,
-            subject: parcel.subject,
-            shown: parcel.shown,
-            reply: parcel.reply,
-            header_len: parcel.header_len,
-            body: parcel.body,
-            mute: None,
-            origin: parcel.origin,
-            home: parcel.home,
-            report: false,
-            imported: parcel.imported,
-            now_ns,
-        };
+        let m = Published { report: false, ..Published::of(parcel, now_ns) };
         self.deliver_answer(&m, fx)
     }
 

@@ -41,6 +41,46 @@ pub(crate) struct Published<'a> {
     pub(crate) now_ns: u64,
 }
 
+impl<'a> Published<'a> {
+    /// What another shard sent here.
+    pub(crate) const fn of(parcel: &Message<'a>, now_ns: u64) -> Self {
+        Self {
+            account: parcel.account,
+            subject: parcel.subject,
+            shown: parcel.shown,
+            reply: parcel.reply,
+            header_len: parcel.header_len,
+            body: parcel.body,
+            mute: None,
+            origin: parcel.origin,
+            home: parcel.home,
+            report: parcel.report,
+            imported: parcel.imported,
+            now_ns,
+        }
+    }
+
+    /// The parcel for another shard, for nobody there yet.
+    pub(crate) const fn parcel(&self) -> Message<'a> {
+        Message {
+            account: self.account,
+            origin: self.origin,
+            home: self.home,
+            plain: false,
+            report: self.report,
+            imported: self.imported,
+            answer: false,
+            refused: 0,
+            subject: self.subject,
+            shown: self.shown,
+            reply: self.reply,
+            queues: &[],
+            header_len: self.header_len,
+            body: self.body,
+        }
+    }
+}
+
 /// What a delivery round found out.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Outcome {
@@ -356,20 +396,7 @@ impl Broker {
             .flatten()
             .filter(|conn| conn.generation == publisher.generation && !conn.echo)
             .map(|_| publisher.slot);
-        let m = Published {
-            account: parcel.account,
-            subject: parcel.subject,
-            shown: parcel.shown,
-            reply: parcel.reply,
-            header_len: parcel.header_len,
-            body: parcel.body,
-            mute,
-            origin: parcel.origin,
-            home: parcel.home,
-            report: parcel.report,
-            imported: parcel.imported,
-            now_ns,
-        };
+        let m = Published { mute, ..Published::of(parcel, now_ns) };
         let mut head = std::mem::take(&mut self.head);
         let head_split = write_heads(&mut head, &m);
         let mut round = Round {
@@ -501,22 +528,7 @@ fn emit(
     queues: &[u8],
     refused: u64,
 ) {
-    let parcel = Message {
-        account: m.account,
-        origin: m.origin,
-        home: m.home,
-        plain,
-        report: m.report,
-        imported: m.imported,
-        answer: false,
-        refused,
-        subject: m.subject,
-        shown: m.shown,
-        reply: m.reply,
-        queues,
-        header_len: m.header_len,
-        body: m.body,
-    };
+    let parcel = Message { plain, queues, refused, ..m.parcel() };
     let seq = mesh.push_message(shard, &parcel);
     outcome.note_emitted(shard, seq, mesh.is_backed_up(shard));
 }

@@ -284,7 +284,7 @@ impl Plans {
     ) -> PlanKey {
         let hash = self.hash(account, subject);
         if self.saw(hash) {
-            return self.insert(account, subject, matches, describe);
+            return self.insert(hash, account, subject, matches, describe);
         }
         self.next_stamp += 1;
         self.scratch.fill(account, subject, matches, describe);
@@ -299,15 +299,15 @@ impl Plans {
         place.is_some_and(|place| std::mem::replace(place, mark) == mark)
     }
 
-    /// Makes and caches the plan of a subject.
-    pub fn insert(
+    /// Makes and caches the plan of a subject that has none, whose hash is given.
+    fn insert(
         &mut self,
+        hash: u64,
         account: u32,
         subject: &[u8],
         matches: &Matches,
         describe: impl FnMut(SubId, &mut Vec<u8>) -> Option<u32>,
     ) -> PlanKey {
-        self.remove(account, subject);
         if self.plans.len() >= self.plans_max {
             self.clear();
         }
@@ -316,7 +316,6 @@ impl Plans {
         self.next_stamp += 1;
         plan.stamp = self.next_stamp;
         let stamp = plan.stamp;
-        let hash = self.hash(account, subject);
         let slot = self.plans.insert(plan) as u32;
         let (plans, hasher) = (&self.plans, &self.hasher);
         self.by_subject.insert_unique(hash, slot, |slot| {
@@ -357,10 +356,6 @@ impl Plans {
     /// Drops the plan of a literal subject.
     pub fn forget(&mut self, account: u32, subject: &[u8]) {
         self.scratch.stamp = 0;
-        self.remove(account, subject);
-    }
-
-    fn remove(&mut self, account: u32, subject: &[u8]) {
         let hash = self.hash(account, subject);
         let plans = &self.plans;
         let entry = self.by_subject.find_entry(hash, |slot| {
@@ -422,7 +417,8 @@ mod tests {
     #[test]
     fn plans_are_forgotten_by_subject() {
         let mut plans = Plans::new(1, 4);
-        let key = plans.insert(0, b"a", &Matches::default(), |_, _| None);
+        plans.make(0, b"a", &Matches::default(), |_, _| None);
+        let key = plans.make(0, b"a", &Matches::default(), |_, _| None);
         assert!(plans.get(key).is_some());
         plans.forget(1, b"a");
         assert!(plans.get(key).is_some());

@@ -2,6 +2,7 @@
 //! for good stays away, and what a stream is can be read.
 
 use super::disk::{Driver, Rng};
+use super::small_options;
 use crate::log::{Cache, Options};
 use crate::{NewMessage, Position, Read, Recovered, Store};
 
@@ -9,10 +10,7 @@ use crate::{NewMessage, Position, Read, Recovered, Store};
 const MESSAGES: u64 = 200;
 
 fn options() -> Options {
-    let mut options = Options::new("js/A/streams/S", 78);
-    options.segment_bytes_min = 64 << 10;
-    options.segment_bytes_max = 64 << 10;
-    options.tail_bytes_max = 16 << 10;
+    let mut options = small_options("js/A/streams/S", 78);
     options.is_vital = |key| key == b"stream";
     options
 }

@@ -1,16 +1,13 @@
 //! What a store in files does when the disk is damaged, broken or full.
 
 use super::disk::{Disk, Driver, Fault, Rng};
+use super::small_options;
 use crate::disk::DiskError;
 use crate::log::{Cache, CheckpointUse, Options};
 use crate::{AppendError, NewMessage, Position, Progress, Read, Recovered, Store};
 
 fn options() -> Options {
-    let mut options = Options::new("js/A/streams/S", 78);
-    options.segment_bytes_min = 64 << 10;
-    options.segment_bytes_max = 64 << 10;
-    options.tail_bytes_max = 16 << 10;
-    options
+    small_options("js/A/streams/S", 78)
 }
 
 struct Rig {

@@ -12,3 +12,14 @@ mod model;
 mod random;
 mod rules;
 mod scrub;
+
+use crate::log::Options;
+
+/// A log whose segments are small, so that there are soon many.
+fn small_options(dir: &str, uid: u64) -> Options {
+    let mut options = Options::new(dir, uid);
+    options.segment_bytes_min = 64 << 10;
+    options.segment_bytes_max = 64 << 10;
+    options.tail_bytes_max = 16 << 10;
+    options
+}

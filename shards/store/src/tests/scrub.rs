@@ -2,6 +2,7 @@
 //! nothing where nothing is damaged, whatever else the store does meanwhile.
 
 use super::disk::{Disk, Driver, Fault, Rng};
+use super::small_options;
 use crate::disk::{DiskError, DiskOp};
 use crate::log::{Cache, Options};
 use crate::store::Backing;
@@ -14,11 +15,7 @@ const PACE: ScrubPace = ScrubPace { interval_ns: DAY, bytes_per_second: 1 << 20 
 const START: (u64, i64) = (77 * SECOND, 1_800_000_000_123_456_789);
 
 fn options(uid: u64) -> Options {
-    let mut options = Options::new(&format!("js/A/streams/S{uid}"), uid);
-    options.segment_bytes_min = 64 << 10;
-    options.segment_bytes_max = 64 << 10;
-    options.tail_bytes_max = 16 << 10;
-    options
+    small_options(&format!("js/A/streams/S{uid}"), uid)
 }
 
 struct Rig {
