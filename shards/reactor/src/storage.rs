@@ -77,7 +77,8 @@ impl Reactor {
         let until_ns = self.clock.mono_ns() + FINISH_LIMIT.as_nanos() as u64;
         loop {
             self.now = self.clock.now();
-            let done = self.shard.stop_jetstream(self.now);
+            let done = self.shard.stop_jetstream(self.now, &mut self.fx);
+            self.write_logs();
             self.submit_disk()?;
             if done || self.disk.is_none() || self.now.mono_ns > until_ns {
                 break;

@@ -273,6 +273,11 @@ impl Reactor {
             self.resume_all();
         }
         self.submit_helpers();
+        self.write_logs();
+    }
+
+    /// Writes what the shard wants in the log.
+    pub(crate) fn write_logs(&mut self) {
         for (level, text) in self.fx.logs.drain(..) {
             match level {
                 Level::Error => tracing::error!("{text}"),

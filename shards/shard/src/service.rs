@@ -225,6 +225,11 @@ impl Carrier<'_> {
         }
         self.js_fx.clear_sends();
         self.send_held(now, fx);
+        self.give_logs(fx);
+    }
+
+    /// Hands on what JetStream wants in the log.
+    pub(crate) fn give_logs(&mut self, fx: &mut Effects) {
         for (level, text) in self.js_fx.logs.drain(..) {
             let level = match level {
                 JsLevel::Error => Level::Error,

@@ -299,7 +299,8 @@ impl World {
         for _ in 0..REST_STEPS_MAX {
             let mut done = true;
             for me in 0..self.shards.len() {
-                done &= self.shards[me].stop_jetstream(self.now);
+                done &= self.shards[me].stop_jetstream(self.now, &mut self.effects[me]);
+                self.take_logs(me);
                 let ops = self.shards[me].take_disk_ops();
                 self.disk.submit(me, ops, self.now.mono_ns);
             }

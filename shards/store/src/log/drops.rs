@@ -3,7 +3,7 @@
 
 use super::files::{Job, push};
 use super::notes::{Note, NoteParts};
-use super::segment::{FileState, segment_checkpoint_path, segment_path};
+use super::segment::{FileState, doomed_path, segment_checkpoint_path, segment_path};
 use super::{AppendError, Cache, Log, Position, Read, Record};
 use crate::disk::{DiskData, DiskError, DiskOp, DiskQueue};
 
@@ -233,7 +233,13 @@ impl Log {
     fn remove_files(&mut self, number: u32, erase: bool, queue: &mut DiskQueue) {
         let path = segment_checkpoint_path(&self.options.dir, number);
         push(self, queue, DiskOp::Remove { path, erase: false }, Job::Other);
-        let path = segment_path(&self.options.dir, number);
+        let mut path = segment_path(&self.options.dir, number);
+        if erase {
+            // Overwritten in part it would look like a damaged segment.
+            let to = doomed_path(&self.options.dir, number);
+            let from = std::mem::replace(&mut path, to.clone());
+            push(self, queue, DiskOp::Rename { from, to }, Job::Other);
+        }
         push(self, queue, DiskOp::Remove { path, erase }, Job::Remove(number));
     }
 

@@ -235,7 +235,7 @@ impl Log {
             Job::Remove(number) => self.handle_removed(number, &done.result),
             Job::Scrub(read) => self.handle_scrub_read(read, done.result, queue),
             Job::Compact(step) => self.handle_compaction(step, done.result, cache, queue),
-            Job::EraseRead(_, seq) => self.handle_erase_read(seq, &done.result),
+            Job::EraseRead(_, seq) => self.handle_erase_read(seq, &done.result, now_ns),
             Job::EraseWrite(_, seq) => {
                 self.handle_erase_write(seq, &done.result, (now_ns, cache), &mut progress);
             }

@@ -54,7 +54,7 @@ impl Rig {
     fn stop(&mut self) {
         for _ in 0..1000 {
             self.now_ns += 1_000_000;
-            let is_settled = self.store.stop(self.now_ns, &mut self.driver.queue);
+            let is_settled = self.store.stop(self.now_ns, &mut self.driver.queue, &mut self.cache);
             let Some(done) = self.driver.complete(&mut self.rng) else {
                 return assert!(is_settled);
             };
