@@ -39,6 +39,8 @@ pub(crate) struct Extras {
     pub(crate) is_async: bool,
     /// Reads may fail during a start.
     pub(crate) boot_errors: bool,
+    /// There are a mirror and a stream with sources.
+    pub(crate) copies: bool,
 }
 
 impl Extras {
@@ -55,8 +57,11 @@ impl Extras {
             lazy_ns: one_in(6).then_some(500_000_000),
             is_async: one_in(8),
             boot_errors: one_in(6),
+            copies: one_in(6),
         };
         extras.is_async &= extras.lazy_ns.is_none();
+        // What a lazy origin may lose its copy may have.
+        extras.copies &= extras.lazy_ns.is_none();
         (extras, dice)
     }
 

@@ -8,6 +8,7 @@
 mod ask;
 mod boot;
 mod consumer;
+mod copies;
 mod crash;
 pub(crate) mod disk;
 mod drain;
@@ -53,6 +54,8 @@ pub struct Summary {
     pub redelivered: usize,
     /// Acknowledgements confirmed.
     pub confirmed: usize,
+    /// Messages that mirrors and streams with sources had in the end.
+    pub copied: usize,
     /// Readings of everything.
     pub inspections: usize,
     /// Streams whose disk failed.
@@ -97,6 +100,7 @@ impl Summary {
             delivered: model.delivered,
             redelivered: model.redelivered,
             confirmed: model.confirmed,
+            copied: world.copied,
             inspections: world.inspections,
             fenced: model.fenced,
             hangs: world.hangs,
@@ -118,8 +122,8 @@ impl Summary {
             ($($field:ident)*) => { $(self.$field += other.$field;)* };
         }
         add!(kills power_cuts stops cut_boots new_shard_counts published acked refused duplicates);
-        add!(batches streams delivered redelivered confirmed inspections fenced hangs no_space);
-        add!(flips lost_to_damage set_aside lost_sectors torn_writes reads commits steps);
+        add!(batches streams delivered redelivered confirmed copied inspections fenced hangs);
+        add!(no_space flips lost_to_damage set_aside lost_sectors torn_writes reads commits steps);
     }
 }
 
@@ -165,6 +169,7 @@ mod tests {
             ("deliveries", total.delivered, 15_000),
             ("repeated deliveries", total.redelivered, 1500),
             ("confirmed acknowledgements", total.confirmed, 8000),
+            ("copied messages", total.copied, 1500),
             ("streams whose disk failed", total.fenced, 40),
             ("disks that hung", total.hangs, 30),
             ("refusals for want of space", total.no_space, 200),

@@ -18,6 +18,7 @@ use jetstream::settings as js;
 use shard::{Accepted, Effects, Now, Shard};
 
 use super::ask::Ask;
+use super::copies::Replica;
 use super::disk::SimDisk;
 use super::extras::Extras;
 use super::model::{Being, Fate, Model};
@@ -70,6 +71,9 @@ pub(crate) struct World {
     pub(crate) extras: Extras,
     pub(crate) dice: Random,
     pub(super) has_new_key: bool,
+    /// Streams that copy others.
+    pub(super) copies: Vec<Replica>,
+    pub(super) copied: usize,
     pub(crate) now: Now,
     settings: Arc<Settings>,
     js_settings: Arc<js::Settings>,
@@ -157,6 +161,8 @@ impl World {
             extras,
             dice,
             has_new_key: false,
+            copies: Vec::new(),
+            copied: 0,
             now: Now { mono_ns: 1, wall_ns: 1_700_000_000_000_000_000 },
             settings,
             js_settings,
