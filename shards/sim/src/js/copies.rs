@@ -115,14 +115,16 @@ impl World {
                     origins.push((*place, self.read_any(at, &name)?));
                 }
                 self.judge_copy(&copy, &found, &origins)?;
-                let lacking = lacking(&copy, &found.1, &origins);
+                let lacking = self.lacking(&copy, &found.1, &origins);
                 let Some(lacking) = lacking else {
                     self.copied += found.1.len();
                     break;
                 };
                 if self.now.mono_ns > until_ns {
                     let state = &found.0["state"];
-                    return self.fail(format!("{} lacks {lacking:?}: {state}", copy.name));
+                    let there: Vec<u64> = found.1.keys().rev().take(20).copied().collect();
+                    let lacks = format!("{} lacks {lacking:?}", copy.name);
+                    return self.fail(format!("{lacks}: last are {there:?}, {state}"));
                 }
                 self.wait(1_000_000_000)?;
             }
@@ -186,32 +188,46 @@ impl World {
             None => Ok(()),
         }
     }
+
+    /// Whether a stream has, or had, limits for which a new message takes an old one out. An end
+    /// may undo both, but a copy has passed the old one over.
+    fn displaces(&self, place: usize) -> bool {
+        let stream = &self.model.streams[place];
+        let all = std::iter::once(&stream.config).chain(&stream.old_configs).chain(&stream.update);
+        let mut all = all.map(|config| {
+            config.max_msgs > 0 || config.max_per_subject > 0 || config.max_age_ns > 0
+        });
+        all.any(|displaces| displaces)
+    }
+
+    /// A message of the origins that the copy has not: origin and sequence. One that was taken out
+    /// may have been passed over before an end undid that.
+    fn lacking(
+        &self,
+        copy: &Replica,
+        found: &BTreeMap<u64, Found>,
+        origins: &[(usize, Whole)],
+    ) -> Option<(usize, u64)> {
+        let ids: BTreeSet<usize> =
+            found.values().filter_map(|one| number_of(&one.payload)).collect();
+        let all = origins.iter().flat_map(|(place, (_, messages))| {
+            messages.iter().map(|(seq, one)| (*place, *seq, one))
+        });
+        let mut lacking = all.filter(|(place, seq, one)| {
+            let id = number_of(&one.payload).unwrap_or(usize::MAX);
+            let is_there = match found.get(seq) {
+                _ if !copy.is_mirror => ids.contains(&id),
+                Some(other) => other.payload == one.payload && other.wall_ns == one.wall_ns,
+                None => false,
+            };
+            !is_there && !self.model.taken_out.contains(&id) && !self.displaces(*place)
+        });
+        lacking.next().map(|(place, seq, _)| (place, seq))
+    }
 }
 
 /// What a stream says about itself, and its messages.
 type Whole = (Value, BTreeMap<u64, Found>);
-
-/// Messages of the origins that the copy has not: origin and sequence of the first.
-fn lacking(
-    copy: &Replica,
-    found: &BTreeMap<u64, Found>,
-    origins: &[(usize, Whole)],
-) -> Option<(usize, u64)> {
-    let ids: BTreeSet<usize> = found.values().filter_map(|one| number_of(&one.payload)).collect();
-    for (place, (_, messages)) in origins {
-        for (seq, one) in messages {
-            let is_there = match found.get(seq) {
-                _ if !copy.is_mirror => number_of(&one.payload).is_some_and(|id| ids.contains(&id)),
-                Some(other) => other.payload == one.payload && other.wall_ns == one.wall_ns,
-                None => false,
-            };
-            if !is_there {
-                return Some((*place, *seq));
-            }
-        }
-    }
-    None
-}
 
 /// The headers that a copy has of its origin: not what the publisher expected there, nor, on the
 /// other side, where a message comes from.

@@ -41,6 +41,8 @@ pub(crate) struct Extras {
     pub(crate) boot_errors: bool,
     /// There are a mirror and a stream with sources.
     pub(crate) copies: bool,
+    /// Consumers are paused and reset.
+    pub(crate) tended: bool,
 }
 
 impl Extras {
@@ -58,10 +60,12 @@ impl Extras {
             is_async: one_in(8),
             boot_errors: one_in(6),
             copies: one_in(6),
+            tended: one_in(5),
         };
         extras.is_async &= extras.lazy_ns.is_none();
         // What a lazy origin may lose its copy may have.
         extras.copies &= extras.lazy_ns.is_none();
+        extras.tended &= extras.lazy_ns.is_none() && !extras.is_async;
         (extras, dice)
     }
 

@@ -466,7 +466,9 @@ impl World {
             let Some(msg_id) = &self.model.sent[id].msg_id else { continue };
             let before = ids.insert(msg_id, (*seq, one.wall_ns));
             let Some((other, wall_ns)) = before else { continue };
-            if self.model.jumps == 0 && one.wall_ns - wall_ns < stream.config.window_ns {
+            // What had taken the first one out may have been in the damaged place.
+            let is_undone = stream.is_damaged || stream.lost_tail || self.model.jumps > 0;
+            if !is_undone && one.wall_ns - wall_ns < stream.config.window_ns {
                 return self.fail(format!(
                     "{}: message id {msg_id} is stored twice, at {other} and {seq}",
                     stream.name
@@ -523,6 +525,9 @@ impl World {
 
     /// What was found is what is known.
     fn adopt(&mut self, place: usize, found: &BTreeMap<u64, Found>) {
+        if self.extras.copies {
+            self.model.note_taken_out(place);
+        }
         // What a full disk refused may be written yet, and may be shown before it is.
         let is_settled = self.is_fresh || !self.was_full;
         let tick = self.model.next_tick();

@@ -73,6 +73,7 @@ fn work(world: &mut World, mood: Mood) -> Result<(), Failure> {
         world.connect();
     }
     world.make_copies()?;
+    world.tend_consumers()?;
     for _ in 0..20 + world.below(140) {
         act(world, mood);
         if world.skip_ns > 0 {

@@ -74,6 +74,7 @@ pub(crate) struct World {
     /// Streams that copy others.
     pub(super) copies: Vec<Replica>,
     pub(super) copied: usize,
+    pub(super) resets: usize,
     pub(crate) now: Now,
     settings: Arc<Settings>,
     js_settings: Arc<js::Settings>,
@@ -163,6 +164,7 @@ impl World {
             has_new_key: false,
             copies: Vec::new(),
             copied: 0,
+            resets: 0,
             now: Now { mono_ns: 1, wall_ns: 1_700_000_000_000_000_000 },
             settings,
             js_settings,
@@ -227,6 +229,10 @@ impl World {
             }
             self.counts.cut_boots += 1;
             self.note("the power goes during the start".to_owned());
+            for me in 0..self.effects.len() {
+                self.take_logs(me);
+            }
+            self.kept_errors.append(&mut self.errors);
             self.disk.boot_writes_left = None;
             self.disk.boot_is_cut = false;
             self.disk.kill();
@@ -293,7 +299,7 @@ impl World {
         for (at, stream) in self.model.streams.iter_mut().enumerate() {
             // A log that has failed does not write its end again.
             let has_failed = stream.fenced.is_some();
-            stream.has_open_end |= self.hung.contains(&at) || self.disk.is_full || has_failed;
+            stream.has_open_end |= self.hung.contains(&at) || self.was_full || has_failed;
         }
         self.hung.clear();
         self.asks.clear();
