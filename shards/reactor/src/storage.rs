@@ -19,7 +19,7 @@ impl Reactor {
     pub(crate) fn recover(&mut self) -> io::Result<()> {
         let Some(plan) = self.jetstream.take() else { return Ok(()) };
         self.now = self.clock.now();
-        let mut boot = BootFs::new(plan.disk.store_dir.clone());
+        let mut boot = BootFs::with_faults(plan.disk.store_dir.clone(), plan.disk.faults.clone());
         let seed = self.seed.rotate_left(17);
         self.shard.start_jetstream(plan.settings, seed, &mut boot, self.now, &mut self.fx);
         self.apply();

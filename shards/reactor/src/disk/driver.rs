@@ -15,6 +15,7 @@ use super::faults::{Fault, FaultKind};
 use super::files::{Files, NameOp};
 use super::helper::{Helper, NameDone};
 use super::jobs::{Job, Kind, Work};
+use super::stalls::Stalls;
 use super::{DirectMode, DiskFigures, DiskSettings, Faults, to_disk_error};
 use crate::uring::{Event, Ring};
 
@@ -36,6 +37,8 @@ struct OpenFile {
     waiting: VecDeque<Waiting>,
     /// Its closing is asked for.
     is_closing: bool,
+    /// For the faults of tests; empty without them.
+    path: String,
 }
 
 /// An operation on data that has not begun.
@@ -44,6 +47,15 @@ struct Waiting {
     ticket: Ticket,
     since_ns: u64,
     work: Option<Work>,
+}
+
+/// What a test wants to be stuck for a while.
+#[derive(Debug)]
+enum Held {
+    /// An operation that has not begun.
+    Work(FileId, Waiting),
+    /// The flush of this job.
+    Flush(usize, Ticket),
 }
 
 /// An operation on names that the helper has.
@@ -69,6 +81,8 @@ pub struct Disk {
     faults: Option<Faults>,
     /// Since when operations hang that a test wants to hang.
     hung: Vec<u64>,
+    /// What waits because a test wants it to; nothing without faults.
+    stalls: Option<Stalls<Held>>,
     figures: DiskFigures,
 }
 
@@ -93,6 +107,10 @@ impl Disk {
         if settings.faults.is_some() {
             tracing::warn!("store {dir}: disk errors are made on purpose, for tests");
         }
+        let stalls = match &settings.faults {
+            Some(_) => Some(Stalls::new(bell.try_clone()?)),
+            None => None,
+        };
         Ok(Self {
             files: HashMap::new(),
             jobs: Slab::new(),
@@ -103,6 +121,7 @@ impl Disk {
             requests_max: (settings.requests_max / settings.shards.max(1)).clamp(1, REQUESTS_MAX),
             faults: settings.faults,
             hung: Vec::new(),
+            stalls,
             figures: DiskFigures::default(),
         })
     }
@@ -160,6 +179,7 @@ impl Disk {
         while let Some(done) = self.helper.next() {
             self.end_name(done, ring, now_ns)?;
         }
+        self.release_stalled(ring, now_ns)?;
         out.append(&mut self.done);
         ring.enter()
     }
@@ -167,7 +187,8 @@ impl Disk {
     /// Whether [`Self::take_done`] has something: a shard that sleeps then would miss it.
     #[must_use]
     pub fn has_done(&self) -> bool {
-        !self.done.is_empty() || self.helper.has_results()
+        let is_released = self.stalls.as_ref().is_some_and(Stalls::has_released);
+        !self.done.is_empty() || self.helper.has_results() || is_released
     }
 
     /// Files that are open, or will be.
@@ -189,7 +210,7 @@ impl Disk {
         let named = self.names.values().map(|named| named.since_ns);
         let queued = self.files.values().flat_map(|file| &file.waiting).map(|w| w.since_ns);
         let held_back = self.backlog.iter().map(|(_, waiting)| waiting.since_ns);
-        let hung = self.hung.iter().copied();
+        let hung = self.hung.iter().copied().chain(self.stalled().map(|w| w.since_ns));
         let oldest = begun.chain(named).chain(queued).chain(held_back).chain(hung).min();
         let mut figures = self.figures.clone();
         figures.in_flight = self.in_flight() as u64;
@@ -218,6 +239,8 @@ impl Disk {
             let left = limit.saturating_sub(start.elapsed());
             if ring.files_in_flight() > 0 {
                 ring.wait(if self.names.is_empty() { left } else { left.min(WAIT_SLICE) })?;
+            } else if self.stalls.is_some() {
+                std::thread::sleep(left.min(WAIT_SLICE));
             } else if let Some(done) = self.helper.wait(left) {
                 self.end_name(done, ring, 0)?;
             }
@@ -252,7 +275,16 @@ impl Disk {
 
     fn in_flight(&self) -> usize {
         let queued: usize = self.files.values().map(|file| file.waiting.len()).sum();
-        self.jobs.len() + self.names.len() + queued + self.backlog.len() + self.hung.len()
+        let begun = self.jobs.len() + self.names.len();
+        begun + queued + self.backlog.len() + self.hung.len() + self.stalled().count()
+    }
+
+    /// Operations on data that a test holds back.
+    fn stalled(&self) -> impl Iterator<Item = &Waiting> {
+        self.stalls.iter().flat_map(Stalls::held).filter_map(|held| match held {
+            Held::Work(_, waiting) => Some(waiting),
+            Held::Flush(..) => None,
+        })
     }
 
     fn submit_one(
@@ -290,12 +322,15 @@ impl Disk {
             }
             DiskOp::RemoveTree { path } => (FaultKind::Remove, None, NameOp::RemoveTree { path }),
         };
+        let path = if self.faults.is_some() { op.path().to_owned() } else { String::new() };
+        let struck = self.faults.as_mut().and_then(|faults| faults.strike(kind, &path));
         if let Some(file) = opens {
-            self.files.insert(file, OpenFile::default());
+            self.files.insert(file, OpenFile { path, ..OpenFile::default() });
         }
         self.names.insert(ticket, Named { since_ns: now_ns, opens });
-        match self.strike(kind) {
-            None => self.helper.submit(ticket, op),
+        match struck {
+            None => self.helper.submit(ticket, op, None),
+            Some(Fault::Stall(stall)) => self.helper.submit(ticket, op, Some(stall)),
             Some(Fault::Hang) => {}
             Some(Fault::Fail(error)) => {
                 let result = Err(to_disk_error(error));
@@ -303,10 +338,6 @@ impl Disk {
             }
         }
         Ok(())
-    }
-
-    fn strike(&mut self, kind: FaultKind) -> Option<Fault> {
-        self.faults.as_mut().and_then(|faults| faults.strike(kind))
     }
 
     fn submit_work(
@@ -368,7 +399,7 @@ impl Disk {
             // Nothing of the file is under way, so nobody else holds it.
             let fd = fd.and_then(Arc::into_inner);
             self.names.insert(waiting.ticket, Named { since_ns: waiting.since_ns, opens: None });
-            self.helper.submit(waiting.ticket, NameOp::Close { file, fd });
+            self.helper.submit(waiting.ticket, NameOp::Close { file, fd }, None);
         }
     }
 
@@ -407,29 +438,78 @@ impl Disk {
         ring: &mut Ring,
         now_ns: u64,
     ) -> io::Result<()> {
+        let struck = waiting.work.as_ref().and_then(|work| self.strike_work(file, work));
+        if let (Some((kind, Fault::Stall(stall))), Some(stalls)) = (&struck, &mut self.stalls)
+            && *kind != FaultKind::Sync
+        {
+            return stalls.hold(stall.clone(), Held::Work(file, waiting));
+        }
+        self.start_struck(file, waiting, struck, ring, now_ns)
+    }
+
+    fn start_struck(
+        &mut self,
+        file: FileId,
+        waiting: Waiting,
+        struck: Option<(FaultKind, Fault)>,
+        ring: &mut Ring,
+        now_ns: u64,
+    ) -> io::Result<()> {
         let Waiting { ticket, since_ns, work } = waiting;
         let fd = self.files.get(&file).and_then(|open| open.fd.clone());
         let (Some(work), Some(fd)) = (work, fd) else { return Ok(()) };
         let mut job = Job::new(ticket, file, since_ns, &work);
-        match self.strike_work(&work) {
+        let mut held = None;
+        match struck {
             Some((_, Fault::Hang)) => {
                 self.hung.push(since_ns);
                 return Ok(());
             }
             Some((FaultKind::Sync, Fault::Fail(error))) => job.fail_flush(error),
             Some((_, Fault::Fail(error))) => job.fail(error),
+            Some((_, Fault::Stall(stall))) => {
+                job.hold_flush();
+                held = Some(stall);
+            }
             None => {}
         }
         let key = self.jobs.insert(job);
         if let Some(job) = self.jobs.get_mut(key) {
             job.start(key as u64, &fd, work, ring)?;
         }
+        if let (Some(stall), Some(stalls)) = (held, &mut self.stalls) {
+            stalls.hold(stall, Held::Flush(key, ticket))?;
+        }
         self.end_if_done(key, ring, now_ns)
     }
 
-    fn strike_work(&mut self, work: &Work) -> Option<(FaultKind, Fault)> {
-        self.faults.as_ref()?;
-        let mut struck = |kind| self.strike(kind).map(|fault| (kind, fault));
+    /// Lets go on what a test has held long enough.
+    fn release_stalled(&mut self, ring: &mut Ring, now_ns: u64) -> io::Result<()> {
+        let released = self.stalls.as_mut().map(Stalls::take).unwrap_or_default();
+        for (stall, held) in released {
+            match held {
+                Held::Work(file, waiting) => {
+                    let struck = stall.then.map(|error| (FaultKind::Write, Fault::Fail(error)));
+                    self.start_struck(file, waiting, struck, ring, now_ns)?;
+                }
+                Held::Flush(key, ticket) => {
+                    let job = self.jobs.get_mut(key).filter(|job| job.ticket == ticket);
+                    let Some(job) = job else { continue };
+                    let fd = self.files.get(&job.file).and_then(|open| open.fd.as_ref());
+                    if let Some(fd) = fd {
+                        job.release_flush(key as u64, fd, stall.then, ring)?;
+                    }
+                    self.end_if_done(key, ring, now_ns)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn strike_work(&mut self, file: FileId, work: &Work) -> Option<(FaultKind, Fault)> {
+        let faults = self.faults.as_mut()?;
+        let path = self.files.get(&file).map_or("", |open| open.path.as_str());
+        let mut struck = |kind| faults.strike(kind, path).map(|fault| (kind, fault));
         match work {
             Work::Read { .. } => struck(FaultKind::Read),
             Work::Sync => struck(FaultKind::Sync),

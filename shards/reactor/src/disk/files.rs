@@ -32,6 +32,21 @@ pub(crate) enum NameOp {
     RemoveTree { path: String },
 }
 
+impl NameOp {
+    /// The path it is about: of a renaming the old one. Empty for a closing.
+    pub(crate) fn path(&self) -> &str {
+        match self {
+            Self::Create { path, .. }
+            | Self::Open { path, .. }
+            | Self::Replace { path, .. }
+            | Self::Rename { from: path, .. }
+            | Self::Remove { path, .. }
+            | Self::RemoveTree { path } => path,
+            Self::Close { .. } => "",
+        }
+    }
+}
+
 /// The store's directory as the helper works on it.
 #[derive(Debug)]
 pub(crate) struct Files {

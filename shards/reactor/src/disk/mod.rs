@@ -25,6 +25,7 @@ mod helper;
 mod jobs;
 mod names;
 mod pool;
+mod stalls;
 #[cfg(test)]
 mod tests;
 
