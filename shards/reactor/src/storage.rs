@@ -91,6 +91,15 @@ impl Reactor {
             self.handle_disk()?;
         }
         let Some(disk) = self.disk.take() else { return Ok(()) };
-        disk.finish(&mut self.ring, FINISH_LIMIT, |_| {}).map(|_| ())
+        let figures = disk.figures(self.now.mono_ns);
+        if self.now.mono_ns > until_ns && figures.in_flight > 0 {
+            let (count, seconds) = (figures.in_flight, figures.oldest_ns / 1_000_000_000);
+            tracing::warn!(
+                "JetStream ends without {count} disk operations that are under way, the oldest \
+                for {seconds}s; nothing of them was acknowledged"
+            );
+        }
+        let left = Duration::from_nanos(until_ns.saturating_sub(self.clock.mono_ns()));
+        disk.finish(&mut self.ring, left, |_| {}).map(|_| ())
     }
 }

@@ -18,6 +18,7 @@ mod kills;
 mod ledger;
 mod scrub;
 mod segment;
+mod stuck;
 
 use serde_json::Value;
 

@@ -15,9 +15,14 @@ use super::faults::{Fault, FaultKind};
 use super::files::{Files, NameOp};
 use super::helper::{Helper, NameDone};
 use super::jobs::{Job, Kind, Work};
-use super::stalls::Stalls;
 use super::{DirectMode, DiskFigures, DiskSettings, Faults, to_disk_error};
 use crate::uring::{Event, Ring};
+use stalls::{Held, Stalls};
+
+mod stalls;
+mod watch;
+
+use watch::Watch;
 
 /// Most requests in the ring at once. Below the ring's completion queue.
 const REQUESTS_MAX: usize = 1024;
@@ -49,15 +54,6 @@ struct Waiting {
     work: Option<Work>,
 }
 
-/// What a test wants to be stuck for a while.
-#[derive(Debug)]
-enum Held {
-    /// An operation that has not begun.
-    Work(FileId, Waiting),
-    /// The flush of this job.
-    Flush(usize, Ticket),
-}
-
 /// An operation on names that the helper has.
 #[derive(Clone, Copy, Debug)]
 struct Named {
@@ -83,6 +79,9 @@ pub struct Disk {
     hung: Vec<u64>,
     /// What waits because a test wants it to; nothing without faults.
     stalls: Option<Stalls<Held>>,
+    watch: Watch,
+    /// Number of the shard.
+    shard: usize,
     figures: DiskFigures,
 }
 
@@ -122,6 +121,8 @@ impl Disk {
             faults: settings.faults,
             hung: Vec::new(),
             stalls,
+            watch: Watch::default(),
+            shard: settings.shard,
             figures: DiskFigures::default(),
         })
     }
@@ -180,6 +181,7 @@ impl Disk {
             self.end_name(done, ring, now_ns)?;
         }
         self.release_stalled(ring, now_ns)?;
+        self.watch(now_ns);
         out.append(&mut self.done);
         ring.enter()
     }
@@ -206,15 +208,9 @@ impl Disk {
     /// Counters, and the age of the oldest operation.
     #[must_use]
     pub fn figures(&self, now_ns: u64) -> DiskFigures {
-        let begun = self.jobs.iter().map(|(_, job)| job.since_ns);
-        let named = self.names.values().map(|named| named.since_ns);
-        let queued = self.files.values().flat_map(|file| &file.waiting).map(|w| w.since_ns);
-        let held_back = self.backlog.iter().map(|(_, waiting)| waiting.since_ns);
-        let hung = self.hung.iter().copied().chain(self.stalled().map(|w| w.since_ns));
-        let oldest = begun.chain(named).chain(queued).chain(held_back).chain(hung).min();
         let mut figures = self.figures.clone();
         figures.in_flight = self.in_flight() as u64;
-        figures.oldest_ns = oldest.map_or(0, |since_ns| now_ns.saturating_sub(since_ns));
+        figures.oldest_ns = self.oldest_ns(now_ns);
         figures.spare_segments = self.helper.spare_segments() as u64;
         figures.open_files = self.files.len() as u64;
         figures
@@ -277,14 +273,6 @@ impl Disk {
         let queued: usize = self.files.values().map(|file| file.waiting.len()).sum();
         let begun = self.jobs.len() + self.names.len();
         begun + queued + self.backlog.len() + self.hung.len() + self.stalled().count()
-    }
-
-    /// Operations on data that a test holds back.
-    fn stalled(&self) -> impl Iterator<Item = &Waiting> {
-        self.stalls.iter().flat_map(Stalls::held).filter_map(|held| match held {
-            Held::Work(_, waiting) => Some(waiting),
-            Held::Flush(..) => None,
-        })
     }
 
     fn submit_one(
@@ -481,43 +469,6 @@ impl Disk {
             stalls.hold(stall, Held::Flush(key, ticket))?;
         }
         self.end_if_done(key, ring, now_ns)
-    }
-
-    /// Lets go on what a test has held long enough.
-    fn release_stalled(&mut self, ring: &mut Ring, now_ns: u64) -> io::Result<()> {
-        let released = self.stalls.as_mut().map(Stalls::take).unwrap_or_default();
-        for (stall, held) in released {
-            match held {
-                Held::Work(file, waiting) => {
-                    let struck = stall.then.map(|error| (FaultKind::Write, Fault::Fail(error)));
-                    self.start_struck(file, waiting, struck, ring, now_ns)?;
-                }
-                Held::Flush(key, ticket) => {
-                    let job = self.jobs.get_mut(key).filter(|job| job.ticket == ticket);
-                    let Some(job) = job else { continue };
-                    let fd = self.files.get(&job.file).and_then(|open| open.fd.as_ref());
-                    if let Some(fd) = fd {
-                        job.release_flush(key as u64, fd, stall.then, ring)?;
-                    }
-                    self.end_if_done(key, ring, now_ns)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn strike_work(&mut self, file: FileId, work: &Work) -> Option<(FaultKind, Fault)> {
-        let faults = self.faults.as_mut()?;
-        let path = self.files.get(&file).map_or("", |open| open.path.as_str());
-        let mut struck = |kind| faults.strike(kind, path).map(|fault| (kind, fault));
-        match work {
-            Work::Read { .. } => struck(FaultKind::Read),
-            Work::Sync => struck(FaultKind::Sync),
-            Work::Commit { sync, .. } => {
-                let write = struck(FaultKind::Write);
-                if *sync { write.or_else(|| struck(FaultKind::Sync)) } else { write }
-            }
-        }
     }
 
     fn end_if_done(&mut self, key: usize, ring: &mut Ring, now_ns: u64) -> io::Result<()> {

@@ -25,7 +25,6 @@ mod helper;
 mod jobs;
 mod names;
 mod pool;
-mod stalls;
 #[cfg(test)]
 mod tests;
 
@@ -96,6 +95,9 @@ pub enum DirectMode {
     /// Through the page cache, because the settings say so.
     Off,
 }
+
+/// An operation that is under way for so long is told in the log and by health probes, ns.
+pub const STUCK_NS: u64 = 5_000_000_000;
 
 /// How long the end of a shard waits for what the disk has under way.
 pub const FINISH_LIMIT: Duration = Duration::from_secs(10);
