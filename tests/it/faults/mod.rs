@@ -11,6 +11,7 @@ mod compacting;
 mod content;
 mod crowds;
 mod damage;
+mod errors;
 mod failing;
 mod full;
 mod interrupted;

@@ -228,6 +228,17 @@ impl Files {
     }
 
     fn create(&mut self, path: &Path, len: u64) -> Result<(), DiskError> {
+        let created = self.create_in(path, len);
+        if created.is_err()
+            && let Some(parent) = path.parent().filter(|parent| self.fresh_dirs.contains(*parent))
+            && std::fs::remove_dir(parent).is_ok()
+        {
+            self.fresh_dirs.remove(parent);
+        }
+        created
+    }
+
+    fn create_in(&mut self, path: &Path, len: u64) -> Result<(), DiskError> {
         let parent = parent_of(path)?;
         let above = parent_of(parent)?;
         make_dirs(above).map_err(from_io)?;

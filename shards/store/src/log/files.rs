@@ -269,6 +269,7 @@ impl Log {
             Ok(_) => {
                 segment.state = FileState::Bare(file);
                 self.is_tight &= segment.made_len <= least;
+                self.has_files = true;
                 progress.space = self.segment_refused;
                 self.segment_refused = false;
             }

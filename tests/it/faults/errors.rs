@@ -1,0 +1,274 @@
+//! Errors of the disk that hit some files only, or the start of a server: what they concern is
+//! named and refused, and everything else goes on.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::api;
+use super::client::Client;
+use super::content::Origin;
+use super::failing::{Failing, assert_readable, assert_refused, create, message, publish, store};
+use crate::support::{http, poll};
+
+const CONSUMER: &str = r#"{"durable_name":"c","ack_policy":"explicit"}"#;
+
+fn add_consumer(client: &mut Client, stream: &str) {
+    let body = format!(r#"{{"stream_name":"{stream}","config":{CONSUMER}}}"#);
+    api(client, &format!("CONSUMER.CREATE.{stream}.c"), &body);
+}
+
+fn pull(client: &mut Client, stream: &str, batch: usize) {
+    let body = format!(r#"{{"batch":{batch},"expires":9000000000}}"#);
+    let reply = format!("{}.pull", client.inbox);
+    let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.c");
+    client.publish(&subject, &reply, &[], body.as_bytes()).unwrap();
+}
+
+/// Every file below a folder with its bytes.
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.append(&mut files(&path));
+        } else {
+            let bytes = std::fs::read(&path).unwrap();
+            found.insert(path, bytes);
+        }
+    }
+    found
+}
+
+/// What would change a stream is refused, whatever it is.
+fn assert_frozen(client: &mut Client, stream: &str) {
+    assert_refused(&publish(client, stream, 99));
+    let config = format!(r#"{{"name":"{stream}","subjects":["{stream}.*"],"max_msgs":9}}"#);
+    let made = format!(r#"{{"stream_name":"{stream}","config":{{"durable_name":"d"}}}}"#);
+    for (call, body) in [
+        ("STREAM.PURGE", ""),
+        ("STREAM.MSG.DELETE", r#"{"seq":1}"#),
+        ("STREAM.UPDATE", config.as_str()),
+        ("CONSUMER.DURABLE.CREATE", made.as_str()),
+    ] {
+        let end = if call.starts_with("CONSUMER") { ".d" } else { "" };
+        let answer = client.ask_json(&format!("$JS.API.{call}.{stream}{end}"), body);
+        assert_eq!(answer["error"]["err_code"], 10_023, "{call}: {answer}");
+    }
+}
+
+/// The files of one stream fail. It is fenced, says so, and can be read; others and the rest of
+/// the server go on; it can be removed and made again without a restart.
+fn one_stream_fails(rule: &str) {
+    let mut failing = Failing::new(1, &[rule]);
+    let mut client = failing.client();
+    create(&mut client, "A", "");
+    create(&mut client, "B", "");
+    create(&mut client, "M", r#","storage":"memory""#);
+    add_consumer(&mut client, "A");
+    (1..=5).for_each(|number| store(&mut client, "A", number));
+    assert_eq!(failing.health("").0, 200);
+    failing.fail();
+    assert_refused(&publish(&mut client, "A", 6));
+    assert_frozen(&mut client, "A");
+    let text = "JetStream stream '$G > A' has failed: input/output error 5";
+    assert_eq!(failing.health(""), (503, text.to_owned()));
+    assert_eq!(failing.health("?account=$G&stream=A"), (503, text.to_owned()));
+    assert_eq!(failing.health("?account=$G&stream=B").0, 200);
+    assert_eq!(failing.health("?js-server-only=true").0, 200);
+    let details = http::get(&failing.server, "/healthz?details=1").json();
+    assert_eq!(details["errors"][0]["stream"], "A", "{details}");
+    let line = failing.server.wait_log("JetStream stream '$G > A': input/output error 5");
+    assert!(line.contains("[ERR]"), "{line}");
+    // Reading goes on: directly, by consumers, and what the stream says of itself.
+    assert_readable(&mut client, "A", 5);
+    pull(&mut client, "A", 5);
+    for number in 1..=5 {
+        let delivery = client.message().unwrap();
+        assert_eq!(Origin::of(&delivery.payload).number, number, "{delivery:?}");
+    }
+    let info = api(&mut client, "STREAM.INFO.A", "");
+    assert_eq!(info["state"]["first_seq"], 1, "{info}");
+    (1..=50).for_each(|number| {
+        store(&mut client, "B", number);
+        store(&mut client, "M", number);
+        echo(&mut client);
+    });
+    api(&mut client, "STREAM.DELETE.A", "");
+    assert_eq!(failing.health("").0, 200);
+    failing.heal();
+    create(&mut client, "A", "");
+    (1..=5).for_each(|number| store(&mut client, "A", number));
+    failing.server.crash();
+    failing.server.start_again();
+    let mut client = failing.client();
+    assert_readable(&mut client, "A", 5);
+    assert_readable(&mut client, "B", 50);
+}
+
+#[test]
+fn one_stream_cannot_be_written() {
+    one_stream_fails("write@/A/:1+=eio");
+}
+
+#[test]
+fn one_stream_cannot_be_flushed() {
+    one_stream_fails("sync@/A/:1+=eio");
+}
+
+/// A message of Core NATS goes its way.
+fn echo(client: &mut Client) {
+    let subject = format!("{}.echo", client.inbox);
+    client.publish(&subject, "", &[], b"x").unwrap();
+    assert_eq!(client.message().unwrap().subject, subject);
+}
+
+/// There is no space for what was written, and then there is: what waited is answered and kept,
+/// new messages are refused meanwhile, and nothing is red.
+#[test]
+fn a_commit_without_space_is_written_when_there_is_some() {
+    let mut failing = Failing::new(1, &["write@/A/:1+=enospc"]);
+    let mut client = failing.client();
+    create(&mut client, "A", "");
+    create(&mut client, "B", "");
+    (1..=5).for_each(|number| store(&mut client, "A", number));
+    failing.fail();
+    let mut waiting = failing.client();
+    let reply = format!("{}.late", waiting.inbox);
+    waiting.publish("A.x", &reply, &[], &message(6)).unwrap();
+    poll("the disk to refuse it", || {
+        let page = http::get(&failing.server, "/metrics").body;
+        let line = page
+            .lines()
+            .find(|line| line.contains("jetstream_disk_errors") && line.contains("no_space"));
+        line?.ends_with(" 0").then_some(()).map_or(Some(()), |()| None)
+    });
+    assert_refused(&publish(&mut client, "A", 7));
+    assert_readable(&mut client, "A", 5);
+    (1..=20).for_each(|number| store(&mut client, "B", number));
+    echo(&mut waiting);
+    assert_eq!(failing.health("").0, 200);
+    failing.heal();
+    assert_eq!(waiting.message().unwrap().json()["seq"], 6);
+    poll("the stream to take messages again", || {
+        publish(&mut client, "A", 7)["seq"].as_u64().filter(|seq| *seq == 7)
+    });
+    failing.server.crash();
+    failing.server.start_again();
+    let mut client = failing.client();
+    assert_readable(&mut client, "A", 7);
+    store(&mut client, "A", 8);
+}
+
+/// A stream whose files cannot be made is not there, and its name can be used again.
+#[test]
+fn a_stream_that_cannot_be_made_is_not_there() {
+    for rule in ["create@/A/:1+=eio", "write@/A/:1+=eio", "sync@/A/:1+=eio"] {
+        let mut failing = Failing::new(2, &[rule]);
+        let mut client = failing.client();
+        create(&mut client, "B", "");
+        failing.fail();
+        let body = r#"{"name":"A","subjects":["A.*"],"allow_direct":true}"#;
+        let answer = client.ask_json("$JS.API.STREAM.CREATE.A", body);
+        assert_eq!(answer["error"]["err_code"], 10_023, "{rule}: {answer}");
+        let answer = client.ask_json("$JS.API.STREAM.INFO.A", "");
+        assert_eq!(answer["error"]["err_code"], 10_059, "{rule}: {answer}");
+        assert_eq!(failing.health("").0, 200, "{rule}");
+        store(&mut client, "B", 1);
+        failing.heal();
+        create(&mut client, "A", "");
+        store(&mut client, "A", 1);
+        failing.server.crash();
+        failing.server.start_again();
+        let mut client = failing.client();
+        assert_readable(&mut client, "A", 1);
+        assert_readable(&mut client, "B", 1);
+    }
+}
+
+/// Checkpoints that cannot be written, files that cannot be removed, segments that cannot be
+/// written anew: nothing is refused for that, and nothing is lost.
+#[test]
+fn what_is_derived_or_done_with_may_fail() {
+    let rules = ["replace:1+=eio", "remove:1+=eio", "rename:1+=eio", "write@.cmp:1+=eio"];
+    let mut failing = Failing::new(1, &rules);
+    let mut client = failing.client();
+    create(&mut client, "A", "");
+    failing.fail();
+    let count = 3000;
+    for number in 1..=count {
+        store(&mut client, "A", number);
+        if number % 3 != 0 {
+            let body = format!(r#"{{"seq":{number},"no_erase":true}}"#);
+            api(&mut client, "STREAM.MSG.DELETE.A", &body);
+        }
+    }
+    api(&mut client, "STREAM.PURGE.A", r#"{"seq":600}"#);
+    store(&mut client, "A", count + 1);
+    assert_eq!(failing.health("").0, 200);
+    failing.server.stop();
+    failing.heal();
+    failing.server.start_again();
+    let mut client = failing.client();
+    let info = api(&mut client, "STREAM.INFO.A", "");
+    assert_eq!(info["state"]["first_seq"], 600, "{info}");
+    assert_eq!(info["state"]["messages"], (count - 600) / 3 + 2, "{info}");
+    for seq in (600..=count).step_by(3) {
+        let body = format!("{{\"seq\":{seq}}}");
+        let answer = client.try_request("$JS.API.DIRECT.GET.A", &[], body.as_bytes()).unwrap();
+        assert_eq!(Origin::of(&answer.payload).number, seq, "{answer:?}");
+    }
+    store(&mut client, "A", count + 2);
+}
+
+/// A start that cannot read or mend a stream leaves it as it is and serves the others; the next
+/// one serves it. Nothing that bears its name takes its place meanwhile.
+fn start_fails(rule: &str) {
+    let mut failing = Failing::new(1, &[rule]);
+    let mut client = failing.client();
+    for stream in ["A", "B"] {
+        create(&mut client, stream, "");
+        (1..=50).for_each(|number| store(&mut client, stream, number));
+        add_consumer(&mut client, stream);
+    }
+    failing.server.crash();
+    let dir = failing.server.dir().join("js/jetstream/$G/streams/A");
+    let before = files(&dir);
+    failing.fail();
+    failing.server.start_again();
+    let mut client = failing.client();
+    assert_readable(&mut client, "B", 50);
+    store(&mut client, "B", 51);
+    let line = failing.server.wait_log("streams/A: ");
+    assert!(line.contains("[ERR]") && line.contains("error 5"), "{line}");
+    let text = "JetStream stream '$G > A' could not be recovered: input/output error 5";
+    assert_eq!(failing.health(""), (503, text.to_owned()));
+    assert_eq!(failing.health("?account=$G&stream=B").0, 200);
+    let body = r#"{"name":"A","subjects":["A.*"],"allow_direct":true}"#;
+    let answer = client.ask_json("$JS.API.STREAM.CREATE.A", body);
+    assert!(answer["error"].is_object(), "{answer}");
+    assert_eq!(files(&dir), before, "the files were changed");
+    failing.heal();
+    failing.server.restart();
+    assert_eq!(failing.health("").0, 200);
+    let mut client = failing.client();
+    assert_readable(&mut client, "A", 50);
+    assert_readable(&mut client, "B", 51);
+    store(&mut client, "A", 51);
+    pull(&mut client, "A", 1);
+    assert_eq!(Origin::of(&client.message().unwrap().payload).number, 1);
+}
+
+#[test]
+fn a_start_that_cannot_read_a_stream() {
+    start_fails("start-read@/A/:1+=eio");
+}
+
+#[test]
+fn a_start_that_cannot_look_into_a_folder() {
+    start_fails("start-read@streams/A:1+=eio");
+}
+
+#[test]
+fn a_start_that_cannot_mend_a_stream() {
+    start_fails("start-write@/A/:1+=eio");
+}
