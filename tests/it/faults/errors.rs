@@ -131,17 +131,21 @@ fn a_commit_without_space_is_written_when_there_is_some() {
     create(&mut client, "A", "");
     create(&mut client, "B", "");
     (1..=5).for_each(|number| store(&mut client, "A", number));
+    // Nothing else is to be written when the disk is full.
+    failing.server.restart();
+    let mut client = failing.client();
     failing.fail();
     let mut waiting = failing.client();
     let reply = format!("{}.late", waiting.inbox);
     waiting.publish("A.x", &reply, &[], &message(6)).unwrap();
     poll("the disk to refuse it", || {
         let page = http::get(&failing.server, "/metrics").body;
-        let line = page
-            .lines()
-            .find(|line| line.contains("jetstream_disk_errors") && line.contains("no_space"));
-        line?.ends_with(" 0").then_some(()).map_or(Some(()), |()| None)
+        let mut lines = page.lines().filter(|line| line.contains("disk_errors_total{"));
+        let line = lines.find(|line| line.contains("no_space")).unwrap();
+        (!line.ends_with(" 0")).then_some(())
     });
+    let line = failing.server.wait_log("JetStream disk: write of $G/streams/A/");
+    assert!(line.contains("no space left on device"), "{line}");
     assert_refused(&publish(&mut client, "A", 7));
     assert_readable(&mut client, "A", 5);
     (1..=20).for_each(|number| store(&mut client, "B", number));

@@ -145,6 +145,7 @@ fn a_failed_read_loses_nothing() {
     failing.fail();
     let answer = client.ask_json("$JS.API.STREAM.MSG.GET.A", r#"{"seq":1}"#);
     assert_eq!(answer["error"]["err_code"], 10_077, "it is there, but unreadable: {answer}");
+    failing.server.wait_log("JetStream disk: read of $G/streams/A/");
     let mut consumer = failing.client();
     let pull = r#"{"batch":60,"expires":5000000000}"#;
     let reply = format!("{}.p", consumer.inbox);
@@ -185,6 +186,8 @@ fn a_full_disk_refuses_messages_only() {
     };
     assert_refused(&refused);
     assert!(last > 100, "only {last} messages found a place");
+    let line = failing.server.wait_log("JetStream disk: change of $G/streams/A/");
+    assert!(line.contains("no space left on device"), "{line}");
     assert_readable(&mut client, "A", last);
     let reply = format!("{}.p", client.inbox);
     client.publish("$JS.API.CONSUMER.MSG.NEXT.A.c", &reply, &[], br#"{"batch":50}"#).unwrap();

@@ -222,7 +222,9 @@ impl JetStream {
     ) {
         let (uid, account, stream) = match Log::identify(dir, boot) {
             Ok(identity) => identity,
-            // Every shard sees it, for a stream of that name may be at home on any; one speaks.
+            // Every shard sees it; one speaks, and puts aside what has no log.
+            Err(RecoverError::Empty) if self.tools.me != 0 => return,
+            // A new stream of that name may be at home on any shard.
             Err(_) if self.tools.me != 0 => return self.unserved.keep(dir),
             Err(error) => return self.pass_over(dir, &error, boot, ctx, fx),
         };
@@ -320,7 +322,6 @@ impl JetStream {
             return;
         }
         let text = if names.is_ok_and(|names| names.iter().any(|name| name == "meta.inf")) {
-            self.unserved.keep(dir);
             format!(
                 "JetStream store {dir} is of nats-server: it is left alone; bring its stream \
                 over with `nats stream backup` and `nats stream restore`"

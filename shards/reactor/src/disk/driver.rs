@@ -42,7 +42,7 @@ struct OpenFile {
     waiting: VecDeque<Waiting>,
     /// Its closing is asked for.
     is_closing: bool,
-    /// For the faults of tests; empty without them.
+    /// Where it is, for the log and the faults of tests.
     path: String,
 }
 
@@ -55,9 +55,11 @@ struct Waiting {
 }
 
 /// An operation on names that the helper has.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Named {
     since_ns: u64,
+    /// What it is about; empty for a closing.
+    path: String,
     /// The file it opens.
     opens: Option<FileId>,
 }
@@ -310,12 +312,12 @@ impl Disk {
             }
             DiskOp::RemoveTree { path } => (FaultKind::Remove, None, NameOp::RemoveTree { path }),
         };
-        let path = if self.faults.is_some() { op.path().to_owned() } else { String::new() };
+        let path = op.path().to_owned();
         let struck = self.faults.as_mut().and_then(|faults| faults.strike(kind, &path));
         if let Some(file) = opens {
-            self.files.insert(file, OpenFile { path, ..OpenFile::default() });
+            self.files.insert(file, OpenFile { path: path.clone(), ..OpenFile::default() });
         }
-        self.names.insert(ticket, Named { since_ns: now_ns, opens });
+        self.names.insert(ticket, Named { since_ns: now_ns, path, opens });
         match struck {
             None => self.helper.submit(ticket, op, None),
             Some(Fault::Stall(stall)) => self.helper.submit(ticket, op, Some(stall)),
@@ -386,7 +388,8 @@ impl Disk {
             let fd = self.files.remove(&file).and_then(|open| open.fd);
             // Nothing of the file is under way, so nobody else holds it.
             let fd = fd.and_then(Arc::into_inner);
-            self.names.insert(waiting.ticket, Named { since_ns: waiting.since_ns, opens: None });
+            let closing = Named { since_ns: waiting.since_ns, path: String::new(), opens: None };
+            self.names.insert(waiting.ticket, closing);
             self.helper.submit(waiting.ticket, NameOp::Close { file, fd }, None);
         }
     }
@@ -492,6 +495,12 @@ impl Disk {
                 self.figures.read_times.record(age_ns);
             }
         }
+        if let Err(error) = result
+            && let Some(open) = self.files.get(&job.file)
+        {
+            let what = if job.kind == Kind::Read { "read" } else { "write" };
+            self.watch.tell_error(what, &open.path, error, now_ns);
+        }
         self.note_done(job.ticket, result);
         if let Some(open) = self.files.get_mut(&job.file) {
             open.in_flight = open.in_flight.saturating_sub(1);
@@ -505,6 +514,9 @@ impl Disk {
         let Some(named) = self.names.remove(&ticket) else { return Ok(()) };
         self.figures.name_times.record(now_ns.saturating_sub(named.since_ns));
         self.figures.names += u64::from(result.is_ok());
+        if let Err(error) = result {
+            self.watch.tell_error("change", &named.path, error, now_ns);
+        }
         let Some(file) = named.opens else {
             self.note_done(ticket, result.map(|_| DiskData::None));
             return Ok(());

@@ -1,10 +1,14 @@
-//! Tells in the log when the disk is stuck, and when it no longer is.
+//! Tells in the log when the disk is stuck, when it no longer is, and what failed.
+
+use store::disk::DiskError;
 
 use super::Disk;
 use crate::disk::STUCK_NS;
 
 /// Between two looks while something is under way, ns.
 const LOOK_NS: u64 = 1_000_000_000;
+/// Between two errors that are told, ns.
+const TELL_NS: u64 = 10_000_000_000;
 
 /// When to look, and what the log says so far.
 #[derive(Debug, Default)]
@@ -12,6 +16,29 @@ pub(super) struct Watch {
     /// 0 while there is no need.
     look_at_ns: u64,
     is_told: bool,
+    /// When the next error is told again.
+    tell_at_ns: u64,
+    /// Errors since the last one that was told.
+    untold: u64,
+}
+
+impl Watch {
+    /// An operation on a file has failed. A file that is not there is no error of the disk.
+    pub(super) fn tell_error(&mut self, what: &str, path: &str, error: DiskError, now_ns: u64) {
+        if error == DiskError::NotFound {
+            return;
+        }
+        if now_ns < self.tell_at_ns {
+            self.untold += 1;
+            return;
+        }
+        self.tell_at_ns = now_ns + TELL_NS;
+        let more = match std::mem::take(&mut self.untold) {
+            0 => String::new(),
+            count => format!(", after {count} more errors"),
+        };
+        tracing::warn!("JetStream disk: {what} of {path}: {error}{more}");
+    }
 }
 
 impl Disk {
