@@ -13,6 +13,13 @@ use crate::support::poll;
 
 const CONSUMER: &str = r#"{"durable_name":"c","ack_policy":"explicit"}"#;
 
+/// Requests for a message that a test has written as its sixth.
+const READS: [(&str, &str); 3] = [
+    ("$JS.API.DIRECT.GET.A", r#"{"seq":6}"#),
+    ("$JS.API.DIRECT.GET.A", r#"{"next_by_subj":"A.x","seq":6}"#),
+    ("$JS.API.STREAM.MSG.GET.A", r#"{"seq":6}"#),
+];
+
 /// What has come to a client up to now: everything before a message of its own to itself.
 fn arrived(client: &mut Client) -> Vec<Message> {
     let mark = format!("{}.mark", client.inbox);
@@ -84,11 +91,16 @@ fn is_stuck_and_comes_back(rule: &str) {
     let mut maker = failing.client();
     let made = format!("{}.made", maker.inbox);
     maker.publish("$JS.API.STREAM.CREATE.N", &made, &[], br#"{"name":"N"}"#).unwrap();
+    let mut reader = failing.client();
+    for (number, (subject, body)) in READS.iter().enumerate() {
+        let reply = format!("{}.{number}", reader.inbox);
+        reader.publish(subject, &reply, &[], body.as_bytes()).unwrap();
+    }
     await_ill(&failing);
-    // The rest of the server goes on, and nothing of this was promised.
+    // The rest of the server goes on, and nothing of this was promised, or shown.
     let mut other = failing.client();
     (1..=20).for_each(|number| store(&mut other, "M", number));
-    for waiting in [&mut client, &mut consumer, &mut maker] {
+    for waiting in [&mut client, &mut consumer, &mut maker, &mut reader] {
         let early = arrived(waiting);
         assert!(early.is_empty(), "promised by a disk that is stuck: {early:?}");
     }
@@ -101,6 +113,14 @@ fn is_stuck_and_comes_back(rule: &str) {
         assert_eq!(json["duplicate"] == true, is_again, "answer {at}: {answer:?}");
     }
     assert!(maker.message().unwrap().json()["error"].is_null());
+    for _ in READS {
+        let answer = reader.message().unwrap();
+        if answer.headers.is_empty() {
+            assert_eq!(answer.json()["message"]["seq"], 6, "{answer:?}");
+        } else {
+            assert_eq!(answer.header("Nats-Sequence"), Some("6"), "{answer:?}");
+        }
+    }
     let mut later: Vec<Message> = (0..11).map(|_| consumer.message().unwrap()).collect();
     later.retain(|message| message.subject != settle);
     let numbers: Vec<u64> =
@@ -174,6 +194,11 @@ fn is_stuck_and_fails(rule: &str) {
     (6..=10).for_each(|_| assert_refused(&client.message().unwrap().json()));
     assert_refused(&publish(&mut client, "A", 11));
     assert_readable(&mut client, "A", 5);
+    // It is not known whether what was refused is there.
+    let answer = client.try_request("$JS.API.DIRECT.GET.A", &[], br#"{"seq":6}"#).unwrap();
+    assert_eq!(answer.status(), 500, "{answer:?}");
+    let answer = client.ask_json("$JS.API.STREAM.MSG.GET.A", r#"{"seq":6}"#);
+    assert_eq!(answer["error"]["err_code"], 10_077, "{answer}");
     store(&mut client, "B", 6);
     failing.server.wait_log("JetStream stream '$G > A': input/output error 5");
     let ill = (503, String::from("JetStream stream '$G > A' has failed: input/output error 5"));

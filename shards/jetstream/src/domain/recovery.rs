@@ -223,7 +223,11 @@ impl JetStream {
         let (uid, account, stream) = match Log::identify(dir, boot) {
             Ok(identity) => identity,
             // Every shard sees it; one speaks, and puts aside what has no log.
-            Err(RecoverError::Empty) if self.tools.me != 0 => return,
+            Err(RecoverError::Empty | RecoverError::Disk(DiskError::NotFound))
+                if self.tools.me != 0 =>
+            {
+                return;
+            }
             // A new stream of that name may be at home on any shard.
             Err(_) if self.tools.me != 0 => return self.unserved.keep(dir),
             Err(error) => return self.pass_over(dir, &error, boot, ctx, fx),
