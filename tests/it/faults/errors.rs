@@ -189,39 +189,116 @@ fn a_stream_that_cannot_be_made_is_not_there() {
     }
 }
 
-/// Checkpoints that cannot be written, files that cannot be removed, segments that cannot be
-/// written anew: nothing is refused for that, and nothing is lost.
+/// A folder that is put into the store while the server runs is none of a new stream's, and stays.
 #[test]
-fn what_is_derived_or_done_with_may_fail() {
-    let rules = ["replace:1+=eio", "remove:1+=eio", "rename:1+=eio", "write@.cmp:1+=eio"];
-    let mut failing = Failing::new(1, &rules);
+fn a_folder_that_appears_is_left_alone() {
+    let failing = Failing::new(1, &["read:1+=eio"]);
+    let mut client = failing.client();
+    create(&mut client, "A", "");
+    let dir = failing.server.dir().join("js/jetstream/$G/streams/Z");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("00000000000000000001.seg"), vec![7; 256 << 10]).unwrap();
+    let before = files(&dir);
+    let body = r#"{"name":"Z","subjects":["Z.*"]}"#;
+    let answer = client.ask_json("$JS.API.STREAM.CREATE.Z", body);
+    assert_eq!(answer["error"]["err_code"], 10_023, "{answer}");
+    // Whatever follows from that comes before this.
+    create(&mut client, "B", "");
+    api(&mut client, "STREAM.DELETE.B", "");
+    assert!(files(&dir) == before, "the files were changed");
+}
+
+/// Messages of which two of three are deleted, so that their segments are written anew.
+fn store_sparse(client: &mut Client, numbers: std::ops::RangeInclusive<u64>) {
+    for number in numbers {
+        store(client, "A", number);
+        if number % 3 != 0 {
+            let body = format!(r#"{{"seq":{number},"no_erase":true}}"#);
+            api(client, "STREAM.MSG.DELETE.A", &body);
+        }
+    }
+}
+
+/// Of those messages, the ones that are kept.
+fn assert_sparse(client: &mut Client, from: u64, to: u64) {
+    for seq in (from..=to).step_by(3) {
+        let body = format!("{{\"seq\":{seq}}}");
+        let answer = client.try_request("$JS.API.DIRECT.GET.A", &[], body.as_bytes()).unwrap();
+        assert_eq!(answer.status(), 0, "{seq}: {answer:?}");
+        assert_eq!(Origin::of(&answer.payload).number, seq, "{answer:?}");
+    }
+}
+
+/// What is derived or done with may fail: nothing is refused for that, and nothing is lost.
+/// The log names the first file, which tells that the rule has struck.
+fn costs_nothing(rule: &str, told: &str) {
+    let mut failing = Failing::new(1, &[rule]);
     let mut client = failing.client();
     create(&mut client, "A", "");
     failing.fail();
-    let count = 3000;
-    for number in 1..=count {
-        store(&mut client, "A", number);
-        if number % 3 != 0 {
-            let body = format!(r#"{{"seq":{number},"no_erase":true}}"#);
-            api(&mut client, "STREAM.MSG.DELETE.A", &body);
-        }
-    }
-    api(&mut client, "STREAM.PURGE.A", r#"{"seq":600}"#);
+    let count = 1800;
+    store_sparse(&mut client, 1..=count);
+    api(&mut client, "STREAM.PURGE.A", r#"{"seq":900}"#);
     store(&mut client, "A", count + 1);
     assert_eq!(failing.health("").0, 200);
     failing.server.stop();
+    let line = failing.server.wait_log("JetStream disk: ");
+    assert!(line.contains(told), "{line}");
     failing.heal();
     failing.server.start_again();
     let mut client = failing.client();
     let info = api(&mut client, "STREAM.INFO.A", "");
-    assert_eq!(info["state"]["first_seq"], 600, "{info}");
-    assert_eq!(info["state"]["messages"], (count - 600) / 3 + 2, "{info}");
-    for seq in (600..=count).step_by(3) {
-        let body = format!("{{\"seq\":{seq}}}");
-        let answer = client.try_request("$JS.API.DIRECT.GET.A", &[], body.as_bytes()).unwrap();
-        assert_eq!(Origin::of(&answer.payload).number, seq, "{answer:?}");
-    }
+    assert_eq!(info["state"]["first_seq"], 900, "{info}");
+    assert_eq!(info["state"]["messages"], (count - 900) / 3 + 2, "{info}");
+    assert_sparse(&mut client, 900, count);
     store(&mut client, "A", count + 2);
+}
+
+#[test]
+fn checkpoints_that_cannot_be_written_cost_nothing() {
+    costs_nothing("replace:1+=eio", "change of $G/streams/A/");
+}
+
+#[test]
+fn segments_that_cannot_be_written_anew_cost_nothing() {
+    costs_nothing("write@.cmp:1+=eio", "write of $G/streams/A/");
+}
+
+#[test]
+fn segments_that_cannot_be_removed_cost_nothing() {
+    costs_nothing("remove@.seg:1+=eio", ".seg");
+}
+
+/// A segment that was written anew, and cannot take the place of the old one: which of the two
+/// has the name is not known, so the stream is fenced, and read from the old one.
+#[test]
+fn a_segment_that_cannot_be_replaced_fences_its_stream() {
+    let mut failing = Failing::new(1, &["rename@.cmp:1+=eio"]);
+    let mut client = failing.client();
+    create(&mut client, "A", "");
+    failing.fail();
+    let mut last = 0;
+    let refused = loop {
+        let answer = publish(&mut client, "A", last + 1);
+        if answer["seq"] != last + 1 {
+            break answer;
+        }
+        last += 1;
+        if last % 3 != 0 {
+            let body = format!(r#"{{"seq":{last},"no_erase":true}}"#);
+            client.ask("$JS.API.STREAM.MSG.DELETE.A", &body);
+        }
+    };
+    assert_refused(&refused);
+    failing.server.wait_log("JetStream stream '$G > A': input/output error 5");
+    assert_eq!(failing.health("").0, 503);
+    assert_sparse(&mut client, 3, last - 3);
+    failing.server.stop();
+    failing.heal();
+    failing.server.start_again();
+    let mut client = failing.client();
+    assert_sparse(&mut client, 3, last - 3);
+    assert!(publish(&mut client, "A", last + 1)["error"].is_null());
 }
 
 /// A start that cannot read or mend a stream leaves it as it is and serves the others; the next
@@ -234,8 +311,13 @@ fn start_fails(rule: &str) {
         (1..=50).for_each(|number| store(&mut client, stream, number));
         add_consumer(&mut client, stream);
     }
-    failing.server.crash();
     let dir = failing.server.dir().join("js/jetstream/$G/streams/A");
+    // Its first file goes, so that another first one would find the place free.
+    let first = dir.join("00000000000000000001.seg");
+    (51..=1500).for_each(|number| store(&mut client, "A", number));
+    api(&mut client, "STREAM.PURGE.A", r#"{"seq":1451}"#);
+    poll("the first file to go", || (!first.exists()).then_some(()));
+    failing.server.crash();
     let before = files(&dir);
     failing.fail();
     failing.server.start_again();
@@ -249,17 +331,19 @@ fn start_fails(rule: &str) {
     assert_eq!(failing.health("?account=$G&stream=B").0, 200);
     let body = r#"{"name":"A","subjects":["A.*"],"allow_direct":true}"#;
     let answer = client.ask_json("$JS.API.STREAM.CREATE.A", body);
-    assert!(answer["error"].is_object(), "{answer}");
-    assert_eq!(files(&dir), before, "the files were changed");
+    assert_eq!(answer["error"]["err_code"], 10_077, "{answer}");
+    assert!(files(&dir) == before, "the files were changed");
+    create(&mut client, "A2", "");
     failing.heal();
     failing.server.restart();
     assert_eq!(failing.health("").0, 200);
     let mut client = failing.client();
-    assert_readable(&mut client, "A", 50);
     assert_readable(&mut client, "B", 51);
-    store(&mut client, "A", 51);
-    pull(&mut client, "A", 1);
-    assert_eq!(Origin::of(&client.message().unwrap().payload).number, 1);
+    store(&mut client, "A", 1501);
+    pull(&mut client, "A", 51);
+    for number in 1451..=1501 {
+        assert_eq!(Origin::of(&client.message().unwrap().payload).number, number);
+    }
 }
 
 #[test]

@@ -234,7 +234,9 @@ impl Log {
             Job::CloseDropped(number) => self.handle_closed(number, queue),
             Job::Remove(number) => self.handle_removed(number, &done.result),
             Job::Scrub(read) => self.handle_scrub_read(read, done.result, queue),
-            Job::Compact(step) => self.handle_compaction(step, done.result, cache, queue),
+            Job::Compact(step) => {
+                self.handle_compaction(step, done.result, cache, queue, &mut progress);
+            }
             Job::EraseRead(_, seq) => self.handle_erase_read(seq, &done.result),
             Job::EraseWrite(_, seq) => {
                 self.handle_erase_write(seq, &done.result, (now_ns, cache), &mut progress);
