@@ -254,9 +254,33 @@ fn costs_nothing(rule: &str, told: &str) {
     store(&mut client, "A", count + 2);
 }
 
+/// A stream that is large enough for checkpoints, and gets none, neither meanwhile nor at the end.
 #[test]
 fn checkpoints_that_cannot_be_written_cost_nothing() {
-    costs_nothing("replace:1+=eio", "change of $G/streams/A/");
+    let mut failing = Failing::new(1, &["replace:1+=eio"]);
+    let mut client = failing.client();
+    create(&mut client, "A", "");
+    failing.fail();
+    let payload = vec![b'x'; 1_000_000];
+    let put = |client: &mut Client, seq: u64| {
+        let answer = client.try_request("A.x", &[], &payload).unwrap().json();
+        assert_eq!(answer["seq"], seq, "{answer}");
+    };
+    (1..=145).for_each(|seq| put(&mut client, seq));
+    let line = failing.server.wait_log("JetStream disk: change of $G/streams/A/");
+    assert!(line.contains(".chk"), "{line}");
+    (146..=150).for_each(|seq| put(&mut client, seq));
+    assert_eq!(failing.health("").0, 200);
+    failing.server.stop();
+    let dir = failing.server.dir().join("js/jetstream/$G/streams/A");
+    let is_checkpoint = |path: &PathBuf| path.extension().is_some_and(|name| name == "chk");
+    assert!(!files(&dir).into_keys().any(|path| is_checkpoint(&path)));
+    failing.heal();
+    failing.server.start_again();
+    let mut client = failing.client();
+    let info = api(&mut client, "STREAM.INFO.A", "");
+    assert_eq!(info["state"]["messages"], 150, "{info}");
+    put(&mut client, 151);
 }
 
 #[test]
