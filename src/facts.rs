@@ -150,6 +150,7 @@ fn jetstream_facts(options: &Options, settings: &Settings) -> JetStreamFacts {
                 nanos(given.scrub_interval)
             },
             scrub_rate: unless(given.scrub_bytes_per_second, usual.scrub_bytes_per_second),
+            read_cache: unless(given.read_cache_bytes_max, usual.read_cache_bytes_max),
         },
         disk_stuck_ns: reactor::disk::STUCK_NS,
     }

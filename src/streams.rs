@@ -132,6 +132,7 @@ pub fn settings(
         stuck_consumer_ns: u64::try_from(given.stuck_consumer.as_nanos()).unwrap_or(u64::MAX),
         scrub_interval_ns: u64::try_from(given.scrub_interval.as_nanos()).unwrap_or(u64::MAX),
         scrub_bytes_per_second: u64::try_from(given.scrub_bytes_per_second).unwrap_or(0),
+        cache_bytes_max: size(given.read_cache_bytes_max, defaults.cache_bytes_max),
         memory_bytes_max: memory_limit(given.memory_bytes_max),
         file_bytes_max: file_limit(given.file_bytes_max, &store_dir(options)),
         buffered_bytes_max: size(given.buffered_bytes_max, defaults.buffered_bytes_max),
@@ -156,7 +157,6 @@ pub fn settings(
                 usage: usage.entry(at),
             })
             .collect(),
-        ..defaults
     }
 }
 

@@ -92,6 +92,9 @@ pub struct JetStreamLimitFacts {
     /// Ours: bytes a second that are read for it.
     #[serde(skip_serializing_if = "is_zero")]
     pub scrub_rate: i64,
+    /// Ours: bytes of what was read from disk that each shard keeps in memory.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub read_cache: i64,
 }
 
 /// What the shards have to send of JetStream beyond the sums.

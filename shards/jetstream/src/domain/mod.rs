@@ -193,6 +193,7 @@ impl JetStream {
     /// New settings.
     pub fn handle_reload(&mut self, settings: Arc<Settings>) {
         let shards = self.tools.shards;
+        self.tools.cache.set_bytes_max(settings.cache_bytes_max);
         let pace = settings.scrub_pace(shards);
         let is_new_pace = pace != self.tools.settings.scrub_pace(shards);
         self.tools.settings = settings;

@@ -9,7 +9,7 @@ mod ask;
 mod boot;
 mod consumer;
 mod crash;
-mod disk;
+pub(crate) mod disk;
 mod drain;
 mod extras;
 mod inspect;
