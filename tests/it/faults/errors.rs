@@ -356,8 +356,11 @@ fn start_fails(rule: &str) {
     let body = r#"{"name":"A","subjects":["A.*"],"allow_direct":true}"#;
     let answer = client.ask_json("$JS.API.STREAM.CREATE.A", body);
     assert_eq!(answer["error"]["err_code"], 10_077, "{answer}");
-    assert!(files(&dir) == before, "the files were changed");
+    let body = format!(r#"{{"config":{body},"state":{{}}}}"#);
+    let answer = client.ask_json("$JS.API.STREAM.RESTORE.A", &body);
+    assert_eq!(answer["error"]["err_code"], 10_077, "{answer}");
     create(&mut client, "A2", "");
+    assert!(files(&dir) == before, "the files were changed");
     failing.heal();
     failing.server.restart();
     assert_eq!(failing.health("").0, 200);
