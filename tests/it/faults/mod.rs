@@ -13,6 +13,7 @@ mod crowds;
 mod damage;
 mod errors;
 mod failing;
+mod foreign;
 mod full;
 mod interrupted;
 mod kills;

@@ -27,7 +27,7 @@ use crate::stream::{Identity, Stream};
 /// Longest name that a directory has as it is; longer ones are hashed.
 const PLAIN_NAME_MAX: usize = 200;
 /// Directory for what could not be understood.
-const QUARANTINE: &str = "quarantine";
+pub(super) const QUARANTINE: &str = "quarantine";
 /// How lazily a stream with `persist_mode: async` is flushed when everything else is flushed
 /// before its acknowledgement, ns.
 const ASYNC_INTERVAL_NS: u64 = 1_000_000_000;
@@ -128,6 +128,7 @@ impl JetStream {
             Storage::File => {
                 let account = self.account_name(account);
                 let dir = stream_dir(&account, &config.name);
+                self.clear_place(&dir, ctx, fx);
                 let options = log_options(&self.tools.settings, &config, &dir, uid);
                 let options = Options { account: account.into_bytes(), ..options };
                 Store::file(options, config.first_seq, &mut fx.disk)
@@ -226,7 +227,7 @@ impl JetStream {
             Err(RecoverError::Empty | RecoverError::Disk(DiskError::NotFound))
                 if self.tools.me != 0 =>
             {
-                return;
+                return self.unserved.note_foreign(dir, boot);
             }
             // A new stream of that name may be at home on any shard.
             Err(_) if self.tools.me != 0 => return self.unserved.keep(dir),
@@ -325,7 +326,8 @@ impl JetStream {
         if names.as_ref().is_ok_and(Vec::is_empty) {
             return;
         }
-        let text = if names.is_ok_and(|names| names.iter().any(|name| name == "meta.inf")) {
+        self.unserved.note_foreign(dir, boot);
+        let text = if self.unserved.is_foreign(dir) {
             format!(
                 "JetStream store {dir} is of nats-server: it is left alone; bring its stream \
                 over with `nats stream backup` and `nats stream restore`"

@@ -2,10 +2,17 @@
 //! lie in its directory. A start that cannot read a stream would cost it otherwise, for many
 //! clients make their streams anew whenever they connect.
 
+use store::disk::{BootDisk, DiskOp};
 use wire::api::errors::{self, ApiError};
 
+use super::JetStream;
 use super::monitor::Failed;
+use super::recovery::QUARANTINE;
+use crate::context::Context;
+use crate::effect::{Effects, Level};
 
+/// What nats-server keeps in each directory of a stream.
+const FOREIGN_FILE: &str = "meta.inf";
 /// Stands for every stream of an account, or every account.
 const ALL: &str = "*";
 
@@ -16,12 +23,27 @@ pub(crate) struct Unserved {
     dirs: Vec<String>,
     /// Of these, what should have been served.
     failed: Vec<Failed>,
+    /// Directories of nats-server. They do not keep a stream out: its backup comes back here.
+    foreign: Vec<String>,
 }
 
 impl Unserved {
     /// A directory is left as it is.
     pub(super) fn keep(&mut self, dir: &str) {
         self.dirs.push(dir.to_owned());
+    }
+
+    /// Notes a directory if it is one of nats-server.
+    pub(super) fn note_foreign(&mut self, dir: &str, boot: &mut dyn BootDisk) {
+        let names = boot.list(dir).unwrap_or_default();
+        if names.iter().any(|name| name == FOREIGN_FILE) {
+            self.foreign.push(dir.to_owned());
+        }
+    }
+
+    /// Whether a directory is one of nats-server.
+    pub(super) fn is_foreign(&self, dir: &str) -> bool {
+        self.foreign.iter().any(|foreign| foreign == dir)
     }
 
     /// The stream in a directory should have been served, and health probes say so.
@@ -55,6 +77,25 @@ impl Unserved {
             return Err(errors::STREAM_STORE_FAILED.with(text));
         }
         Ok(())
+    }
+}
+
+impl JetStream {
+    /// Moves what nats-server has in the directory of a new stream out of the way: the stream's
+    /// end must not take it along.
+    pub(super) fn clear_place(&mut self, dir: &str, ctx: &Context<'_>, fx: &mut Effects) {
+        let Some(at) = self.unserved.foreign.iter().position(|foreign| foreign == dir) else {
+            return;
+        };
+        self.unserved.foreign.swap_remove(at);
+        let name = dir.rsplit('/').next().unwrap_or(dir);
+        let to = format!("{QUARANTINE}/{name}-{}", ctx.unix_ns);
+        fx.log(
+            Level::Warn,
+            format!("JetStream store {dir} is of nats-server: it moves to {to} for a new stream"),
+        );
+        fx.disk.push(DiskOp::Rename { from: dir.to_owned(), to });
+        self.skip_ops(fx);
     }
 }
 
