@@ -383,6 +383,8 @@ impl Reactor {
             && self.ready.is_empty();
         if idle {
             let deadline = self.shard.next_deadline_ns().unwrap_or(u64::MAX);
+            let look_ns = self.disk.as_mut().map(|disk| disk.next_look_ns(self.now.mono_ns));
+            let deadline = deadline.min(look_ns.unwrap_or(u64::MAX));
             self.arm_timer(deadline.min(self.sock_deadline_ns))?;
             self.turns.sleeps += 1;
             self.wake.wait()?;

@@ -1,7 +1,7 @@
 //! What makes a store safe and keeps it so: facts beside the messages, commits, checkpoints,
 //! timers, the end.
 
-use crate::disk::{DiskDone, DiskError, DiskQueue};
+use crate::disk::{DiskDone, DiskError, DiskQueue, Ticket};
 use crate::log::{Cache, Record};
 use crate::notes::Note;
 use crate::recover::encode;
@@ -251,13 +251,13 @@ impl Store {
         }
     }
 
-    /// Removes the stream with all its files.
-    pub fn delete(self, disk: &mut DiskQueue, cache: &mut Cache) {
-        if let Backing::File(file) = self.backing {
-            cache.release_compaction(file.log.uid());
-            cache.scrub_turn.release(file.log.uid(), 0);
-            file.log.remove_all(cache, disk);
-        }
+    /// Removes the stream with all its files. The operation after which they are gone; none for a
+    /// stream without files.
+    pub fn delete(self, disk: &mut DiskQueue, cache: &mut Cache) -> Option<Ticket> {
+        let Backing::File(file) = self.backing else { return None };
+        cache.release_compaction(file.log.uid());
+        cache.scrub_turn.release(file.log.uid(), 0);
+        file.log.remove_all(cache, disk)
     }
 
     /// Bytes of memory that the index takes.

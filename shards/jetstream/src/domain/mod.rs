@@ -30,6 +30,7 @@ pub mod monitor;
 pub mod parcel;
 pub mod recovery;
 pub mod route;
+mod unserved;
 
 use std::sync::Arc;
 
@@ -139,6 +140,8 @@ pub struct JetStream {
     pub(crate) restores: Slab<backup::Job>,
     /// From account and name to the slot.
     pub(crate) names: HashMap<(u32, Box<str>), u32, FxBuildHasher>,
+    /// What the disk holds and could not be brought back, until the next start.
+    pub(crate) unserved: unserved::Unserved,
     /// On shard 0.
     pub(crate) meta: Option<Box<Meta>>,
     pub(crate) clock: Clock,
@@ -176,6 +179,7 @@ impl JetStream {
             homes: Slab::new(),
             restores: Slab::new(),
             names: HashMap::default(),
+            unserved: unserved::Unserved::default(),
             meta: (me == 0).then(|| Box::new(Meta::new(shards))),
             clock: Clock::default(),
             tickets: FxHashMap::default(),

@@ -241,13 +241,15 @@ impl Model {
         self.starts += 1;
     }
 
-    /// Notes what may have been out of a stream since the last reading.
+    /// Notes what may have been out of a stream since the last reading, though nobody was promised
+    /// that it stays out.
     pub(crate) fn note_taken_out(&mut self, place: usize) {
         let stream = &self.streams[place];
-        let deleted = stream.maybe_deleted.iter().filter_map(|seq| stream.by_seq.get(seq));
-        self.taken_out.extend(deleted);
+        let unsure = stream.maybe_deleted.difference(&stream.deleted);
+        self.taken_out.extend(unsure.filter_map(|seq| stream.by_seq.get(seq)));
         let sent = self.sent.iter().enumerate().filter(|(_, sent)| sent.stream == place);
-        let may_take = |sent: &Sent| stream.purges.iter().any(|purge| purge.may_take(sent));
+        let unsure = |purge: &Purge, sent: &Sent| !purge.is_sure && purge.may_take(sent);
+        let may_take = |sent: &Sent| stream.purges.iter().any(|purge| unsure(purge, sent));
         self.taken_out.extend(sent.filter(|(_, sent)| may_take(sent)).map(|(id, _)| id));
     }
 

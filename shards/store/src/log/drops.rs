@@ -5,7 +5,7 @@ use super::files::{Job, push};
 use super::notes::{Note, NoteParts};
 use super::segment::{FileState, doomed_path, segment_checkpoint_path, segment_path};
 use super::{AppendError, Cache, Log, Position, Read, Record};
-use crate::disk::{DiskData, DiskError, DiskOp, DiskQueue};
+use crate::disk::{DiskData, DiskError, DiskOp, DiskQueue, Ticket};
 
 /// How far the removal of a segment is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,8 +260,10 @@ impl Log {
         self.forget_erasing_in(number);
     }
 
-    /// Removes the log with everything in its directory; no call makes sense after it.
-    pub fn remove_all(mut self, cache: &mut Cache, queue: &mut DiskQueue) {
+    /// Removes the log with everything in its directory; no call makes sense after it. The
+    /// operation that does it; none when no file could ever be made, for what lies there then is
+    /// not of this log.
+    pub fn remove_all(mut self, cache: &mut Cache, queue: &mut DiskQueue) -> Option<Ticket> {
         let files: Vec<_> = self.segments.iter().chain(&self.prepared).collect();
         let mut open: Vec<_> = self.compacted_file().into_iter().collect();
         for segment in files {
@@ -273,6 +275,10 @@ impl Log {
         for file in open {
             push(&mut self, queue, DiskOp::Close { file }, Job::Other);
         }
-        queue.push(DiskOp::RemoveTree { path: self.options.dir });
+        let is_being_made = self.jobs.iter().any(|(_, job)| matches!(job, Job::Create(_)));
+        if !self.has_files && !is_being_made {
+            return None;
+        }
+        Some(queue.push(DiskOp::RemoveTree { path: self.options.dir }))
     }
 }

@@ -196,6 +196,7 @@ impl Recoverer<'_> {
         let is_bare = segments.back().is_some_and(|segment| segment.end == DATA_START);
         let mut log =
             Log::assemble(self.options, segments, self.follower.next_seq, self.follower.notes);
+        log.has_files = true;
         if ends_sealed {
             log.begin_after(last_number);
         } else {
