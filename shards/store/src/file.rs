@@ -408,7 +408,9 @@ impl FileLog {
         index: &Index,
     ) -> Result<(), AppendError> {
         let state = index.state();
-        let has_last = self.uses.get(&segment).is_some_and(|u| u.last_seq == state.last_seq);
+        // Numbers behind it may have been skipped.
+        let last = self.uses.iter().rev().find(|(_, used)| used.last_seq > 0);
+        let has_last = last.is_some_and(|(&number, _)| number == segment);
         let Some(ts_ns) = state.last_ts_ns else { return Ok(()) };
         if has_last || self.mark_segment == Some(segment) {
             let bytes = ts_ns.to_le_bytes();

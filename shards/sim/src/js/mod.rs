@@ -127,7 +127,8 @@ impl Summary {
         }
         add!(kills power_cuts stops cut_boots new_shard_counts published acked refused duplicates);
         add!(batches streams delivered redelivered confirmed copied inspections fenced hangs);
-        add!(resets no_space flips lost_to_damage set_aside lost_sectors torn_writes reads commits steps);
+        add!(resets no_space flips lost_to_damage set_aside lost_sectors torn_writes reads);
+        add!(commits steps);
     }
 }
 

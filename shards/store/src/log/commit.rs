@@ -448,6 +448,12 @@ impl Log {
         }
         self.commit.sync_at_ns = None;
         let (done, boundary) = (self.commit.done, self.commit.boundary);
+        let waits = |sync: &SyncJob| (sync.segment, sync.to) == (done.segment, done.offset);
+        if self.commit.flushed.as_ref().is_some_and(waits) {
+            // All is flushed, and the slot that says so waits for space or for a commit.
+            self.commit.sync_at_ns = self.commit_refused.then_some(self.retry_at_ns);
+            return;
+        }
         let block = block_of(done.offset);
         let mut partial = vec![0; (done.offset - block) as usize];
         let file = self.segment(done.segment).and_then(super::Segment::open_file);

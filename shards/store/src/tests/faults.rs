@@ -270,6 +270,23 @@ fn a_store_without_files_removes_nothing() {
     }
 }
 
+/// The number given last need not be that of a message.
+#[test]
+fn when_the_last_message_came_is_known_without_it() {
+    let mut rig = filled();
+    rig.store.skip_to(500).unwrap();
+    rig.store.remove_up_to(500);
+    for _ in 0..400 {
+        rig.store.put_note(b"more", &[1; 1000]);
+        rig.run();
+    }
+    assert_eq!(rig.store.state().last_ts_ns, Some(5));
+    let (mut disk, _) = rig.crash();
+    let found = recover(&mut disk);
+    let state = found.store.state();
+    assert_eq!((state.messages, state.last_seq, state.last_ts_ns), (0, 500, Some(5)));
+}
+
 #[test]
 fn a_full_disk_refuses_and_goes_on() {
     let mut rig = filled();
