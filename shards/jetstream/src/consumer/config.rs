@@ -241,12 +241,18 @@ fn check_groups(config: &ConsumerConfig) -> Result<(), ApiError> {
         if group.is_empty() {
             return refuse(&errors::CONSUMER_EMPTY_GROUP_NAME);
         }
-        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_/=)+".contains(&byte);
-        if group.len() > GROUP_NAME_MAX || !group.bytes().all(known) {
+        if !is_valid_group(group) {
             return refuse(&errors::CONSUMER_INVALID_GROUP_NAME);
         }
     }
     Ok(())
+}
+
+/// Whether a priority group may have this name.
+#[must_use]
+pub fn is_valid_group(name: &str) -> bool {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_/=)+".contains(&byte);
+    name.len() <= GROUP_NAME_MAX && name.bytes().all(known)
 }
 
 fn check_start(config: &ConsumerConfig) -> Result<(), ApiError> {

@@ -8,15 +8,16 @@ use wire::api::info::ConsumerInfo;
 use wire::api::policy::{AckPolicy, Action, ConsumerAction, PriorityPolicy, Storage};
 use wire::api::requests::{ConsumersRequest, expect_empty};
 use wire::api::responses::{ConsumerList, ConsumerNames, LIST_PAGE, NAMES_PAGE, Page, Success};
-use wire::api::subjects::{Call, has_path_separator, is_valid_name};
+use wire::api::subjects::Call;
 use wire::api::types::{ResponseType, encode_response};
 use wire::headers;
 use wire::json::to_go_string;
 
 use super::Shop;
+use super::early::{Asked, check_given_name, check_names};
 use super::home::{Home, config_key, state_key};
 use super::parcel::Request;
-use crate::consumer::config::{self as rules, Ceilings, NAME_MAX};
+use crate::consumer::config::{self as rules, Ceilings};
 use crate::consumer::config_defaults;
 use crate::consumer::pull::Ending;
 use crate::consumer::{self, Consumer};
@@ -59,16 +60,6 @@ pub(super) fn show_levels(metadata: &mut BTreeMap<String, String>, version: &str
     level::show(metadata, version);
 }
 
-/// What the subject of a request to make a consumer says.
-#[derive(Clone, Copy, Debug)]
-struct Asked<'a> {
-    stream: &'a str,
-    consumer: Option<&'a str>,
-    filter: Option<&'a [u8]>,
-    /// The old form for consumers with a durable name.
-    durable: bool,
-}
-
 impl Home {
     /// Consumers that push.
     pub(crate) fn push_consumers(&self) -> usize {
@@ -82,16 +73,10 @@ impl Home {
         request: &Request<'_>,
         shop: &mut Shop<'_, '_>,
     ) -> Option<Result<(), ApiError>> {
+        if let Some(asked) = Asked::of(call) {
+            return Some(self.create_consumer(&asked, request, shop));
+        }
         Some(match *call {
-            Call::ConsumerCreate { stream, consumer, filter } => {
-                let asked = Asked { stream, consumer, filter, durable: false };
-                self.create_consumer(&asked, request, shop)
-            }
-            Call::ConsumerDurableCreate { stream, consumer } => {
-                let consumer = Some(consumer);
-                let asked = Asked { stream, consumer, filter: None, durable: true };
-                self.create_consumer(&asked, request, shop)
-            }
             Call::ConsumerNames { .. } => self.answer_consumer_names(request, shop),
             Call::ConsumerList { .. } => self.answer_consumer_list(request, shop),
             Call::ConsumerInfo { consumer, .. } => {
@@ -114,80 +99,6 @@ impl Home {
         self.by_name.get(consumer).copied().ok_or(errors::CONSUMER_NOT_FOUND)
     }
 
-    /// What is wrong with the names in a request, in the server's order.
-    fn check_names(&self, asked: &Asked<'_>, body: &CreateConsumerRequest) -> Result<(), ApiError> {
-        let config = &body.config;
-        if body.stream_name != asked.stream {
-            return Err(errors::STREAM_MISMATCH);
-        }
-        if asked.durable {
-            if config.durable_name.is_empty() {
-                return Err(errors::CONSUMER_DURABLE_NAME_NOT_SET);
-            }
-            if Some(config.durable_name.as_str()) != asked.consumer {
-                return Err(errors::CONSUMER_DURABLE_NAME_NOT_MATCH_SUBJECT);
-            }
-        } else if asked.consumer.is_none() && !config.durable_name.is_empty() {
-            return Err(errors::CONSUMER_EPHEMERAL_WITH_DURABLE_NAME);
-        }
-        let name = match asked.consumer {
-            Some(name) => name,
-            None if config.name.is_empty() => &config.durable_name,
-            None => &config.name,
-        };
-        if let Some(wanted) = asked.consumer
-            && !asked.durable
-        {
-            if !config.durable_name.is_empty() && wanted != config.durable_name {
-                return Err(errors::CONSUMER_DURABLE_NAME_NOT_MATCH_SUBJECT);
-            }
-            self.check_asked_filter(asked, config)?;
-        } else if !config.durable_name.is_empty()
-            && !config.name.is_empty()
-            && config.durable_name != config.name
-        {
-            return Err(errors::CONSUMER_CREATE_DURABLE_AND_NAME_MISMATCH);
-        }
-        if !name.is_empty() {
-            if has_path_separator(name) {
-                return Err(errors::CONSUMER_NAME_CONTAINS_PATH_SEPARATORS);
-            }
-            // nats-server finds that a name without durable is too long when its file does.
-            if name.len() > NAME_MAX && config.durable_name.is_empty() {
-                return Err(errors::CONSUMER_CREATE.with("error creating store for consumer"));
-            }
-            if name.len() > NAME_MAX {
-                return Err(errors::CONSUMER_NAME_TOO_LONG.with(NAME_MAX));
-            }
-            if !is_valid_name(name) {
-                return Err(errors::CONSUMER_BAD_DURABLE_NAME);
-            }
-        }
-        Ok(())
-    }
-
-    fn check_asked_filter(
-        &self,
-        asked: &Asked<'_>,
-        config: &ConsumerConfig,
-    ) -> Result<(), ApiError> {
-        let Some(filter) = asked.filter else {
-            return Ok(());
-        };
-        if config.filter_subjects.len() > 1 {
-            return Err(errors::CONSUMER_MULTIPLE_FILTERS_NOT_ALLOWED);
-        }
-        let own = match config.filter_subjects.first() {
-            Some(only) => only,
-            None => &config.filter_subject,
-        };
-        if own.as_bytes() == filter {
-            Ok(())
-        } else {
-            Err(errors::CONSUMER_CREATE_FILTER_SUBJECT_MISMATCH)
-        }
-    }
-
     fn create_consumer(
         &mut self,
         asked: &Asked<'_>,
@@ -195,7 +106,8 @@ impl Home {
         shop: &mut Shop<'_, '_>,
     ) -> Result<(), ApiError> {
         let body: CreateConsumerRequest = shop.read(request)?;
-        self.check_names(asked, &body)?;
+        check_names(asked, &body)?;
+        check_given_name(asked, &body.config)?;
         let CreateConsumerRequest { mut config, action, pedantic, .. } = body;
         if let Some(name) = asked.consumer {
             name.clone_into(&mut config.name);

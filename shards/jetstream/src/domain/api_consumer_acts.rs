@@ -1,13 +1,14 @@
 //! Requests that act on a consumer and leave its definition: pause, unpin, reset.
 
 use wire::api::errors::{self, ApiError};
-use wire::api::requests::{PauseRequest, ResetRequest, UnpinRequest, decode_body};
+use wire::api::requests::{PauseRequest, ResetRequest};
 use wire::api::responses::{ConsumerReset, Empty, Paused};
 use wire::api::types::{ResponseType, encode_response};
 use wire::json::to_go_string;
 
 use super::Shop;
 use super::api_consumer::show_levels;
+use super::early::read_unpin;
 use super::home::Home;
 use super::parcel::Request;
 use crate::consumer::group::Unpinned;
@@ -43,10 +44,7 @@ impl Home {
         request: &Request<'_>,
         shop: &mut Shop<'_, '_>,
     ) -> Result<(), ApiError> {
-        let body: UnpinRequest = decode_body(request.body, wire::api::decode::Mode::Lax)?;
-        if body.group.is_empty() {
-            return Err(errors::INVALID_JSON.with("consumer group not specified"));
-        }
+        let body = read_unpin(request)?;
         let slot = self.slot_of(name)?;
         let Some(consumer) = self.consumers.get(slot as usize) else {
             return Err(errors::CONSUMER_NOT_FOUND);
@@ -66,9 +64,9 @@ impl Home {
         request: &Request<'_>,
         shop: &mut Shop<'_, '_>,
     ) -> Result<(), ApiError> {
-        let body: ResetRequest = shop.read(request)?;
         // nats-server listens for this request per consumer: without one nobody answers.
         let Ok(slot) = self.slot_of(name) else { return Ok(()) };
+        let body: ResetRequest = shop.read(request)?;
         self.admit(0)?;
         let reset = self.with(slot, shop, |consumer, cx| consumer.reset(body.seq, cx));
         let reset_seq = reset.unwrap_or(Err(errors::CONSUMER_NOT_FOUND))?;

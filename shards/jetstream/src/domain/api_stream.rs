@@ -84,7 +84,8 @@ impl Home {
             // that was delivered had been flushed.
             let stored = self.stream.store.time_of(ack.delivery.stream_seq);
             let named = ack.delivery.timestamp_ns;
-            if named != 0 && stored.is_some_and(|stored| stored != named) {
+            let is_other = named != 0 && stored.is_some_and(|stored| stored != named);
+            if is_other && self.slot_of_bytes(ack.consumer).is_some() {
                 return;
             }
             let named = Named {
@@ -95,14 +96,13 @@ impl Home {
             return self.handle_ack(ack.consumer, named, request, shop);
         }
         if let Some(flow) = parse_flow_control_subject(request.subject) {
-            let slot = self.slot_of_bytes(flow.consumer);
-            if let Some(slot) = slot {
-                self.with(slot, shop, |consumer, cx| {
-                    consumer.handle_flow_answer(flow.id, request.headers, cx);
-                });
-                self.enqueue(slot);
-            }
-            return;
+            let Some(slot) = self.slot_of_bytes(flow.consumer) else {
+                return shop.no_responders(request);
+            };
+            self.with(slot, shop, |consumer, cx| {
+                consumer.handle_flow_answer(flow.id, request.headers, cx);
+            });
+            return self.enqueue(slot);
         }
         let Some((_, call)) = parse_api(request.subject) else { return };
         match call {
@@ -136,10 +136,10 @@ impl Home {
         request: &Request<'_>,
         shop: &mut Shop<'_, '_>,
     ) {
-        let (Some(slot), Some(body)) = (self.slot_of_bytes(consumer), Ack::parse(request.body))
-        else {
-            return;
+        let Some(slot) = self.slot_of_bytes(consumer) else {
+            return shop.no_responders(request);
         };
+        let Some(body) = Ack::parse(request.body) else { return };
         self.with(slot, shop, |consumer, cx| {
             consumer.handle_ack(named, &body, request.reply, cx);
         });

@@ -134,7 +134,10 @@ impl JetStream {
 impl super::Shop<'_, '_> {
     /// Answers a request about a stream that does not exist.
     fn refuse_unknown(&mut self, request: &Request<'_>) {
-        let Some((_, call)) = parse_api(request.subject) else { return };
+        // An acknowledgement, or a pull or read of what does not exist.
+        let Some((_, call)) = parse_api(request.subject) else {
+            return self.no_responders(request);
+        };
         if matches!(call, Call::ConsumerNext { .. } | Call::DirectGet { .. })
             || matches!(call, Call::DirectGetLast { .. })
         {
@@ -145,7 +148,8 @@ impl super::Shop<'_, '_> {
         if matches!(call, Call::ConsumerReset { .. }) || !self.is_enabled(request, kind) {
             return;
         }
-        self.refuse(request, kind, &errors::STREAM_NOT_FOUND);
+        let error = self.check_early(&call, request).err().unwrap_or(errors::STREAM_NOT_FOUND);
+        self.refuse(request, kind, &error);
     }
 
     /// Tells the requester that nobody is there, as the broker would.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use wire::api::config::{Placement, StreamConfig};
+use wire::api::config::StreamConfig;
 use wire::api::errors::{self, ApiError};
 use wire::api::policy::{Discard, PersistMode, Retention, Storage};
 use wire::subject;
@@ -192,7 +192,7 @@ pub fn check_config(
     check_subjects(&mut config)?;
     check_byte_limits(&config, limits)?;
     check_transforms(&mut config, is_pedantic)?;
-    check_placement(&mut config)?;
+    check_placement(&config)?;
     Ok(config)
 }
 
@@ -505,10 +505,7 @@ fn check_transforms(config: &mut StreamConfig, is_pedantic: bool) -> Result<(), 
     Ok(())
 }
 
-fn check_placement(config: &mut StreamConfig) -> Result<(), ApiError> {
-    if config.placement.as_ref() == Some(&Placement::default()) {
-        config.placement = None;
-    }
+fn check_placement(config: &StreamConfig) -> Result<(), ApiError> {
     if config.placement.as_ref().is_some_and(|placement| !placement.preferred.is_empty()) {
         return Err(invalid("preferred server not permitted in placement"));
     }

@@ -38,7 +38,7 @@ pub mod level;
 mod lifecycle;
 mod limits;
 mod purge;
-mod reads;
+pub mod reads;
 #[cfg(test)]
 mod replay_tests;
 pub mod restore;

@@ -40,7 +40,7 @@ const KEYS: &[&[u8]] = &[
 ];
 
 /// The headers of a publish that a stream understands. Of several lines with one key the first
-/// counts; an empty value counts as absent, as it does for nats-server.
+/// counts; an empty value counts as absent, but for the time zone's, as it does for nats-server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PublishHeaders<'a> {
     /// `Nats-Msg-Id`
@@ -135,13 +135,13 @@ impl<'a> PublishHeaders<'a> {
         }
         let value = value_of(value);
         *place = Some(value);
-        self.any |= !value.is_empty();
+        self.any |= !value.is_empty() || key == b"Schedule-Time-Zone";
         value.is_empty()
     }
 
     /// Makes empty values absent.
     fn drop_empty(&mut self) {
-        for key in KEYS {
+        for key in KEYS.iter().filter(|key| **key != b"Schedule-Time-Zone") {
             if let Some(place) = self.place(key)
                 && place.is_some_and(<[u8]>::is_empty)
             {
