@@ -50,18 +50,26 @@ pub fn check(
     ceilings: &Ceilings,
 ) -> Result<(), ApiError> {
     check_copies(config)?;
-    check_texts(config)?;
     check_waits(config)?;
-    if config.deliver_subject.is_empty() {
-        check_pull(config, stream, ceilings)?;
-    } else {
-        check_push(config, stream)?;
+    let is_push = !config.deliver_subject.is_empty();
+    if !is_push && config.ack_policy == AckPolicy::FlowControl {
+        return refuse(&errors::CONSUMER_ACK_FC_REQUIRES_PUSH);
     }
-    check_flow_ack(config)?;
-    check_groups(config)?;
-    check_start(config)?;
+    check_description(config)?;
+    if is_push {
+        check_push(config, stream)?;
+    } else {
+        check_pull(config, stream, ceilings)?;
+    }
     check_filters(config)?;
+    check_start(config)?;
     check_sampling(config)?;
+    if config.flow_control && config.idle_heartbeat_ns == 0 {
+        return refuse(&errors::CONSUMER_WITH_FLOW_CONTROL_NEEDS_HEARTBEATS);
+    }
+    check_metadata(config)?;
+    check_groups(config)?;
+    check_flow_ack(config)?;
     check_dead_letter(config, stream)?;
     check_retention(config, stream, ceilings)
 }
@@ -114,10 +122,14 @@ fn check_copies(config: &ConsumerConfig) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn check_texts(config: &ConsumerConfig) -> Result<(), ApiError> {
+fn check_description(config: &ConsumerConfig) -> Result<(), ApiError> {
     if config.description.len() > DESCRIPTION_MAX {
         return Err(errors::CONSUMER_DESCRIPTION_TOO_LONG.with(DESCRIPTION_MAX));
     }
+    Ok(())
+}
+
+fn check_metadata(config: &ConsumerConfig) -> Result<(), ApiError> {
     let metadata: usize = config.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
     if metadata > METADATA_MAX {
         return Err(errors::CONSUMER_METADATA_LENGTH.with("128KB"));
@@ -129,12 +141,12 @@ fn check_waits(config: &ConsumerConfig) -> Result<(), ApiError> {
     if config.backoff_ns.iter().any(|wait| *wait < 0) {
         return refuse(&errors::CONSUMER_BACK_OFF_NEGATIVE);
     }
-    if config.ack_wait_ns < 0 {
-        return refuse(&errors::CONSUMER_ACK_WAIT_NEGATIVE);
-    }
     let steps = config.backoff_ns.len() as i64;
     if steps > 0 && config.max_deliver != -1 && config.max_deliver < steps {
         return refuse(&errors::CONSUMER_MAX_DELIVER_BACKOFF);
+    }
+    if config.ack_wait_ns < 0 {
+        return refuse(&errors::CONSUMER_ACK_WAIT_NEGATIVE);
     }
     Ok(())
 }
@@ -160,9 +172,6 @@ fn check_push(config: &ConsumerConfig, stream: &StreamConfig) -> Result<(), ApiE
     if config.idle_heartbeat_ns > 0 && config.idle_heartbeat_ns < HEARTBEAT_MIN_NS {
         return refuse(&errors::CONSUMER_SMALL_HEARTBEAT);
     }
-    if config.flow_control && config.idle_heartbeat_ns == 0 {
-        return refuse(&errors::CONSUMER_WITH_FLOW_CONTROL_NEEDS_HEARTBEATS);
-    }
     if config.direct && !config.durable_name.is_empty() {
         return refuse(&errors::CONSUMER_DIRECT_REQUIRES_EPHEMERAL);
     }
@@ -174,6 +183,9 @@ fn check_pull(
     stream: &StreamConfig,
     ceilings: &Ceilings,
 ) -> Result<(), ApiError> {
+    if config.ack_policy == AckPolicy::None && stream.retention == Retention::WorkQueue {
+        return refuse(&errors::CONSUMER_PULL_REQUIRES_ACK);
+    }
     if config.rate_limit_bps > 0 {
         return refuse(&errors::CONSUMER_PULL_WITH_RATE_LIMIT);
     }
@@ -190,9 +202,6 @@ fn check_pull(
     if batch_max > 0 && config.max_batch > batch_max {
         return Err(errors::CONSUMER_MAX_REQUEST_BATCH_EXCEEDED.with(batch_max));
     }
-    if config.ack_policy == AckPolicy::None && stream.retention == Retention::WorkQueue {
-        return refuse(&errors::CONSUMER_PULL_REQUIRES_ACK);
-    }
     if config.direct {
         return refuse(&errors::CONSUMER_DIRECT_REQUIRES_PUSH);
     }
@@ -202,9 +211,6 @@ fn check_pull(
 fn check_flow_ack(config: &ConsumerConfig) -> Result<(), ApiError> {
     if config.ack_policy != AckPolicy::FlowControl {
         return Ok(());
-    }
-    if config.deliver_subject.is_empty() {
-        return refuse(&errors::CONSUMER_ACK_FC_REQUIRES_PUSH);
     }
     if !config.flow_control {
         return refuse(&errors::CONSUMER_ACK_FC_REQUIRES_FC);
@@ -318,7 +324,7 @@ fn check_start(config: &ConsumerConfig) -> Result<(), ApiError> {
             }
             if by_seq {
                 return invalid(
-                    "consumer delivery policy is deliver by start time, but optional start sequence is also set",
+                    "consumer delivery policy is deliver by start time, but optional start start sequence is also set",
                 );
             }
             Ok(())
@@ -330,14 +336,15 @@ fn check_filters(config: &ConsumerConfig) -> Result<(), ApiError> {
     if !config.filter_subject.is_empty() && !config.filter_subjects.is_empty() {
         return refuse(&errors::CONSUMER_DUPLICATE_FILTER_SUBJECTS);
     }
-    let several = config.filter_subjects.len() > 1;
-    if several && config.filter_subjects.iter().any(String::is_empty) {
+    if config.filter_subjects.iter().any(String::is_empty) {
         return refuse(&errors::CONSUMER_EMPTY_FILTER);
     }
     let filters: Vec<&[u8]> = filters_of(config).map(str::as_bytes).collect();
     for (at, filter) in filters.iter().enumerate() {
         let others = filters.get(at + 1..).unwrap_or_default();
-        if others.iter().any(|other| subject::overlaps(filter, other)) {
+        // Patterns that meet and do not contain each other may stand side by side.
+        let contains = |one: &[u8], other: &[u8]| subject::matches(one, other);
+        if others.iter().any(|other| contains(filter, other) || contains(other, filter)) {
             return refuse(&errors::CONSUMER_OVERLAPPING_SUBJECT_FILTERS);
         }
     }
@@ -363,7 +370,7 @@ fn check_retention(
     ceilings: &Ceilings,
 ) -> Result<(), ApiError> {
     if stream.retention == Retention::WorkQueue {
-        if config.ack_policy != AckPolicy::Explicit {
+        if !matches!(config.ack_policy, AckPolicy::Explicit | AckPolicy::FlowControl) {
             return refuse(&errors::CONSUMER_WQ_REQUIRES_EXPLICIT_ACK);
         }
         if !matches!(config.deliver_policy, DeliverPolicy::All) {

@@ -98,7 +98,6 @@ fn set_waits(config: &mut ConsumerConfig, pedantic: bool) -> Result<(), ApiError
         config.ack_wait_ns = ACK_WAIT_NS;
     }
     if let Some(first) = config.backoff_ns.first().copied()
-        && first >= 0
         && config.ack_wait_ns != first
     {
         replace(pedantic, "first backoff value has to equal batch AckWait")?;
@@ -162,10 +161,18 @@ fn set_inactive(
     if stream_max_ns > 0 {
         replace(pedantic, "inactive_threshold must be set if it's configured in stream limits")?;
         config.inactive_threshold_ns = stream_max_ns;
-    } else if config.durable_name.is_empty() {
-        config.inactive_threshold_ns = INACTIVE_NS;
     }
     Ok(())
+}
+
+/// Gives a consumer without a durable name an idle time. Apart from the other defaults, because
+/// nats-server compares a request with the consumer that is there before this. `durable_name` is
+/// the one it has so far: an update that makes it durable leaves it the idle time of the others
+/// until the next one.
+pub fn set_inactive_default(durable_name: &str, config: &mut ConsumerConfig) {
+    if durable_name.is_empty() && config.inactive_threshold_ns == 0 {
+        config.inactive_threshold_ns = INACTIVE_NS;
+    }
 }
 
 #[cfg(test)]
@@ -180,7 +187,9 @@ mod tests {
         let mut config = ConsumerConfig::default();
         change(&mut config);
         let ceilings = Ceilings { ack_pending_max: 500, request_batch_max: 7 };
-        set_defaults(&mut config, stream, &ceilings, pedantic).map(|()| config)
+        set_defaults(&mut config, stream, &ceilings, pedantic)?;
+        set_inactive_default(&config.durable_name.clone(), &mut config);
+        Ok(config)
     }
 
     #[test]

@@ -14,7 +14,7 @@ use wire::headers;
 use wire::json::to_go_string;
 
 use super::Shop;
-use super::early::{Asked, check_given_name, check_names};
+use super::early::{Asked, check_name_form, check_name_length, check_names};
 use super::home::{Home, config_key, state_key};
 use super::parcel::Request;
 use crate::consumer::config::{self as rules, Ceilings};
@@ -107,7 +107,7 @@ impl Home {
     ) -> Result<(), ApiError> {
         let body: CreateConsumerRequest = shop.read(request)?;
         check_names(asked, &body)?;
-        check_given_name(asked, &body.config)?;
+        check_name_form(asked, &body.config)?;
         let CreateConsumerRequest { mut config, action, pedantic, .. } = body;
         if let Some(name) = asked.consumer {
             name.clone_into(&mut config.name);
@@ -123,9 +123,10 @@ impl Home {
         let ceilings = ceilings_of(shop, request.account);
         let stream = self.stream.config().clone();
         level::strip(&mut config.metadata);
+        let needed = level_of(&config).to_string();
         config_defaults::set_defaults(&mut config, &stream, &ceilings, pedantic)?;
         rules::check(&config, &stream, &ceilings)?;
-        let needed = level_of(&config).to_string();
+        check_name_length(&config)?;
         config.metadata.insert("_nats.req.level".to_owned(), needed);
         let known = self.by_name.get(config.name.as_str()).copied();
         match known {
@@ -153,10 +154,11 @@ impl Home {
 
     fn add_consumer(
         &mut self,
-        config: ConsumerConfig,
+        mut config: ConsumerConfig,
         request: &Request<'_>,
         shop: &mut Shop<'_, '_>,
     ) -> Result<(), ApiError> {
+        config_defaults::set_inactive_default(&config.durable_name.clone(), &mut config);
         let stream = self.stream.config();
         rules::check_siblings(&config, stream, self.siblings())?;
         if (self.consumers.len() - self.feeding) as i64 >= self.consumers_max(shop) {
@@ -269,6 +271,7 @@ impl Home {
             return Err(errors::CONSUMER_ALREADY_EXISTS);
         }
         rules::check_update(&consumer.config, &config)?;
+        config_defaults::set_inactive_default(&consumer.config.durable_name, &mut config);
         if consumer.config.deliver_subject != config.deliver_subject && consumer.is_active() {
             return Err(errors::CONSUMER_NAME_EXIST);
         }

@@ -13,6 +13,7 @@ use wire::api::subjects::{Call, has_path_separator, is_valid_name};
 use super::Shop;
 use super::parcel::Request;
 use crate::consumer::config::{NAME_MAX, is_valid_group};
+use crate::stream::purge::check_purge;
 use crate::stream::reads::check_get;
 
 /// What the subject of a request to make a consumer says.
@@ -78,11 +79,6 @@ pub(super) fn check_names(asked: &Asked<'_>, body: &CreateConsumerRequest) -> Re
             return Err(errors::CONSUMER_DURABLE_NAME_NOT_MATCH_SUBJECT);
         }
         check_asked_filter(asked, config)?;
-    } else if !config.durable_name.is_empty()
-        && !config.name.is_empty()
-        && config.durable_name != config.name
-    {
-        return Err(errors::CONSUMER_CREATE_DURABLE_AND_NAME_MISMATCH);
     }
     if config.num_replicas > 1 {
         return Err(errors::STREAM_REPLICAS_NOT_SUPPORTED);
@@ -94,7 +90,8 @@ fn check_asked_filter(asked: &Asked<'_>, config: &ConsumerConfig) -> Result<(), 
     let Some(filter) = asked.filter else {
         return Ok(());
     };
-    if config.filter_subjects.len() > 1 {
+    let several = config.filter_subjects.len() + usize::from(!config.filter_subject.is_empty());
+    if several > 1 {
         return Err(errors::CONSUMER_MULTIPLE_FILTERS_NOT_ALLOWED);
     }
     let own = match config.filter_subjects.first() {
@@ -108,23 +105,29 @@ fn check_asked_filter(asked: &Asked<'_>, config: &ConsumerConfig) -> Result<(), 
     }
 }
 
-/// What is wrong with the name of a consumer of a stream that exists.
-pub(super) fn check_given_name(asked: &Asked<'_>, config: &ConsumerConfig) -> Result<(), ApiError> {
+/// Whether the name of a consumer of a stream that exists can be one.
+pub(super) fn check_name_form(asked: &Asked<'_>, config: &ConsumerConfig) -> Result<(), ApiError> {
     let name = asked.name(config);
-    if name.is_empty() {
+    if name.is_empty() || is_valid_name(name) {
+        return Ok(());
+    }
+    if config.durable_name.is_empty() {
+        let text = r"consumer name can not contain '.', '*', '>', '\', '/'";
+        return Err(errors::STREAM_INVALID_CONFIG.with(text));
+    }
+    Err(errors::CONSUMER_BAD_DURABLE_NAME)
+}
+
+/// Whether the name of a consumer is short enough, which is looked at last.
+pub(super) fn check_name_length(config: &ConsumerConfig) -> Result<(), ApiError> {
+    if config.name.len() <= NAME_MAX {
         return Ok(());
     }
     // nats-server finds that a name without durable is too long when its file does.
-    if name.len() > NAME_MAX && config.durable_name.is_empty() {
+    if config.durable_name.is_empty() {
         return Err(errors::CONSUMER_CREATE.with("error creating store for consumer"));
     }
-    if name.len() > NAME_MAX {
-        return Err(errors::CONSUMER_NAME_TOO_LONG.with(NAME_MAX));
-    }
-    if !is_valid_name(name) {
-        return Err(errors::CONSUMER_BAD_DURABLE_NAME);
-    }
-    Ok(())
+    Err(errors::CONSUMER_NAME_TOO_LONG.with(NAME_MAX))
 }
 
 /// Reads a request to let go of a pinned client.
@@ -148,7 +151,7 @@ impl Shop<'_, '_> {
     ) -> Result<(), ApiError> {
         match call {
             Call::StreamInfo { .. } => self.read::<StreamInfoRequest>(request).map(drop),
-            Call::StreamPurge { .. } => self.read::<PurgeRequest>(request).map(drop),
+            Call::StreamPurge { .. } => check_purge(&self.read::<PurgeRequest>(request)?),
             Call::StreamSnapshot { .. } if is_empty_request(request.body) => {
                 Err(errors::BAD_REQUEST)
             }

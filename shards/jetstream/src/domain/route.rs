@@ -10,6 +10,15 @@ use super::parcel::{self, Parcel, Request};
 use crate::context::Context;
 use crate::effect::Effects;
 
+/// For what begins like this, nats-server listens per stream or consumer, and nobody to the rest.
+const QUICK: [&[u8]; 5] = [
+    b"$JS.ACK.",
+    b"$JS.FC.",
+    b"$JS.SNAPSHOT.ACK.",
+    b"$JS.API.CONSUMER.MSG.NEXT.",
+    b"$JS.API.DIRECT.GET",
+];
+
 /// Who answers a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way<'a> {
@@ -69,7 +78,11 @@ impl JetStream {
             }
             Way::Meta if self.tools.me == 0 => self.handle_meta(request, ctx, fx),
             Way::Meta => self.tools.open(ctx, fx).post(0, &Parcel::Meta(*request)),
-            Way::Nowhere => {}
+            Way::Nowhere => {
+                if QUICK.iter().any(|prefix| request.subject.starts_with(prefix)) {
+                    self.tools.open(ctx, fx).no_responders(request);
+                }
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use wire::api::config::StreamConfig;
+use wire::api::config::{Placement, StreamConfig};
 use wire::api::errors::{self, ApiError};
 use wire::api::policy::{Discard, PersistMode, Retention, Storage};
 use wire::subject;
@@ -120,6 +120,7 @@ pub fn check_create(
     if config.num_replicas > 1 {
         return Err(errors::STREAM_REPLICAS_NOT_SUPPORTED);
     }
+    reserve(&config)?;
     if let Some(present) = catalog.config(&config.name) {
         return if is_same(&config, present) {
             Ok(Creation::Same)
@@ -127,7 +128,6 @@ pub fn check_create(
             Err(errors::STREAM_NAME_EXIST)
         };
     }
-    reserve(&config)?;
     check_source_filters(&config)?;
     if catalog.overlaps(&config.subjects, None) {
         return Err(errors::STREAM_SUBJECT_OVERLAP);
@@ -192,7 +192,7 @@ pub fn check_config(
     check_subjects(&mut config)?;
     check_byte_limits(&config, limits)?;
     check_transforms(&mut config, is_pedantic)?;
-    check_placement(&config)?;
+    check_placement(&mut config)?;
     Ok(config)
 }
 
@@ -505,7 +505,10 @@ fn check_transforms(config: &mut StreamConfig, is_pedantic: bool) -> Result<(), 
     Ok(())
 }
 
-fn check_placement(config: &StreamConfig) -> Result<(), ApiError> {
+fn check_placement(config: &mut StreamConfig) -> Result<(), ApiError> {
+    if config.placement.as_ref() == Some(&Placement::default()) {
+        config.placement = None;
+    }
     if config.placement.as_ref().is_some_and(|placement| !placement.preferred.is_empty()) {
         return Err(invalid("preferred server not permitted in placement"));
     }

@@ -37,7 +37,7 @@ mod ingest;
 pub mod level;
 mod lifecycle;
 mod limits;
-mod purge;
+pub mod purge;
 pub mod reads;
 #[cfg(test)]
 mod replay_tests;
