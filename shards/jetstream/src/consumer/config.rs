@@ -1,5 +1,7 @@
 //! The configuration of a consumer: defaults, checks in the server's order, and what may change.
 
+use std::num::IntErrorKind;
+
 use wire::api::config::StreamConfig;
 use wire::api::consumer_config::ConsumerConfig;
 use wire::api::errors::{self, ApiError};
@@ -109,7 +111,13 @@ fn sample_text(config: &ConsumerConfig) -> &str {
 }
 
 fn parse_percent(text: &str) -> Result<i64, String> {
-    text.parse::<i64>().map_err(|_| format!("strconv.Atoi: parsing \"{text}\": invalid syntax"))
+    text.parse::<i64>().map_err(|error| {
+        let what = match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        format!("strconv.Atoi: parsing \"{text}\": {what}")
+    })
 }
 
 fn check_copies(config: &ConsumerConfig) -> Result<(), ApiError> {
@@ -440,6 +448,9 @@ pub fn check_siblings<'a>(
 /// When something changes that must not.
 pub fn check_update(old: &ConsumerConfig, new: &ConsumerConfig) -> Result<(), ApiError> {
     let create = |text: &str| Err(errors::CONSUMER_CREATE.with(text));
+    if old.sourcing != new.sourcing {
+        return create("sourcing can not be updated");
+    }
     if old.deliver_policy != new.deliver_policy {
         return create("deliver policy can not be updated");
     }
@@ -448,6 +459,9 @@ pub fn check_update(old: &ConsumerConfig, new: &ConsumerConfig) -> Result<(), Ap
     }
     if old.opt_start_time != new.opt_start_time {
         return create("start time can not be updated");
+    }
+    if old.mem_storage != new.mem_storage {
+        return create("storage type can not be updated");
     }
     if old.ack_policy != new.ack_policy {
         return create("ack policy can not be updated");
@@ -460,9 +474,6 @@ pub fn check_update(old: &ConsumerConfig, new: &ConsumerConfig) -> Result<(), Ap
     }
     if old.flow_control != new.flow_control {
         return create("flow control can not be updated");
-    }
-    if old.mem_storage != new.mem_storage {
-        return create("storage type can not be updated");
     }
     if old.deliver_subject != new.deliver_subject {
         if old.deliver_subject.is_empty() {

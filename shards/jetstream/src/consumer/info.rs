@@ -27,7 +27,7 @@ impl Consumer {
             name: self.name.to_string(),
             created: Timestamp(self.created_unix_ns),
             config: Some(self.config.clone()),
-            delivered: sequence(self.state.delivered, self.last_delivered_unix_ns),
+            delivered: sequence(self.passed(), self.last_delivered_unix_ns),
             ack_floor: sequence(self.state.floor, self.last_acked_unix_ns),
             num_ack_pending: self.state.pending.len() as i64,
             num_redelivered: self.state.redelivered.values().filter(|more| **more > 0).count()
@@ -41,6 +41,15 @@ impl Consumer {
             priority_groups: self.group_states(),
             ..ConsumerInfo::default()
         }
+    }
+
+    /// How far it has come in the stream, messages that are not for it included.
+    pub(super) fn passed(&self) -> Place {
+        let mut passed = self.state.delivered;
+        if self.state.ahead.is_empty() {
+            passed.stream = passed.stream.max(self.state.looked_at);
+        }
+        passed
     }
 
     fn group_states(&self) -> Vec<PriorityGroupState> {

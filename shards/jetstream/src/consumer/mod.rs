@@ -208,8 +208,11 @@ impl Consumer {
                 }
             }
             self.seen_removed = total;
-            if floor != self.state.floor || waiting != self.state.pending.len() {
+            let is_settled = waiting != self.state.pending.len();
+            if is_settled {
                 self.last_acked_unix_ns = cx.ctx.unix_ns;
+            }
+            if is_settled || floor != self.state.floor {
                 self.note_progress(cx.ctx.mono_ns);
                 self.journal.note_whole(cx.ctx.mono_ns);
             }

@@ -315,7 +315,7 @@ impl Consumer {
     /// Heartbeats of requests that have been idle for long enough. One that does not wait and has
     /// got something ends instead.
     pub(super) fn beat_requests(&mut self, cx: &mut Cx<'_, '_>) {
-        let (now_ns, delivered) = (cx.ctx.mono_ns, self.state.delivered);
+        let (now_ns, delivered) = (cx.ctx.mono_ns, self.passed());
         let mut at = 0;
         while let Some(request) = self.waiting.get_mut(at) {
             if request.heartbeat_ns == 0 || request.heartbeat_at_ns > now_ns {

@@ -144,7 +144,7 @@ impl Consumer {
 
     /// Sends the heartbeat that is due.
     pub(super) fn beat_push(&mut self, cx: &mut Cx<'_, '_>) {
-        let delivered = self.state.delivered;
+        let delivered = self.passed();
         let Some(push) = &mut self.push else { return };
         if push.next_deadline_ns() > cx.ctx.mono_ns {
             return;

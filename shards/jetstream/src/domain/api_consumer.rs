@@ -9,6 +9,7 @@ use wire::api::policy::{AckPolicy, Action, ConsumerAction, PriorityPolicy, Stora
 use wire::api::requests::{ConsumersRequest, expect_empty};
 use wire::api::responses::{ConsumerList, ConsumerNames, LIST_PAGE, NAMES_PAGE, Page, Success};
 use wire::api::subjects::Call;
+use wire::api::timestamp::Timestamp;
 use wire::api::types::{ResponseType, encode_response};
 use wire::headers;
 use wire::json::to_go_string;
@@ -30,11 +31,11 @@ const IDENTITY: &[u8] = b"Nats-Stream-Identity";
 const GIVEN_NAME_LEN: usize = 8;
 
 /// The API level that a consumer needs.
-fn level_of(config: &ConsumerConfig) -> i64 {
+fn level_of(config: &ConsumerConfig, pause_until: Option<Timestamp>) -> i64 {
     if config.ack_policy == AckPolicy::FlowControl {
         return 4;
     }
-    let first = config.pause_until.is_some_and(|until| !until.is_zero())
+    let first = pause_until.is_some_and(|until| !until.is_zero())
         || config.priority_policy != PriorityPolicy::None
         || !config.priority_groups.is_empty()
         || config.priority_timeout_ns != 0;
@@ -95,6 +96,16 @@ impl Home {
         })
     }
 
+    /// The API level that the consumer of a request needs. An update leaves its pause as it is.
+    fn level_of(&self, config: &ConsumerConfig) -> i64 {
+        let name = if config.name.is_empty() { &config.durable_name } else { &config.name };
+        let known = self.by_name.get(name.as_str());
+        match known.and_then(|slot| self.consumers.get(*slot as usize)) {
+            Some(known) => level_of(config, known.config.pause_until),
+            None => level_of(config, config.pause_until),
+        }
+    }
+
     pub(super) fn slot_of(&self, consumer: &str) -> Result<u32, ApiError> {
         self.by_name.get(consumer).copied().ok_or(errors::CONSUMER_NOT_FOUND)
     }
@@ -123,7 +134,7 @@ impl Home {
         let ceilings = ceilings_of(shop, request.account);
         let stream = self.stream.config().clone();
         level::strip(&mut config.metadata);
-        let needed = level_of(&config).to_string();
+        let needed = self.level_of(&config).to_string();
         config_defaults::set_defaults(&mut config, &stream, &ceilings, pedantic)?;
         rules::check(&config, &stream, &ceilings)?;
         check_name_length(&config)?;

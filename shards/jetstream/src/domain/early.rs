@@ -90,15 +90,10 @@ fn check_asked_filter(asked: &Asked<'_>, config: &ConsumerConfig) -> Result<(), 
     let Some(filter) = asked.filter else {
         return Ok(());
     };
-    let several = config.filter_subjects.len() + usize::from(!config.filter_subject.is_empty());
-    if several > 1 {
+    if !config.filter_subjects.is_empty() {
         return Err(errors::CONSUMER_MULTIPLE_FILTERS_NOT_ALLOWED);
     }
-    let own = match config.filter_subjects.first() {
-        Some(only) => only,
-        None => &config.filter_subject,
-    };
-    if own.as_bytes() == filter {
+    if config.filter_subject.as_bytes() == filter {
         Ok(())
     } else {
         Err(errors::CONSUMER_CREATE_FILTER_SUBJECT_MISMATCH)
