@@ -90,8 +90,12 @@ impl Consumer {
     /// Pauses until a time, or goes on when that is in the past. True when it is paused now.
     pub fn pause(&mut self, until: Timestamp, cx: &mut Cx<'_, '_>) -> bool {
         let paused = !until.is_zero() && until.0 > cx.ctx.unix_ns;
-        self.config.pause_until = paused.then_some(until);
+        let until_or_none = Some(until).filter(|until| !until.is_zero());
+        let before = std::mem::replace(&mut self.config.pause_until, until_or_none);
         self.apply_pause();
+        if before.filter(|until| !until.is_zero()) == until_or_none {
+            return paused;
+        }
         let event = ConsumerPaused {
             stream: self.stream.to_string(),
             consumer: self.name.to_string(),

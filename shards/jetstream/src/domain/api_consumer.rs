@@ -42,6 +42,12 @@ fn level_of(config: &ConsumerConfig, pause_until: Option<Timestamp>) -> i64 {
     i64::from(first)
 }
 
+/// Notes the API level that a consumer needs, as it is now.
+pub(super) fn set_level(config: &mut ConsumerConfig) {
+    let needed = level_of(config, config.pause_until).to_string();
+    config.metadata.insert("_nats.req.level".to_owned(), needed);
+}
+
 /// A name that the server gives.
 fn given_name(shop: &mut Shop<'_, '_>) -> String {
     let id = shop.ids.next_id();

@@ -7,7 +7,7 @@ use wire::api::types::{ResponseType, encode_response};
 use wire::json::to_go_string;
 
 use super::Shop;
-use super::api_consumer::show_levels;
+use super::api_consumer::{set_level, show_levels};
 use super::early::read_unpin;
 use super::home::Home;
 use super::parcel::Request;
@@ -25,6 +25,9 @@ impl Home {
         let config = self.consumers.get(slot as usize).map(|consumer| &*consumer.config);
         self.admit(to_go_string(&config).len())?;
         let paused = self.with(slot, shop, |consumer, cx| consumer.pause(body.pause_until, cx));
+        if let Some(consumer) = self.consumers.get_mut(slot as usize) {
+            set_level(&mut consumer.config);
+        }
         self.write_consumer(slot);
         self.enqueue(slot);
         let left_ns = body.pause_until.0.saturating_sub(shop.ctx.unix_ns);
