@@ -63,6 +63,7 @@ pub fn check(
     } else {
         check_pull(config, stream, ceilings)?;
     }
+    check_pending(config, stream, ceilings)?;
     check_filters(config)?;
     check_start(config)?;
     check_sampling(config)?;
@@ -73,7 +74,7 @@ pub fn check(
     check_groups(config)?;
     check_flow_ack(config)?;
     check_dead_letter(config, stream)?;
-    check_retention(config, stream, ceilings)
+    check_retention(config, stream)
 }
 
 fn check_sampling(config: &ConsumerConfig) -> Result<(), ApiError> {
@@ -372,11 +373,7 @@ pub fn filters_of(config: &ConsumerConfig) -> impl Iterator<Item = &str> {
     one.into_iter().chain(several.filter(|filter| !filter.is_empty()))
 }
 
-fn check_retention(
-    config: &ConsumerConfig,
-    stream: &StreamConfig,
-    ceilings: &Ceilings,
-) -> Result<(), ApiError> {
+fn check_retention(config: &ConsumerConfig, stream: &StreamConfig) -> Result<(), ApiError> {
     if stream.retention == Retention::WorkQueue {
         if !matches!(config.ack_policy, AckPolicy::Explicit | AckPolicy::FlowControl) {
             return refuse(&errors::CONSUMER_WQ_REQUIRES_EXPLICIT_ACK);
@@ -385,22 +382,25 @@ fn check_retention(
             return refuse(&errors::CONSUMER_WQ_CONSUMER_NOT_DELIVER_ALL);
         }
     }
-    check_ceilings(config, stream, ceilings)
+    check_idle(config, stream)
 }
 
 /// What stream, account and server allow.
-fn check_ceilings(
+fn check_pending(
     config: &ConsumerConfig,
     stream: &StreamConfig,
     ceilings: &Ceilings,
 ) -> Result<(), ApiError> {
-    let limits = &stream.consumer_limits;
-    for max in [limits.max_ack_pending, ceilings.ack_pending_max] {
+    for max in [stream.consumer_limits.max_ack_pending, ceilings.ack_pending_max] {
         if max > 0 && config.max_ack_pending > max {
             return Err(errors::CONSUMER_MAX_PENDING_ACK_EXCESS.with(max));
         }
     }
-    let idle_ns = limits.inactive_threshold_ns;
+    Ok(())
+}
+
+fn check_idle(config: &ConsumerConfig, stream: &StreamConfig) -> Result<(), ApiError> {
+    let idle_ns = stream.consumer_limits.inactive_threshold_ns;
     if idle_ns > 0 && config.inactive_threshold_ns > idle_ns {
         let text = wire::time::format_go_duration(idle_ns);
         return Err(errors::CONSUMER_INACTIVE_THRESHOLD_EXCESS.with(text));
@@ -448,9 +448,6 @@ pub fn check_siblings<'a>(
 /// When something changes that must not.
 pub fn check_update(old: &ConsumerConfig, new: &ConsumerConfig) -> Result<(), ApiError> {
     let create = |text: &str| Err(errors::CONSUMER_CREATE.with(text));
-    if old.sourcing != new.sourcing {
-        return create("sourcing can not be updated");
-    }
     if old.deliver_policy != new.deliver_policy {
         return create("deliver policy can not be updated");
     }
@@ -462,6 +459,9 @@ pub fn check_update(old: &ConsumerConfig, new: &ConsumerConfig) -> Result<(), Ap
     }
     if old.mem_storage != new.mem_storage {
         return create("storage type can not be updated");
+    }
+    if old.sourcing != new.sourcing {
+        return create("sourcing can not be updated");
     }
     if old.ack_policy != new.ack_policy {
         return create("ack policy can not be updated");

@@ -53,6 +53,8 @@ pub fn set_defaults(
             config.max_waiting = WAITING_MAX;
         }
         if config.max_batch == 0 && ceilings.request_batch_max > 0 {
+            let text = "max_request_batch must be set if it's JetStream limits are set";
+            replace(pedantic, text)?;
             config.max_batch = ceilings.request_batch_max;
         }
     }
@@ -91,9 +93,7 @@ fn raise_negatives(config: &mut ConsumerConfig, pedantic: bool) -> Result<(), Ap
 }
 
 fn set_waits(config: &mut ConsumerConfig, pedantic: bool) -> Result<(), ApiError> {
-    if config.ack_wait_ns == 0
-        && config.backoff_ns.is_empty()
-        && matches!(config.ack_policy, AckPolicy::Explicit | AckPolicy::All)
+    if config.ack_wait_ns == 0 && matches!(config.ack_policy, AckPolicy::Explicit | AckPolicy::All)
     {
         config.ack_wait_ns = ACK_WAIT_NS;
     }
@@ -135,7 +135,7 @@ fn set_ack_pending(
         return Ok(());
     }
     let stream_max = stream.consumer_limits.max_ack_pending;
-    if stream_max > 0 {
+    if stream_max != 0 {
         replace(pedantic, "max_ack_pending must be set if it's configured in stream limits")?;
         config.max_ack_pending = stream_max;
     } else if config.ack_policy != AckPolicy::None {
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn what_is_left_out_depends_on_the_policy() {
         let stream = StreamConfig::default();
-        let config = filled(|c| c.ack_policy = AckPolicy::None, &stream, true).unwrap();
+        let config = filled(|c| c.ack_policy = AckPolicy::None, &stream, false).unwrap();
         assert_eq!((config.ack_wait_ns, config.max_ack_pending), (0, 0));
         assert_eq!((config.max_waiting, config.max_batch), (WAITING_MAX, 7));
         assert_eq!(config.inactive_threshold_ns, INACTIVE_NS);
@@ -205,7 +205,7 @@ mod tests {
                 c.durable_name = "d".to_owned();
             },
             &stream,
-            true,
+            false,
         )
         .unwrap();
         assert_eq!((config.ack_wait_ns, config.max_ack_pending), (ACK_WAIT_NS, 500));
@@ -216,6 +216,8 @@ mod tests {
     fn pedantic_refuses_what_would_be_replaced() {
         let mut stream = StreamConfig::default();
         type Change = fn(&mut ConsumerConfig);
+        let text = "max_request_batch must be set if it's JetStream limits are set";
+        assert_eq!(filled(|_| {}, &stream, true), Err(errors::PEDANTIC.with(text)));
         let changes: [(Change, &str); 4] = [
             (|c| c.max_deliver = -5, "max_deliver must be set to -1"),
             (|c| c.max_waiting = -1, "max_waiting must not be negative"),

@@ -96,14 +96,25 @@ impl Consumer {
         if before.filter(|until| !until.is_zero()) == until_or_none {
             return paused;
         }
+        self.advise_pause(paused, until, cx);
+        paused
+    }
+
+    /// Tells of the pause of a consumer that was made or changed.
+    pub(crate) fn advise_if_paused(&self, cx: &mut Cx<'_, '_>) {
+        if let Some(until) = self.config.pause_until.filter(|_| self.is_paused(cx.ctx)) {
+            self.advise_pause(true, until, cx);
+        }
+    }
+
+    fn advise_pause(&self, paused: bool, pause_until: Timestamp, cx: &mut Cx<'_, '_>) {
         let event = ConsumerPaused {
             stream: self.stream.to_string(),
             consumer: self.name.to_string(),
             paused,
-            pause_until: until,
+            pause_until,
             domain: cx.domain.to_owned(),
         };
         self.advise(&event, cx);
-        paused
     }
 }

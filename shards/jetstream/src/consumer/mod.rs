@@ -184,6 +184,12 @@ pub struct Consumer {
 }
 
 impl Consumer {
+    /// A message was delivered and waits for its acknowledgement.
+    #[must_use]
+    pub fn has_pending(&self, seq: u64) -> bool {
+        self.state.pending.contains_key(&seq)
+    }
+
     /// Brings the counts up to date with what came into the stream and left it.
     fn sync(&mut self, cx: &mut Cx<'_, '_>) {
         // It may have been configured anew.
@@ -194,9 +200,11 @@ impl Consumer {
         if self.seen_removed != total {
             let floor = self.state.floor;
             let waiting = self.state.pending.len();
-            match cx.removed.since(self.seen_removed) {
+            let removed = cx.removed;
+            match removed.since(self.seen_removed) {
                 Some(seqs) => {
                     for seq in seqs {
+                        self.advise_deleted(seq, cx);
                         recount |= (next..=self.counted.up_to).contains(&seq);
                         self.state.forget(seq);
                     }

@@ -15,7 +15,7 @@ use wire::headers;
 use wire::json::to_go_string;
 
 use super::Shop;
-use super::early::{Asked, check_name_form, check_name_length, check_names};
+use super::early::{Asked, check_file_name, check_name_form, check_names};
 use super::home::{Home, config_key, state_key};
 use super::parcel::Request;
 use crate::consumer::config::{self as rules, Ceilings};
@@ -143,7 +143,7 @@ impl Home {
         let needed = self.level_of(&config).to_string();
         config_defaults::set_defaults(&mut config, &stream, &ceilings, pedantic)?;
         rules::check(&config, &stream, &ceilings)?;
-        check_name_length(&config)?;
+        check_file_name(&config)?;
         config.metadata.insert("_nats.req.level".to_owned(), needed);
         let known = self.by_name.get(config.name.as_str()).copied();
         match known {
@@ -193,7 +193,10 @@ impl Home {
         if let Some(consumer) = self.consumers.get_mut(slot as usize) {
             consumer.write_at_once();
         }
-        self.with(slot, shop, |consumer, cx| consumer.advise_action(Action::Create, cx));
+        self.with(slot, shop, |consumer, cx| {
+            consumer.advise_action(Action::Create, cx);
+            consumer.advise_if_paused(cx);
+        });
         self.answer_made(slot, request, shop);
         self.start_later(slot);
         Ok(())
@@ -281,6 +284,7 @@ impl Home {
         };
         let same = without_levels(&consumer.config) == without_levels(&config);
         if same {
+            self.with(slot, shop, |consumer, cx| consumer.advise_if_paused(cx));
             self.answer_made(slot, request, shop);
             return Ok(());
         }
@@ -304,7 +308,10 @@ impl Home {
         let filter = self.stream.store.add_filter(&patterns);
         self.stream.store.remove_filter(old_filter);
         self.stream.set_consumer_filters(slot, &patterns);
-        self.with(slot, shop, |consumer, cx| consumer.reconfigure(config, filter, cx));
+        self.with(slot, shop, |consumer, cx| {
+            consumer.reconfigure(config, filter, cx);
+            consumer.advise_if_paused(cx);
+        });
         self.write_consumer(slot);
         self.answer_made(slot, request, shop);
         self.start_later(slot);

@@ -199,6 +199,7 @@ impl Home {
             Call::MsgDelete { .. } => {
                 let body: MsgDeleteRequest = shop.read(request)?;
                 self.stream.handle_delete(body.seq, body.no_erase)?;
+                self.handle_deleted(body.seq);
                 let body = Success { success: true };
                 self.answer_later(request, encode_response(ResponseType::MsgDelete, &body));
                 Ok(())
@@ -213,6 +214,15 @@ impl Home {
                 }
             }
             _ => Err(errors::CLUSTER_REQUIRED),
+        }
+    }
+
+    /// Consumers that had delivered a deleted message tell of it now.
+    fn handle_deleted(&mut self, seq: u64) {
+        let concerned = self.consumers.iter().filter(|(_, one)| one.has_pending(seq));
+        let slots: Vec<u32> = concerned.map(|(slot, _)| slot as u32).collect();
+        for slot in slots {
+            self.enqueue(slot);
         }
     }
 
@@ -307,6 +317,9 @@ impl Home {
         }
         let room = room_of(&self.stream, shop);
         self.stream.handle_update(config.clone(), &mut shop.stream_cx(room));
+        if config.retention != present.retention {
+            self.release();
+        }
         self.write_config();
         self.advise_action(Action::Modify, shop);
         let info = self.stream.info(&self.facts(), shop.ctx);

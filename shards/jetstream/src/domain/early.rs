@@ -102,24 +102,22 @@ fn check_asked_filter(asked: &Asked<'_>, config: &ConsumerConfig) -> Result<(), 
 
 /// Whether the name of a consumer of a stream that exists can be one.
 pub(super) fn check_name_form(asked: &Asked<'_>, config: &ConsumerConfig) -> Result<(), ApiError> {
-    let name = asked.name(config);
-    if name.is_empty() || is_valid_name(name) {
-        return Ok(());
-    }
-    if config.durable_name.is_empty() {
+    let name = asked.name(config).replace('\0', "");
+    if !name.is_empty() && !is_valid_name(&name) {
         let text = r"consumer name can not contain '.', '*', '>', '\', '/'";
         return Err(errors::STREAM_INVALID_CONFIG.with(text));
     }
-    Err(errors::CONSUMER_BAD_DURABLE_NAME)
+    Ok(())
 }
 
-/// Whether the name of a consumer is short enough, which is looked at last.
-pub(super) fn check_name_length(config: &ConsumerConfig) -> Result<(), ApiError> {
-    if config.name.len() <= NAME_MAX {
+/// Whether the name of a consumer can be one of a file, which is looked at last.
+pub(super) fn check_file_name(config: &ConsumerConfig) -> Result<(), ApiError> {
+    let has_nul = config.name.contains('\0');
+    if config.name.len() <= NAME_MAX && !has_nul {
         return Ok(());
     }
     // nats-server finds that a name without durable is too long when its file does.
-    if config.durable_name.is_empty() {
+    if config.durable_name.is_empty() || has_nul {
         return Err(errors::CONSUMER_CREATE.with("error creating store for consumer"));
     }
     Err(errors::CONSUMER_NAME_TOO_LONG.with(NAME_MAX))
