@@ -165,9 +165,11 @@ impl super::Shop<'_, '_> {
         self.refuse(request, kind, &error);
     }
 
-    /// Tells the requester that nobody is there, as the broker would.
+    /// Tells the requester that nobody is there, as the broker would. Another account that serves
+    /// the subject, or a client that listens, is somebody.
     pub(super) fn no_responders(&mut self, request: &Request<'_>) {
-        if request.reply.is_empty() {
+        let listens = |subject| self.ctx.interest.has_interest(request.account, subject);
+        if request.reply.is_empty() || listens(request.subject) {
             return;
         }
         let mut headers = b"NATS/1.0 503\r\nNats-Subject: ".to_vec();
