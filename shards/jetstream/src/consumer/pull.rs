@@ -144,9 +144,6 @@ impl Consumer {
 
     fn refusal(&self, request: &PullRequest) -> Option<Refusal> {
         let settings = &self.settings;
-        if let Some(text) = group::refusal(request, settings) {
-            return Some(Refusal::Bad(text.to_owned()));
-        }
         if settings.batch_max > 0 && batch_of(request) > settings.batch_max {
             return Some(Refusal::Batch(settings.batch_max));
         }
@@ -158,7 +155,7 @@ impl Consumer {
         if settings.request_bytes_max > 0 && bytes > settings.request_bytes_max {
             return Some(Refusal::Bytes(settings.request_bytes_max));
         }
-        None
+        group::refusal(request, settings).map(|text| Refusal::Bad(text.to_owned()))
     }
 
     fn take_pull(&mut self, reply: &[u8], request: &PullRequest, cx: &mut Cx<'_, '_>) {
@@ -267,7 +264,7 @@ impl Consumer {
         }
     }
 
-    /// The stream has nothing more: requests that do not wait end.
+    /// There is nothing for anybody now: requests that do not wait end.
     pub(super) fn end_no_waits(&mut self, cx: &mut Cx<'_, '_>) {
         let mut at = 0;
         while let Some(request) = self.waiting.get(at) {
@@ -315,7 +312,7 @@ impl Consumer {
     /// Heartbeats of requests that have been idle for long enough. One that does not wait and has
     /// got something ends instead.
     pub(super) fn beat_requests(&mut self, cx: &mut Cx<'_, '_>) {
-        let (now_ns, delivered) = (cx.ctx.mono_ns, self.state.delivered);
+        let (now_ns, delivered) = (cx.ctx.mono_ns, self.passed());
         let mut at = 0;
         while let Some(request) = self.waiting.get_mut(at) {
             if request.heartbeat_ns == 0 || request.heartbeat_at_ns > now_ns {

@@ -11,6 +11,15 @@ use super::parcel::{self, Parcel, Request};
 use crate::context::Context;
 use crate::effect::{AfterInterest, Effects};
 
+/// For what begins like this, nats-server listens per stream or consumer, and nobody to the rest.
+const QUICK: [&[u8]; 5] = [
+    b"$JS.ACK.",
+    b"$JS.FC.",
+    b"$JS.SNAPSHOT.ACK.",
+    b"$JS.API.CONSUMER.MSG.NEXT.",
+    b"$JS.API.DIRECT.GET",
+];
+
 /// Who answers a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way<'a> {
@@ -76,7 +85,11 @@ impl JetStream {
                 let leads_on = self.tools.shards > 2 && comes_by_meta(request.subject);
                 fx.after_interest.push(AfterInterest::Request { bytes, leads_on });
             }
-            Way::Nowhere => {}
+            Way::Nowhere => {
+                if QUICK.iter().any(|prefix| request.subject.starts_with(prefix)) {
+                    self.tools.open(ctx, fx).no_responders(request);
+                }
+            }
         }
     }
 
@@ -141,7 +154,10 @@ impl JetStream {
 impl super::Shop<'_, '_> {
     /// Answers a request about a stream that does not exist.
     fn refuse_unknown(&mut self, request: &Request<'_>) {
-        let Some((_, call)) = parse_api(request.subject) else { return };
+        // An acknowledgement, or a pull or read of what does not exist.
+        let Some((_, call)) = parse_api(request.subject) else {
+            return self.no_responders(request);
+        };
         if matches!(call, Call::ConsumerNext { .. } | Call::DirectGet { .. })
             || matches!(call, Call::DirectGetLast { .. })
         {
@@ -152,12 +168,15 @@ impl super::Shop<'_, '_> {
         if matches!(call, Call::ConsumerReset { .. }) || !self.is_enabled(request, kind) {
             return;
         }
-        self.refuse(request, kind, &errors::STREAM_NOT_FOUND);
+        let error = self.check_early(&call, request).err().unwrap_or(errors::STREAM_NOT_FOUND);
+        self.refuse(request, kind, &error);
     }
 
-    /// Tells the requester that nobody is there, as the broker would.
+    /// Tells the requester that nobody is there, as the broker would. Another account that serves
+    /// the subject, or a client that listens, is somebody.
     pub(super) fn no_responders(&mut self, request: &Request<'_>) {
-        if request.reply.is_empty() {
+        let listens = |subject| self.ctx.interest.has_interest(request.account, subject);
+        if request.reply.is_empty() || listens(request.subject) {
             return;
         }
         let mut headers = b"NATS/1.0 503\r\nNats-Subject: ".to_vec();

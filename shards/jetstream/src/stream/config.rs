@@ -120,6 +120,7 @@ pub fn check_create(
     if config.num_replicas > 1 {
         return Err(errors::STREAM_REPLICAS_NOT_SUPPORTED);
     }
+    reserve(&config)?;
     if let Some(present) = catalog.config(&config.name) {
         return if is_same(&config, present) {
             Ok(Creation::Same)
@@ -127,7 +128,6 @@ pub fn check_create(
             Err(errors::STREAM_NAME_EXIST)
         };
     }
-    reserve(&config)?;
     check_source_filters(&config)?;
     if catalog.overlaps(&config.subjects, None) {
         return Err(errors::STREAM_SUBJECT_OVERLAP);
