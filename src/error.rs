@@ -52,6 +52,10 @@ pub enum StartError {
     #[error("Can't start JetStream: storage directory is not a directory: {0:?}")]
     NoStoreDirectory(String),
 
+    /// Another process has the directory of JetStream, and kept it.
+    #[error("Can't start JetStream: another process uses the storage directory {0:?}")]
+    StoreInUse(String),
+
     /// The directory of JetStream cannot be used.
     #[error("Can't start JetStream: could not use storage directory {dir:?}: {}", os_text(.source))]
     Store {

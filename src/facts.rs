@@ -19,9 +19,6 @@ use crate::translate::NATS_VERSION;
 /// CPU use is averaged over at least this long.
 const CPU_SPAN_MIN: Duration = Duration::from_millis(500);
 
-/// A disk operation under way for longer makes the server unhealthy.
-const DISK_STUCK: Duration = Duration::from_secs(5);
-
 /// The facts that change only at start and reload, and the last look at the CPU clock.
 #[derive(Debug)]
 pub(crate) struct Facts {
@@ -153,8 +150,9 @@ fn jetstream_facts(options: &Options, settings: &Settings) -> JetStreamFacts {
                 nanos(given.scrub_interval)
             },
             scrub_rate: unless(given.scrub_bytes_per_second, usual.scrub_bytes_per_second),
+            read_cache: unless(given.read_cache_bytes_max, usual.read_cache_bytes_max),
         },
-        disk_stuck_ns: nanos(DISK_STUCK),
+        disk_stuck_ns: reactor::disk::STUCK_NS,
     }
 }
 

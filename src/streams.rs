@@ -1,8 +1,9 @@
 //! From configured options to what JetStream is started with, and what the log says about it.
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use broker::settings::{AccountSettings as BrokerAccount, Identity};
 use jetstream::settings::{AccountLimits, AccountSettings, Durability, Settings, Usage};
@@ -23,6 +24,10 @@ pub const API_LEVEL: u64 = jetstream::domain::api_account::API_LEVEL as u64;
 const DEFAULT_SHARE: u64 = 75;
 /// Directory below `store_dir`.
 const SUBDIRECTORY: &str = "jetstream";
+
+/// How long a start waits for a store that another process has.
+const STORE_WAIT_MAX: Duration = Duration::from_secs(10);
+const STORE_WAIT_STEP: Duration = Duration::from_millis(10);
 
 /// What each account uses, and all together; an account keeps its place for as long as the process
 /// lives.
@@ -132,6 +137,7 @@ pub fn settings(
         stuck_consumer_ns: u64::try_from(given.stuck_consumer.as_nanos()).unwrap_or(u64::MAX),
         scrub_interval_ns: u64::try_from(given.scrub_interval.as_nanos()).unwrap_or(u64::MAX),
         scrub_bytes_per_second: u64::try_from(given.scrub_bytes_per_second).unwrap_or(0),
+        cache_bytes_max: size(given.read_cache_bytes_max, defaults.cache_bytes_max),
         memory_bytes_max: memory_limit(given.memory_bytes_max),
         file_bytes_max: file_limit(given.file_bytes_max, &store_dir(options)),
         buffered_bytes_max: size(given.buffered_bytes_max, defaults.buffered_bytes_max),
@@ -156,7 +162,6 @@ pub fn settings(
                 usage: usage.entry(at),
             })
             .collect(),
-        ..defaults
     }
 }
 
@@ -185,13 +190,32 @@ fn memory_limit(configured: i64) -> i64 {
     share_of(u64::from(info.mem_unit).saturating_mul(info.totalram as u64))
 }
 
-fn file_limit(configured: i64, dir: &std::path::Path) -> i64 {
+fn file_limit(configured: i64, dir: &Path) -> i64 {
     if configured >= 0 {
         return configured;
     }
     let exists = dir.ancestors().find(|dir| dir.exists());
     let free = exists.and_then(|dir| rustix::fs::statvfs(dir).ok());
     free.map_or(i64::MAX, |free| share_of(free.f_bavail.saturating_mul(free.f_frsize)))
+}
+
+/// Takes a store's lock. A server that was just told to end is waited for: it no longer accepts
+/// connections while it still writes what it has.
+fn take_store(dir: &Path, wait_max: Duration) -> std::io::Result<StoreLock> {
+    let deadline = Instant::now() + wait_max;
+    let mut is_told = false;
+    loop {
+        match StoreLock::take(dir) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < deadline => {
+                if !std::mem::replace(&mut is_told, true) {
+                    let dir = dir.display();
+                    tracing::warn!("another process uses the store {dir:?}: waiting for its end");
+                }
+                std::thread::sleep(STORE_WAIT_STEP);
+            }
+            taken => return taken,
+        }
+    }
 }
 
 /// What the shards' JetStream is started with; takes the store's lock. `files_reserved`
@@ -205,10 +229,11 @@ pub fn plan(
     files_reserved: u64,
 ) -> Result<(JetStreamPlan, StoreLock), StartError> {
     let dir = store_dir(options);
-    let lock = StoreLock::take(&dir).map_err(|source| {
+    let lock = take_store(&dir, STORE_WAIT_MAX).map_err(|source| {
         let dir = dir.display().to_string();
         match source.kind() {
             ErrorKind::NotADirectory => StartError::NoStoreDirectory(dir),
+            ErrorKind::WouldBlock => StartError::StoreInUse(dir),
             _ => StartError::Store { dir, source },
         }
     })?;
@@ -267,7 +292,17 @@ fn tell(options: &Options, settings: &Settings, files_reserved: u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::shown_bytes;
+    use super::*;
+
+    #[test]
+    fn a_store_that_another_process_keeps_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = take_store(dir.path(), Duration::ZERO).unwrap();
+        let refused = take_store(dir.path(), Duration::from_millis(30)).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::WouldBlock);
+        drop(lock);
+        drop(take_store(dir.path(), Duration::ZERO).unwrap());
+    }
 
     #[test]
     fn bytes_are_shown_as_nats_server_shows_them() {

@@ -85,6 +85,7 @@ fn read_store_key(
         "reserved_files" => put(&mut out.files_reserved, r.count(node)),
         "stuck_consumer" => put(&mut out.stuck_consumer, r.duration(node, key)),
         "scrub_interval" => put(&mut out.scrub_interval, r.duration(node, key)),
+        "read_cache" => put(&mut out.read_cache_bytes_max, r.storage_size(node, lower)),
         "scrub_rate" => put(&mut out.scrub_bytes_per_second, r.storage_size(node, lower)),
         "domain" => {
             r.place("jetstream.domain", node);

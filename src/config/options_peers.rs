@@ -370,6 +370,9 @@ pub struct JetStreamOptions {
     pub scrub_interval: Duration,
     /// `scrub_rate`, 16 MiB: bytes a second that are read for it.
     pub scrub_bytes_per_second: i64,
+    /// `read_cache`, 32 MiB: bytes of what was read from disk that each shard keeps in memory.
+    /// nats-server has no such key.
+    pub read_cache_bytes_max: i64,
     /// `restore_timeout`, 30 s: a restore without a chunk for so long is given up; 0 is never.
     /// nats-server has no such key.
     pub restore_timeout: Duration,
@@ -427,6 +430,7 @@ impl Default for JetStreamOptions {
             stuck_consumer: Duration::from_secs(60),
             scrub_interval: Duration::from_secs(24 * 3600),
             scrub_bytes_per_second: 16 << 20,
+            read_cache_bytes_max: 32 << 20,
             restore_timeout: Duration::from_secs(30),
             files_reserved: 0,
             domain: String::new(),

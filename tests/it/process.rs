@@ -102,6 +102,29 @@ fn a_file_in_the_place_of_the_store_is_told() {
 }
 
 #[test]
+fn a_start_waits_for_the_end_of_the_server_that_has_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, log) = (dir.path().join("store"), dir.path().join("log"));
+    std::fs::create_dir_all(store.join("jetstream")).unwrap();
+    let lock = std::fs::File::create(store.join("jetstream/.lock")).unwrap();
+    lock.lock().unwrap();
+    let arguments = ["-a", "127.0.0.1", "-p", "-1", "-js", "-sd"];
+    let mut server = Command::new(binary())
+        .args(arguments)
+        .args([store.as_os_str(), "-l".as_ref(), log.as_os_str()])
+        .spawn()
+        .unwrap();
+    let said = |what: &str| {
+        poll(what, || std::fs::read_to_string(&log).ok()?.contains(what).then_some(()));
+    };
+    said("waiting for its end");
+    lock.unlock().unwrap();
+    said("Server is ready");
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+#[test]
 fn a_port_in_use_is_told() {
     let server = Server::plain();
     let (status, said) = Options::new().port(server.port).start_refused();

@@ -83,23 +83,35 @@ pub enum Level {
     Debug,
 }
 
-/// An answer that waits until every shard knows of the interest announced before it.
+/// What waits until every shard knows of the interest announced before it. In order: what needs
+/// no wait goes behind what does.
 #[derive(Debug)]
-pub struct AfterInterest {
-    /// Account id.
-    pub account: u32,
-    /// The shard from which it goes: the client's.
-    pub origin: u16,
-    /// Where it goes.
-    pub subject: Box<[u8]>,
-    /// The answer.
-    pub payload: Box<[u8]>,
+pub enum AfterInterest {
+    /// An answer that tells of new subjects: whoever has it may publish from any shard.
+    Answer {
+        /// Account id.
+        account: u32,
+        /// The shard from which it goes: the client's.
+        origin: u16,
+        /// Where it goes.
+        subject: Box<[u8]>,
+        /// The answer.
+        payload: Box<[u8]>,
+    },
+    /// A request on its way to shard 0, which leads to a stream's home. What the home tells of it
+    /// has to reach whoever subscribed before the request, on whatever shard.
+    Request {
+        /// The parcel.
+        bytes: Vec<u8>,
+        /// Whether it leads on from shard 0; otherwise it only keeps its place.
+        leads_on: bool,
+    },
 }
 
 /// The reusable sink of effects.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// Answers that tell of new subjects: whoever has one may publish from any shard.
+    /// What waits for the interest before it.
     pub after_interest: Vec<AfterInterest>,
     arena: Vec<u8>,
     sends: Vec<Send>,

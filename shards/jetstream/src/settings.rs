@@ -183,7 +183,7 @@ impl Default for Settings {
             batches_total_max: 1000,
             batch_messages_max: 1000,
             batch_timeout_ns: 10 * SECOND_NS,
-            cache_bytes_max: 64 << 20,
+            cache_bytes_max: 32 << 20,
             stuck_consumer_ns: 60 * SECOND_NS,
             scrub_interval_ns: 24 * 3600 * SECOND_NS,
             scrub_bytes_per_second: 16 << 20,

@@ -18,15 +18,11 @@ impl Reactor {
         let disk = self.disk.as_ref().map(|disk| disk.figures(self.now.mono_ns));
         let jetstream = self.shard.jetstream.as_ref()?;
         let accounts = jetstream.account_figures();
-        let name_of = |id: u32| {
-            let account = jetstream.settings().account(id);
-            account.map_or_else(String::new, |account| account.name.clone())
-        };
         let failed = jetstream.failed_streams(FAILED_MAX).into_iter();
         let failed = failed.map(|failed| FailedStream {
-            account: name_of(failed.account),
+            account: failed.account,
             stream: failed.stream,
-            error: failed.error,
+            problem: failed.problem,
         });
         let failed: Vec<FailedStream> = failed.collect();
         let totals = jetstream.totals();

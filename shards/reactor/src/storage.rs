@@ -19,7 +19,7 @@ impl Reactor {
     pub(crate) fn recover(&mut self) -> io::Result<()> {
         let Some(plan) = self.jetstream.take() else { return Ok(()) };
         self.now = self.clock.now();
-        let mut boot = BootFs::new(plan.disk.store_dir.clone());
+        let mut boot = BootFs::with_faults(plan.disk.store_dir.clone(), plan.disk.faults.clone());
         let seed = self.seed.rotate_left(17);
         self.shard.start_jetstream(plan.settings, seed, &mut boot, self.now, &mut self.fx);
         self.apply();
@@ -77,7 +77,8 @@ impl Reactor {
         let until_ns = self.clock.mono_ns() + FINISH_LIMIT.as_nanos() as u64;
         loop {
             self.now = self.clock.now();
-            let done = self.shard.stop_jetstream(self.now);
+            let done = self.shard.stop_jetstream(self.now, &mut self.fx);
+            self.write_logs();
             self.submit_disk()?;
             if done || self.disk.is_none() || self.now.mono_ns > until_ns {
                 break;
@@ -91,6 +92,15 @@ impl Reactor {
             self.handle_disk()?;
         }
         let Some(disk) = self.disk.take() else { return Ok(()) };
-        disk.finish(&mut self.ring, FINISH_LIMIT, |_| {}).map(|_| ())
+        let figures = disk.figures(self.now.mono_ns);
+        if self.now.mono_ns > until_ns && figures.in_flight > 0 {
+            let (count, seconds) = (figures.in_flight, figures.oldest_ns / 1_000_000_000);
+            tracing::warn!(
+                "JetStream ends without {count} disk operations that are under way, the oldest \
+                for {seconds}s; nothing of them was acknowledged"
+            );
+        }
+        let left = Duration::from_nanos(until_ns.saturating_sub(self.clock.mono_ns()));
+        disk.finish(&mut self.ring, left, |_| {}).map(|_| ())
     }
 }

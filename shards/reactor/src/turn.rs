@@ -273,6 +273,11 @@ impl Reactor {
             self.resume_all();
         }
         self.submit_helpers();
+        self.write_logs();
+    }
+
+    /// Writes what the shard wants in the log.
+    pub(crate) fn write_logs(&mut self) {
         for (level, text) in self.fx.logs.drain(..) {
             match level {
                 Level::Error => tracing::error!("{text}"),
@@ -378,6 +383,8 @@ impl Reactor {
             && self.ready.is_empty();
         if idle {
             let deadline = self.shard.next_deadline_ns().unwrap_or(u64::MAX);
+            let look_ns = self.disk.as_mut().map(|disk| disk.next_look_ns(self.now.mono_ns));
+            let deadline = deadline.min(look_ns.unwrap_or(u64::MAX));
             self.arm_timer(deadline.min(self.sock_deadline_ns))?;
             self.turns.sleeps += 1;
             self.wake.wait()?;

@@ -108,9 +108,11 @@ impl Shard {
 
     /// The end: clients of consumers are told, and what is kept in memory is written. To be
     /// called again after each completion of the disk until it is true.
-    pub fn stop_jetstream(&mut self, now: Now) -> bool {
+    pub fn stop_jetstream(&mut self, now: Now, fx: &mut Effects) -> bool {
         self.carrier().is_none_or(|mut carrier| {
-            carrier.work(now, |jetstream, ctx, fx| jetstream.handle_stop(ctx, fx))
+            let is_done = carrier.work(now, |jetstream, ctx, fx| jetstream.handle_stop(ctx, fx));
+            carrier.give_logs(fx);
+            is_done
         })
     }
 

@@ -43,7 +43,7 @@ impl Listeners for View<'_> {
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
     ids: HashMap<(Endpoint, Box<[u8]>), SubId, FxBuildHasher>,
-    /// Answers that wait until the other shards know the interest before them.
+    /// What waits until the other shards know the interest before it.
     held: VecDeque<(Vec<(ShardId, u64)>, AfterInterest)>,
 }
 
@@ -165,35 +165,45 @@ impl Carrier<'_> {
         });
     }
 
-    /// Sends the answers whose interest every shard knows by now.
+    /// Sends what waited for interest that every shard knows by now.
     fn send_held(&mut self, now: Now, fx: &mut Effects) {
-        for answer in self.js_fx.after_interest.drain(..) {
-            let barrier = self.broker.announce_barrier();
-            self.subscriptions.held.push_back((barrier, answer));
+        for held in self.js_fx.after_interest.drain(..) {
+            let waits = !matches!(held, AfterInterest::Request { leads_on: false, .. });
+            let barrier = if waits { self.broker.announce_barrier() } else { Vec::new() };
+            self.subscriptions.held.push_back((barrier, held));
         }
         while let Some((barrier, _)) = self.subscriptions.held.front() {
             if !self.broker.is_interest_known(barrier) {
                 return;
             }
-            let Some((_, answer)) = self.subscriptions.held.pop_front() else { return };
-            if answer.origin != self.broker.mesh().me() {
-                let (account, subject, payload) =
-                    (answer.account, &*answer.subject, &*answer.payload);
-                let mut bytes = Vec::new();
-                Parcel::Answer { account, subject, payload }.encode(&mut bytes);
-                self.broker.push_service_peer(answer.origin, &bytes);
-                continue;
+            let Some((_, held)) = self.subscriptions.held.pop_front() else { return };
+            match held {
+                AfterInterest::Request { bytes, .. } => self.broker.push_service_peer(0, &bytes),
+                AfterInterest::Answer { account, origin, subject, payload } => {
+                    self.send_answer((account, origin), &subject, &payload, now, fx);
+                }
             }
-            let publish = ServicePublish {
-                account: answer.account,
-                to: &answer.subject,
-                subject: &answer.subject,
-                reply: b"",
-                headers: b"",
-                payload: &answer.payload,
-            };
-            self.broker.publish_service(&publish, now, fx);
         }
+    }
+
+    /// Sends an answer from the shard of its client.
+    fn send_answer(
+        &mut self,
+        (account, origin): (u32, ShardId),
+        subject: &[u8],
+        payload: &[u8],
+        now: Now,
+        fx: &mut Effects,
+    ) {
+        if origin != self.broker.mesh().me() {
+            let mut bytes = Vec::new();
+            Parcel::Answer { account, subject, payload }.encode(&mut bytes);
+            self.broker.push_service_peer(origin, &bytes);
+            return;
+        }
+        let publish =
+            ServicePublish { account, to: subject, subject, reply: b"", headers: b"", payload };
+        self.broker.publish_service(&publish, now, fx);
     }
 
     /// Fetches what JetStream wants done in the broker.
@@ -229,6 +239,11 @@ impl Carrier<'_> {
         }
         self.js_fx.clear_sends();
         self.send_held(now, fx);
+        self.give_logs(fx);
+    }
+
+    /// Hands on what JetStream wants in the log.
+    pub(crate) fn give_logs(&mut self, fx: &mut Effects) {
         for (level, text) in self.js_fx.logs.drain(..) {
             let level = match level {
                 JsLevel::Error => Level::Error,

@@ -84,6 +84,8 @@ pub(crate) struct FileLog {
     /// Sealed segments that were written anew since the last checkpoint.
     pub(crate) rewritten: BTreeSet<u32>,
     pub(crate) scrub: Plan,
+    /// A clean stop has begun.
+    pub(crate) is_stopping: bool,
 }
 
 /// A place in the log as one number.
@@ -128,6 +130,7 @@ impl FileLog {
             compacted_before: 0,
             rewritten: BTreeSet::new(),
             scrub: Plan::default(),
+            is_stopping: false,
         }
     }
 
@@ -428,8 +431,10 @@ impl FileLog {
             }
             at = end + 1;
         }
+        // A start would not know any more that something of it is to be overwritten.
+        let erased = self.log.has_erasing_in(segment);
         for gaps in gaps.chunks(RANGES_MAX) {
-            let record = Record::Delete { ranges: Ranges::List(gaps), erased: false };
+            let record = Record::Delete { ranges: Ranges::List(gaps), erased };
             let location = self.append(&record)?;
             self.note_removals(location.segment, BTreeSet::from([segment]));
         }

@@ -54,6 +54,9 @@ struct Follower {
     seen: Vec<u64>,
     /// Everything below was purged behind the checkpoint.
     purged_below: u64,
+    /// Messages that were there when a record said that they are to be overwritten: place, number
+    /// and time. Those that were have no record any more.
+    erasing: Vec<(u64, u64, i64)>,
 }
 
 impl Follower {
@@ -125,6 +128,19 @@ impl Follower {
         from.remove(&place.segment);
         if !from.is_empty() {
             self.uses.entry(place.segment).or_default().removes_from.extend(from);
+        }
+    }
+
+    /// Notes what is to be overwritten; it is still in the index.
+    fn note_erased(&mut self, ranges: impl Iterator<Item = (u64, u64)>) {
+        for (first, last) in ranges {
+            let mut at = first;
+            while let Some(seq) = self.index.seqs().next(at).filter(|&seq| seq <= last) {
+                if let Some(entry) = self.index.seqs().entry(seq) {
+                    self.erasing.push((entry.location, seq, entry.ts_ns));
+                }
+                at = seq.saturating_add(1);
+            }
         }
     }
 
@@ -205,7 +221,12 @@ impl Recovery for Follower {
             // The first record of a segment.
             Record::Manifest { .. } if is_covered => self.seen.clear(),
             _ if is_covered => {}
-            Record::Delete { ranges, .. } => self.remove(place, ranges.iter()),
+            Record::Delete { ranges, erased } => {
+                if *erased {
+                    self.note_erased(ranges.iter());
+                }
+                self.remove(place, ranges.iter());
+            }
             Record::Purge { below_seq } => {
                 let last = below_seq.saturating_sub(1);
                 self.purged_below = self.purged_below.max(*below_seq);
@@ -228,6 +249,10 @@ impl Recovery for Follower {
             }
             _ => {}
         }
+    }
+
+    fn is_to_be_erased(&self, segment: u32) -> bool {
+        self.erasing.iter().any(|&(packed, ..)| location(packed).segment == segment)
     }
 
     fn handle_rewritten(&mut self, segment: u32) {
@@ -274,8 +299,9 @@ impl Store {
             mark_segment: None,
             seen: Vec::new(),
             purged_below: 0,
+            erasing: Vec::new(),
         };
-        let (log, report) = Log::recover(options, boot, &mut follower)?;
+        let (mut log, report) = Log::recover(options, boot, &mut follower)?;
         // Segments that went after the checkpoint, with the records that say what was removed.
         let present: BTreeSet<u32> = log.segments().map(|(number, ..)| number).collect();
         let is_gone =
@@ -285,6 +311,9 @@ impl Store {
             follower.seen.clear();
             follower.forget_unseen(number);
             follower.uses.remove(&number);
+        }
+        for &(packed, seq, ts_ns) in &follower.erasing {
+            log.resume_erasing(location(packed), seq, ts_ns);
         }
         let Follower { mut index, uses, mut lost, mut notes, mark_segment, .. } = follower;
         let noted = take_lost(&mut notes);

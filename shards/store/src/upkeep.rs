@@ -1,7 +1,7 @@
 //! What makes a store safe and keeps it so: facts beside the messages, commits, checkpoints,
 //! timers, the end.
 
-use crate::disk::{DiskDone, DiskError, DiskQueue};
+use crate::disk::{DiskDone, DiskError, DiskQueue, Ticket};
 use crate::log::{Cache, Record};
 use crate::notes::Note;
 use crate::recover::encode;
@@ -221,27 +221,43 @@ impl Store {
 
     /// Before a clean stop: writes what makes the next start fast, and makes all safe. To be
     /// called again after each completion until it is true; then the queue is carried out once
-    /// more, and nothing is done with the store after it.
-    pub fn stop(&mut self, mono_ns: u64, disk: &mut DiskQueue) -> bool {
+    /// more, and nothing is done with the store after it. Without space it does what can be done:
+    /// what is not safe then was promised to nobody, and erasures are left to the next start, see
+    /// [`Self::erasing_count`].
+    pub fn stop(&mut self, mono_ns: u64, disk: &mut DiskQueue, cache: &mut Cache) -> bool {
         let Backing::File(file) = &mut self.backing else { return true };
         file.stop_scrub();
+        if !std::mem::replace(&mut file.is_stopping, true) {
+            file.log.begin_stop();
+        }
         file.write_removed();
         let is_due = file.needs_checkpoint(true);
         if is_due {
             self.write_checkpoint(disk);
         }
         let Backing::File(file) = &mut self.backing else { return true };
+        file.log.go_on_erasing(mono_ns, cache, disk);
         file.log.settle(mono_ns, disk);
-        (file.log.is_settled() && !file.log.is_busy_erasing()) || file.fenced().is_some()
+        let is_settled = file.log.is_settled() || file.log.waits_for_space();
+        (is_settled && file.log.rests_erasing()) || file.fenced().is_some()
     }
 
-    /// Removes the stream with all its files.
-    pub fn delete(self, disk: &mut DiskQueue, cache: &mut Cache) {
-        if let Backing::File(file) = self.backing {
-            cache.release_compaction(file.log.uid());
-            cache.scrub_turn.release(file.log.uid(), 0);
-            file.log.remove_all(cache, disk);
+    /// How many messages are removed whose bytes are still to be overwritten.
+    #[must_use]
+    pub fn erasing_count(&self) -> usize {
+        match &self.backing {
+            Backing::Memory(..) => 0,
+            Backing::File(file) => file.log.erasing_count(),
         }
+    }
+
+    /// Removes the stream with all its files. The operation after which they are gone; none for a
+    /// stream without files.
+    pub fn delete(self, disk: &mut DiskQueue, cache: &mut Cache) -> Option<Ticket> {
+        let Backing::File(file) = self.backing else { return None };
+        cache.release_compaction(file.log.uid());
+        cache.scrub_turn.release(file.log.uid(), 0);
+        file.log.remove_all(cache, disk)
     }
 
     /// Bytes of memory that the index takes.

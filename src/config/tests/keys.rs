@@ -70,6 +70,7 @@ fn keys_of_jetstream_give_one_warning_each_or_none() {
  stuck_consumer: \"30s\"
  scrub_interval: \"12h\"
  scrub_rate: 32M
+ read_cache: 16M
  restore_timeout: \"1m\"
  reserved_files: 100
  max_buffered_msgs: 10

@@ -351,6 +351,14 @@ fn the_scrub_has_an_interval_and_a_rate() {
 }
 
 #[test]
+fn what_was_read_is_kept_up_to_a_size() {
+    let options = options_of("jetstream { store_dir: d }");
+    assert_eq!(options.jetstream.read_cache_bytes_max, 32 << 20);
+    let options = options_of("jetstream { store_dir: d, read_cache: 4MiB }");
+    assert_eq!(options.jetstream.read_cache_bytes_max, 4 << 20);
+}
+
+#[test]
 fn restores_have_a_time_and_the_store_has_its_files() {
     let options = options_of("jetstream { store_dir: d }");
     assert_eq!(options.jetstream.restore_timeout, Duration::from_secs(30));

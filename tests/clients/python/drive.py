@@ -6,7 +6,6 @@ import os
 import signal
 import ssl
 import subprocess
-import traceback
 import urllib.request
 
 import nats
@@ -18,18 +17,9 @@ from nats.errors import (
 )
 from nats.errors import TimeoutError as NatsTimeoutError
 
+from checks import check, connect, main
+
 SEED = "SUAOIAF3SIPKZL2KCCR5HQ4DDN7T25DJPOF74Q55ZWPWKDJQK3QDF36BBM"
-CHECKS = []
-
-
-def check(function):
-    CHECKS.append(function)
-    return function
-
-
-async def connect(where="NATS_URL", **options):
-    options.setdefault("connect_timeout", 5)
-    return await nats.connect(os.environ[where], **options)
 
 
 async def settle(client):
@@ -352,18 +342,5 @@ async def many_connections_and_their_connz():
         await client.close()
 
 
-async def main():
-    failed = 0
-    for function in CHECKS:
-        try:
-            await asyncio.wait_for(function(), 30)
-            print(f"ok {function.__name__}", flush=True)
-        except Exception as error:  # every failure is a result of this program
-            failed += 1
-            traceback.print_exc()
-            print(f"not ok {function.__name__}: {error!r}", flush=True)
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(asyncio.run(main()))
+    raise SystemExit(main())

@@ -6,63 +6,74 @@ use serde_json::Value;
 use super::client::Client;
 use super::content::{BRIEF, Origin};
 use super::{JETSTREAM, api};
+use crate::support::http;
 use crate::support::server::{Options, Server};
 
 /// A server whose disk can be made to fail: while the file `gate` exists in its folder.
-struct Failing {
-    server: Server,
+pub(super) struct Failing {
+    pub(super) server: Server,
 }
 
 impl Failing {
-    fn new(shards: usize, rules: &[&str]) -> Self {
+    pub(super) fn new(shards: usize, rules: &[&str]) -> Self {
+        Self::with(JETSTREAM, shards, rules)
+    }
+
+    pub(super) fn with(config: &str, shards: usize, rules: &[&str]) -> Self {
         let rules: Vec<String> = rules.iter().map(|rule| format!("{rule}?{{dir}}/gate")).collect();
-        let options = Options::new().config(JETSTREAM).shards(shards);
+        let options = Options::new().config(config).shards(shards).flags(["-m", "-1"]);
         let options = options.variable("SHEARWATER_DISK_FAULTS", &rules.join(","));
         Self { server: options.start() }
     }
 
-    fn fail(&self) {
+    pub(super) fn fail(&self) {
         std::fs::write(self.server.dir().join("gate"), "").unwrap();
     }
 
-    fn heal(&self) {
+    pub(super) fn heal(&self) {
         std::fs::remove_file(self.server.dir().join("gate")).unwrap();
     }
 
-    fn client(&self) -> Client {
+    pub(super) fn client(&self) -> Client {
         Client::new(self.server.port)
+    }
+
+    /// The status of a health probe, and what is wrong.
+    pub(super) fn health(&self, query: &str) -> (u16, String) {
+        let page = http::get(&self.server, &format!("/healthz{query}"));
+        (page.status, page.json()["error"].as_str().unwrap_or_default().to_owned())
     }
 }
 
-fn message(number: u64) -> Vec<u8> {
+pub(super) fn message(number: u64) -> Vec<u8> {
     Origin { writer: BRIEF, number }.payload()
 }
 
-fn create(client: &mut Client, name: &str, more: &str) {
+pub(super) fn create(client: &mut Client, name: &str, more: &str) {
     let body = format!(r#"{{"name":"{name}","subjects":["{name}.*"],"allow_direct":true{more}}}"#);
     api(client, &format!("STREAM.CREATE.{name}"), &body);
 }
 
 /// Publishes a message; gives the answer.
-fn publish(client: &mut Client, stream: &str, number: u64) -> Value {
+pub(super) fn publish(client: &mut Client, stream: &str, number: u64) -> Value {
     let subject = format!("{stream}.x");
     client.try_request(&subject, &[], &message(number)).unwrap().json()
 }
 
-fn store(client: &mut Client, stream: &str, number: u64) {
+pub(super) fn store(client: &mut Client, stream: &str, number: u64) {
     let answer = publish(client, stream, number);
     assert_eq!(answer["seq"], number, "{stream}: {answer}");
 }
 
 /// The answer is one of the errors for a store that cannot take a message.
-fn assert_refused(answer: &Value) {
+pub(super) fn assert_refused(answer: &Value) {
     let code = answer["error"]["err_code"].as_u64();
     assert!(matches!(code, Some(10_023 | 10_077)), "{answer}");
     assert!(answer["seq"].is_null() || answer["seq"] == 0, "{answer}");
 }
 
 /// The messages 1 to `last` are there.
-fn assert_readable(client: &mut Client, stream: &str, last: u64) {
+pub(super) fn assert_readable(client: &mut Client, stream: &str, last: u64) {
     for seq in 1..=last {
         let body = format!("{{\"seq\":{seq}}}");
         let subject = format!("$JS.API.DIRECT.GET.{stream}");
@@ -134,6 +145,7 @@ fn a_failed_read_loses_nothing() {
     failing.fail();
     let answer = client.ask_json("$JS.API.STREAM.MSG.GET.A", r#"{"seq":1}"#);
     assert_eq!(answer["error"]["err_code"], 10_077, "it is there, but unreadable: {answer}");
+    failing.server.wait_log("JetStream disk: read of $G/streams/A/");
     let mut consumer = failing.client();
     let pull = r#"{"batch":60,"expires":5000000000}"#;
     let reply = format!("{}.p", consumer.inbox);
@@ -174,6 +186,8 @@ fn a_full_disk_refuses_messages_only() {
     };
     assert_refused(&refused);
     assert!(last > 100, "only {last} messages found a place");
+    let line = failing.server.wait_log("JetStream disk: change of $G/streams/A/");
+    assert!(line.contains("no space left on device"), "{line}");
     assert_readable(&mut client, "A", last);
     let reply = format!("{}.p", client.inbox);
     client.publish("$JS.API.CONSUMER.MSG.NEXT.A.c", &reply, &[], br#"{"batch":50}"#).unwrap();

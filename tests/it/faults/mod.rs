@@ -11,13 +11,16 @@ mod compacting;
 mod content;
 mod crowds;
 mod damage;
+mod errors;
 mod failing;
+mod foreign;
 mod full;
 mod interrupted;
 mod kills;
 mod ledger;
 mod scrub;
 mod segment;
+mod stuck;
 
 use serde_json::Value;
 

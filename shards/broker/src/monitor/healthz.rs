@@ -121,14 +121,14 @@ fn find_missing<'a>(options: &'a HealthzOptions, shards: &'a [ShardSnapshot]) ->
     Some(Ill { stream: Some(stream), consumer: Some(consumer), ..ill("CONSUMER", text) })
 }
 
-/// A stream, of those that are probed, that stores nothing any more.
+/// A stream, of those that are probed, that stores nothing.
 fn find_failed<'a>(options: &HealthzOptions, shards: &'a [ShardSnapshot]) -> Option<Ill<'a>> {
     let failed = parts(shards).flat_map(|part| &part.failed).find(|failed| {
         options.account.as_ref().is_none_or(|account| *account == failed.account)
             && options.stream.as_ref().is_none_or(|stream| *stream == failed.stream)
     })?;
     let (account, stream) = (failed.account.as_str(), failed.stream.as_str());
-    let text = format!("JetStream stream '{account} > {stream}' has failed: {}", failed.error);
+    let text = format!("JetStream stream '{account} > {stream}' {}", failed.problem);
     let ill = Ill::new(503, "STREAM", text);
     Some(Ill { account: Some(account), stream: Some(stream), ..ill })
 }

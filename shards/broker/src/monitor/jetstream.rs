@@ -92,6 +92,9 @@ pub struct JetStreamLimitFacts {
     /// Ours: bytes a second that are read for it.
     #[serde(skip_serializing_if = "is_zero")]
     pub scrub_rate: i64,
+    /// Ours: bytes of what was read from disk that each shard keeps in memory.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub read_cache: i64,
 }
 
 /// What the shards have to send of JetStream beyond the sums.
@@ -213,7 +216,7 @@ pub struct JetStreamSnapshot {
     pub cache_bytes: u64,
     /// What the scrub of stored segments did.
     pub scrub: ScrubSnapshot,
-    /// Streams that store nothing any more, the first of them.
+    /// Streams that store nothing, the first of them.
     pub failed: Vec<FailedStream>,
     /// What the disk did; `None` without one.
     pub disk: Option<Box<DiskSnapshot>>,
@@ -257,15 +260,15 @@ pub struct JetStreamAccount {
     pub api_errors: u64,
 }
 
-/// A stream that stores nothing any more.
+/// A stream that stores nothing, or is not served at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FailedStream {
     /// The account's name.
     pub account: String,
     /// The stream's name.
     pub stream: String,
-    /// Why.
-    pub error: String,
+    /// What is said of it behind its name.
+    pub problem: String,
 }
 
 /// One stream.

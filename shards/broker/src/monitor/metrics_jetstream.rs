@@ -114,7 +114,7 @@ fn push_shards(metrics: &mut Metrics, shards: &[ShardSnapshot]) {
         ("jetstream_messages", "Messages in the shard's streams.", |part| part.messages),
         ("jetstream_bytes", "Bytes of those messages.", |part| part.bytes),
         ("jetstream_cache_bytes", "Bytes from disk kept in memory.", |part| part.cache_bytes),
-        ("jetstream_failed_streams", "Streams that store nothing any more.", |part| {
+        ("jetstream_failed_streams", "Streams that store nothing.", |part| {
             part.failed.len() as u64
         }),
     ];

@@ -334,27 +334,34 @@ fn queue_names(mut queues: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// A round over the parts of a broker that it changes; the plans stay free to be read.
+macro_rules! open_round {
+    ($broker:expr, $fx:expr, $head:expr, $head_split:expr) => {
+        Round {
+            conns: &mut $broker.conns,
+            subs: &mut $broker.subs,
+            pool: &mut $broker.pool,
+            fx: $fx,
+            expired: &mut $broker.expired,
+            head: $head,
+            head_split: $head_split,
+            pending_bytes_max: $broker.settings.limits.max_pending_bytes,
+            soft_bytes: $broker.settings.hold.soft_pending_bytes,
+            outcome: Outcome::default(),
+            service: &mut $broker.service,
+            kept: 0,
+            copies: 0,
+            copied_bytes: 0,
+        }
+    };
+}
+
 impl Broker {
     /// Delivers a message published on this shard to everybody, here and on other shards.
     pub(crate) fn fan_out(&mut self, key: PlanKey, m: &Published<'_>, fx: &mut Effects) -> Outcome {
         let mut head = std::mem::take(&mut self.head);
         let head_split = write_heads(&mut head, m);
-        let mut round = Round {
-            conns: &mut self.conns,
-            subs: &mut self.subs,
-            pool: &mut self.pool,
-            fx,
-            expired: &mut self.expired,
-            head: &head,
-            head_split,
-            pending_bytes_max: self.settings.limits.max_pending_bytes,
-            soft_bytes: self.settings.hold.soft_pending_bytes,
-            outcome: Outcome::default(),
-            service: &mut self.service,
-            kept: 0,
-            copies: 0,
-            copied_bytes: 0,
-        };
+        let mut round = open_round!(self, fx, &head, head_split);
         let mut crosses = false;
         if let Some(plan) = self.plans.get(key) {
             crosses = !plan.services.is_empty();
@@ -399,22 +406,7 @@ impl Broker {
         let m = Published { mute, ..Published::of(parcel, now_ns) };
         let mut head = std::mem::take(&mut self.head);
         let head_split = write_heads(&mut head, &m);
-        let mut round = Round {
-            conns: &mut self.conns,
-            subs: &mut self.subs,
-            pool: &mut self.pool,
-            fx,
-            expired: &mut self.expired,
-            head: &head,
-            head_split,
-            pending_bytes_max: self.settings.limits.max_pending_bytes,
-            soft_bytes: self.settings.hold.soft_pending_bytes,
-            outcome: Outcome::default(),
-            service: &mut self.service,
-            kept: 0,
-            copies: 0,
-            copied_bytes: 0,
-        };
+        let mut round = open_round!(self, fx, &head, head_split);
         if let Some(plan) = self.plans.get(key) {
             if parcel.plain {
                 for target in &plan.targets {

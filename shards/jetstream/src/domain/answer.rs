@@ -20,7 +20,7 @@ const AUDIT_SUBJECT: &[u8] = b"$JS.EVENT.ADVISORY.API";
 
 /// Whether a request goes to shard 0 before it comes to the stream's home. Such a request may tell
 /// of subjects that a stream takes from now on, or no longer.
-fn comes_by_meta(subject: &[u8]) -> bool {
+pub(super) fn comes_by_meta(subject: &[u8]) -> bool {
     let call = parse_api(subject).map(|(_, call)| call);
     matches!(
         call,
@@ -68,7 +68,7 @@ impl Shop<'_, '_> {
         }
         if !request.reply.is_empty() {
             if self.shards > 1 && comes_by_meta(request.subject) {
-                self.fx.after_interest.push(AfterInterest {
+                self.fx.after_interest.push(AfterInterest::Answer {
                     account: request.account,
                     origin: request.origin,
                     subject: request.reply.into(),

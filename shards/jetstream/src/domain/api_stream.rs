@@ -403,6 +403,7 @@ impl JetStream {
     ) -> Result<(), ApiError> {
         let config: StreamConfig =
             decode_document(config).map_err(|error| errors::STREAM_CREATE.with(error))?;
+        self.admit_place(request.account, &config, ctx, fx)?;
         let slot = self.put_stream(request.account, config, ctx, fx);
         if let Some(home) = self.homes.get_mut(slot as usize) {
             home.subscribe(fx);
@@ -510,7 +511,18 @@ impl JetStream {
         let account = home.stream.id.account;
         let config = home.stream.config().clone();
         self.drop_stream(slot, ctx, fx);
-        self.tools.open(ctx, fx).reserve(account, &config, -1);
+        self.disown(account, &config, ctx, fx);
+    }
+
+    /// A stream that shard 0 knows is not made after all.
+    pub(super) fn disown(
+        &mut self,
+        account: u32,
+        config: &StreamConfig,
+        ctx: &Context<'_>,
+        fx: &mut Effects,
+    ) {
+        self.tools.open(ctx, fx).reserve(account, config, -1);
         if self.meta.is_some() {
             self.note_absent(account, &config.name);
         } else {

@@ -17,7 +17,7 @@ use wire::api::types::{ResponseType, encode_error, encode_response};
 use wire::backup::{ConsumerBackup, ConsumerState, Limits, Pending as BackupPending, SequencePair};
 
 use super::home::{Home, Parked};
-use super::parcel::{Parcel, Request};
+use super::parcel::Request;
 use super::{JetStream, Shop};
 use crate::consumer::Consumer;
 use crate::consumer::state::{Pending, Place, State};
@@ -166,6 +166,7 @@ impl JetStream {
     ) -> Result<(), ApiError> {
         let config: StreamConfig =
             decode_document(config).map_err(|error| errors::STREAM_RESTORE.with(error))?;
+        self.admit_place(request.account, &config, ctx, fx)?;
         let name = config.name.clone();
         let entry = self.restores.vacant_key() as u32;
         let stream = self.new_stream(request.account, config, ctx, fx);
@@ -392,13 +393,7 @@ impl JetStream {
         let answer = Request { reply, ..job.request.request() };
         shop.send_answer(&answer, &json, true);
         let config = job.restore.stream_mut().config().clone();
-        shop.reserve(job.account, &config, -1);
-        if self.meta.is_some() {
-            self.note_absent(job.account, &config.name);
-        } else {
-            let absent = Parcel::Absent { account: job.account, stream: config.name.as_bytes() };
-            self.tools.open(ctx, fx).post(0, &absent);
-        }
+        self.disown(job.account, &config, ctx, fx);
         let _ = self.remove_restored(number, job, fx);
     }
 

@@ -1,5 +1,6 @@
 //! Damage that is found while a stream is served: by its scrub, by a read or by a compaction. It
-//! goes where damage goes that a start finds: into the log and into the stream's info.
+//! goes where damage goes that a start finds: into the log and into the stream's info. And what a
+//! stop leaves undone, which the log says.
 
 use std::fmt::Write as _;
 
@@ -16,13 +17,31 @@ impl Home {
     /// Tells of damage that was found since the last call.
     pub(crate) fn tell_findings(&mut self, shop: &mut Shop<'_, '_>) {
         for finding in self.stream.store.take_findings() {
-            let account = shop.settings.account(self.stream.id.account);
-            let account = account.map_or("", |account| account.name.as_str());
-            let stream = format!("JetStream stream '{account} > {}'", self.stream.name());
+            let stream = self.named(shop);
             let (level, text) = told(&stream, &finding);
             shop.fx.log(level, text);
             add_ranges(&mut self.lost, &finding.lost);
         }
+    }
+
+    fn named(&self, shop: &Shop<'_, '_>) -> String {
+        let account = shop.settings.account(self.stream.id.account);
+        let account = account.map_or("", |account| account.name.as_str());
+        format!("JetStream stream '{account} > {}'", self.stream.name())
+    }
+
+    /// Tells once what a stop leaves to the next start for want of space.
+    pub(super) fn tell_unfinished(&mut self, shop: &mut Shop<'_, '_>) {
+        let count = self.stream.store.erasing_count();
+        if count == 0 || std::mem::replace(&mut self.told_unfinished, true) {
+            return;
+        }
+        let stream = self.named(shop);
+        let text = format!(
+            "{stream}: messages that are removed, and whose bytes could not be overwritten before \
+             the end: {count}; the next start goes on with it"
+        );
+        shop.fx.log(Level::Warn, text);
     }
 }
 

@@ -106,6 +106,8 @@ pub struct Home {
     pub(super) unwritten: bool,
     /// The stream could not be made durable when it was made.
     pub(crate) doomed: bool,
+    /// The log says what a stop leaves to the next start.
+    pub(super) told_unfinished: bool,
     /// Consumers that push.
     pub(crate) pushing: usize,
     /// Consumers of mirrors and sources, which are not shown.
@@ -153,6 +155,7 @@ impl Home {
             answers: VecDeque::new(),
             unwritten: false,
             doomed: false,
+            told_unfinished: false,
             pushing: 0,
             feeding: 0,
             flagged: Vec::new(),
@@ -550,7 +553,14 @@ impl Home {
                 consumer.write_at_once();
             });
         }
-        self.stream.store.stop(shop.ctx.mono_ns, &mut shop.fx.disk)
+        let store = &mut self.stream.store;
+        let is_done = store.stop(shop.ctx.mono_ns, &mut shop.fx.disk, shop.cache);
+        // What was acknowledged already is tried as long as there is time.
+        let is_done = is_done && !self.stream.owes_acknowledged();
+        if is_done {
+            self.tell_unfinished(shop);
+        }
+        is_done
     }
 
     /// Forgets a consumer in the lists.

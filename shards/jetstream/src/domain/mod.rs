@@ -31,6 +31,7 @@ pub mod monitor;
 pub mod parcel;
 pub mod recovery;
 pub mod route;
+mod unserved;
 
 use std::sync::Arc;
 
@@ -140,6 +141,8 @@ pub struct JetStream {
     pub(crate) restores: Slab<backup::Job>,
     /// From account and name to the slot.
     pub(crate) names: HashMap<(u32, Box<str>), u32, FxBuildHasher>,
+    /// What the disk holds and could not be brought back, until the next start.
+    pub(crate) unserved: unserved::Unserved,
     /// On shard 0.
     pub(crate) meta: Option<Box<Meta>>,
     pub(crate) clock: Clock,
@@ -177,6 +180,7 @@ impl JetStream {
             homes: Slab::new(),
             restores: Slab::new(),
             names: HashMap::default(),
+            unserved: unserved::Unserved::default(),
             meta: (me == 0).then(|| Box::new(Meta::new(shards))),
             clock: Clock::default(),
             tickets: FxHashMap::default(),
@@ -190,6 +194,7 @@ impl JetStream {
     /// New settings.
     pub fn handle_reload(&mut self, settings: Arc<Settings>) {
         let shards = self.tools.shards;
+        self.tools.cache.set_bytes_max(settings.cache_bytes_max);
         let pace = settings.scrub_pace(shards);
         let is_new_pace = pace != self.tools.settings.scrub_pace(shards);
         self.tools.settings = settings;

@@ -89,15 +89,15 @@ pub struct Totals {
     pub scrub: ScrubFigures,
 }
 
-/// A stream that stores nothing any more.
+/// A stream that stores nothing any more, or is not served at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
-    /// Account id.
-    pub account: u32,
+    /// The account's name.
+    pub account: String,
     /// Name.
     pub stream: String,
-    /// Why.
-    pub error: String,
+    /// What is said of it behind its name.
+    pub problem: String,
 }
 
 /// What an account uses, as all shards together count it.
@@ -229,14 +229,18 @@ impl JetStream {
         totals
     }
 
-    /// The streams of this shard that store nothing any more, at most so many.
+    /// The streams of this shard that store nothing, at most so many.
     #[must_use]
     pub fn failed_streams(&self, most: usize) -> Vec<Failed> {
         let failed = self.homes.iter().filter_map(|(_, home)| {
-            let stream = home.stream.name().to_owned();
-            home.failed().map(|error| Failed { account: home.stream.id.account, stream, error })
+            let (account, stream) = (&home.stream.id.account_name, home.stream.name());
+            home.failed().map(|error| Failed {
+                account: account.to_string(),
+                stream: stream.to_owned(),
+                problem: format!("has failed: {error}"),
+            })
         });
-        failed.take(most).collect()
+        self.unserved.failed().iter().cloned().chain(failed).take(most).collect()
     }
 
     /// The wanted streams of this shard.

@@ -11,6 +11,7 @@ use store::{MemoryOptions, Recovered, RecoveredNote, Store};
 use wire::api::config::StreamConfig;
 use wire::api::consumer_config::ConsumerConfig;
 use wire::api::decode::decode_document;
+use wire::api::errors::ApiError;
 use wire::api::policy::{PersistMode, Retention, Storage};
 
 use super::configs;
@@ -26,7 +27,7 @@ use crate::stream::{Identity, Stream};
 /// Longest name that a directory has as it is; longer ones are hashed.
 const PLAIN_NAME_MAX: usize = 200;
 /// Directory for what could not be understood.
-const QUARANTINE: &str = "quarantine";
+pub(super) const QUARANTINE: &str = "quarantine";
 /// How lazily a stream with `persist_mode: async` is flushed when everything else is flushed
 /// before its acknowledgement, ns.
 const ASYNC_INTERVAL_NS: u64 = 1_000_000_000;
@@ -77,6 +78,25 @@ impl JetStream {
         account.map_or_else(String::new, |account| account.name.clone())
     }
 
+    /// Whether the place of a new stream is free; if not, shard 0 learns that it is not made.
+    ///
+    /// # Errors
+    /// A stream that is not served has it.
+    pub(super) fn admit_place(
+        &mut self,
+        account: u32,
+        config: &StreamConfig,
+        ctx: &Context<'_>,
+        fx: &mut Effects,
+    ) -> Result<(), ApiError> {
+        let dir = stream_dir(&self.account_name(account), &config.name);
+        let admitted = self.unserved.admit(&dir);
+        if admitted.is_err() {
+            self.disown(account, config, ctx, fx);
+        }
+        admitted
+    }
+
     /// A new stream: its slot.
     pub(super) fn put_stream(
         &mut self,
@@ -108,6 +128,7 @@ impl JetStream {
             Storage::File => {
                 let account = self.account_name(account);
                 let dir = stream_dir(&account, &config.name);
+                self.clear_place(&dir, ctx, fx);
                 let options = log_options(&self.tools.settings, &config, &dir, uid);
                 let options = Options { account: account.into_bytes(), ..options };
                 Store::file(options, config.first_seq, &mut fx.disk)
@@ -156,6 +177,7 @@ impl JetStream {
     pub fn recover(&mut self, boot: &mut dyn BootDisk, ctx: &Context<'_>, fx: &mut Effects) {
         if let Err(error) = self.recover_all(boot, ctx, fx) {
             fx.log(Level::Error, format!("JetStream cannot read its store: {error}"));
+            self.unserved.note_unknown(None, &error);
         }
         if self.meta.is_some() {
             self.note_recovered(ctx, fx);
@@ -175,7 +197,15 @@ impl JetStream {
             if account == QUARANTINE {
                 continue;
             }
-            let streams = boot.list(&format!("{account}/streams"))?;
+            let streams = match boot.list(&format!("{account}/streams")) {
+                Ok(streams) => streams,
+                Err(error) => {
+                    let text = format!("JetStream store {account}/streams: {error}");
+                    fx.log(Level::Error, text);
+                    self.unserved.note_unknown(Some(account), &error);
+                    continue;
+                }
+            };
             for stream in streams.iter().filter_map(|name| name.strip_suffix('/')) {
                 let dir = format!("{account}/streams/{stream}");
                 self.recover_dir(&dir, boot, ctx, fx);
@@ -193,9 +223,15 @@ impl JetStream {
     ) {
         let (uid, account, stream) = match Log::identify(dir, boot) {
             Ok(identity) => identity,
-            // Every shard sees it; one speaks of it.
-            Err(_) if self.tools.me != 0 => return,
-            Err(error) => return pass_over(dir, &error, boot, ctx, fx),
+            // Every shard sees it; one speaks, and puts aside what has no log.
+            Err(RecoverError::Empty | RecoverError::Disk(DiskError::NotFound))
+                if self.tools.me != 0 =>
+            {
+                return self.unserved.note_foreign(dir, boot);
+            }
+            // A new stream of that name may be at home on any shard.
+            Err(_) if self.tools.me != 0 => return self.unserved.keep(dir),
+            Err(error) => return self.pass_over(dir, &error, boot, ctx, fx),
         };
         let account = String::from_utf8_lossy(&account).into_owned();
         let stream = String::from_utf8_lossy(&stream).into_owned();
@@ -207,6 +243,7 @@ impl JetStream {
                 "JetStream store {dir}: account {account:?} is not configured; \
                 its stream {stream:?} is kept and not served"
             );
+            self.unserved.keep(dir);
             return fx.log(Level::Warn, text);
         };
         let named = StreamConfig { name: stream.clone(), ..StreamConfig::default() };
@@ -214,7 +251,7 @@ impl JetStream {
         let options = Options { account: account.clone().into_bytes(), ..options };
         match Store::recover(options, boot) {
             Ok(recovered) => self.bring_back(id, dir, recovered, boot, ctx, fx),
-            Err(error) => pass_over(dir, &error, boot, ctx, fx),
+            Err(error) => self.pass_over(dir, &error, boot, ctx, fx),
         }
     }
 
@@ -235,12 +272,12 @@ impl JetStream {
         if known.is_none()
             && let Some(error) = report.read_error
         {
-            return pass_over(dir, &error.into(), boot, ctx, fx);
+            return self.pass_over(dir, &error.into(), boot, ctx, fx);
         }
         let mut is_changed = known.is_none();
         let Some((created, mut config)) = known.or_else(|| configs::given(dir, boot, ctx, fx))
         else {
-            return set_aside(dir, "its configuration cannot be read", boot, ctx, fx);
+            return self.set_aside(dir, "its configuration cannot be read", boot, ctx, fx);
         };
         is_changed |= configs::lift_limits(&mut config, &report);
         let json = wire::json::to_go_string(&config);
@@ -271,10 +308,65 @@ impl JetStream {
     /// Removes what the disk holds of a stream. The operation after which it is gone for good;
     /// none for a stream in memory.
     pub(super) fn remove_files(&mut self, home: Home, fx: &mut Effects) -> Option<Ticket> {
-        let in_files = home.stream.config().storage == Storage::File;
-        home.stream.store.delete(&mut fx.disk, &mut self.tools.cache);
+        let last = home.stream.store.delete(&mut fx.disk, &mut self.tools.cache);
         self.skip_ops(fx);
-        fx.disk.ops.last().filter(|_| in_files).map(|(ticket, _)| *ticket)
+        last
+    }
+
+    /// A directory in which no stream can be read.
+    fn pass_over(
+        &mut self,
+        dir: &str,
+        error: &RecoverError,
+        boot: &mut dyn BootDisk,
+        ctx: &Context<'_>,
+        fx: &mut Effects,
+    ) {
+        let names = boot.list(dir);
+        if names.as_ref().is_ok_and(Vec::is_empty) {
+            return;
+        }
+        self.unserved.note_foreign(dir, boot);
+        let text = if self.unserved.is_foreign(dir) {
+            format!(
+                "JetStream store {dir} is of nats-server: it is left alone; bring its stream \
+                over with `nats stream backup` and `nats stream restore`"
+            )
+        } else {
+            match error {
+                // The right key or a disk that answers bring it back at the next start.
+                RecoverError::Key { .. } | RecoverError::Disk(_) => {
+                    self.unserved.note_failed(dir, error);
+                    format!("JetStream store {dir}: {error}; it is left as it is and not served")
+                }
+                // Out of the way of a new stream of that name.
+                RecoverError::Empty => {
+                    return self.set_aside(dir, &error.to_string(), boot, ctx, fx);
+                }
+            }
+        };
+        fx.log(Level::Error, text);
+    }
+
+    fn set_aside(
+        &mut self,
+        dir: &str,
+        why: &str,
+        boot: &mut dyn BootDisk,
+        ctx: &Context<'_>,
+        fx: &mut Effects,
+    ) {
+        let name = dir.rsplit('/').next().unwrap_or(dir);
+        let to = format!("{QUARANTINE}/{name}-{}", ctx.unix_ns);
+        let outcome = match boot.rename(dir, &to) {
+            Ok(()) => format!("it is kept in {to}"),
+            Err(error) => {
+                self.unserved.note_failed(dir, &error);
+                format!("it is left where it is ({error})")
+            }
+        };
+        let text = format!("JetStream store {dir}: {why}; {outcome}");
+        fx.log(Level::Error, text);
     }
 }
 
@@ -282,47 +374,6 @@ impl JetStream {
 fn read_note(note: &RecoveredNote) -> Option<(i64, Vec<u8>)> {
     let (time, json) = note.value.as_deref()?.split_first_chunk::<8>()?;
     Some((i64::from_le_bytes(*time), json.to_vec()))
-}
-
-/// A directory in which no stream can be read.
-fn pass_over(
-    dir: &str,
-    error: &RecoverError,
-    boot: &mut dyn BootDisk,
-    ctx: &Context<'_>,
-    fx: &mut Effects,
-) {
-    let names = boot.list(dir).unwrap_or_default();
-    if names.is_empty() {
-        return;
-    }
-    let text = if names.iter().any(|name| name == "meta.inf") {
-        format!(
-            "JetStream store {dir} is of nats-server: it is left alone; bring its stream \
-            over with `nats stream backup` and `nats stream restore`"
-        )
-    } else {
-        match error {
-            // The right key or a disk that answers bring it back at the next start.
-            RecoverError::Key { .. } | RecoverError::Disk(_) => {
-                format!("JetStream store {dir}: {error}; it is left as it is and not served")
-            }
-            // Out of the way of a new stream of that name.
-            RecoverError::Empty => return set_aside(dir, &error.to_string(), boot, ctx, fx),
-        }
-    };
-    fx.log(Level::Error, text);
-}
-
-fn set_aside(dir: &str, why: &str, boot: &mut dyn BootDisk, ctx: &Context<'_>, fx: &mut Effects) {
-    let name = dir.rsplit('/').next().unwrap_or(dir);
-    let to = format!("{QUARANTINE}/{name}-{}", ctx.unix_ns);
-    let outcome = match boot.rename(dir, &to) {
-        Ok(()) => format!("it is kept in {to}"),
-        Err(error) => format!("it is left where it is ({error})"),
-    };
-    let text = format!("JetStream store {dir}: {why}; {outcome}");
-    fx.log(Level::Error, text);
 }
 
 fn tell_damage(dir: &str, recovered: &Recovered, fx: &mut Effects) {

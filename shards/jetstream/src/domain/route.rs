@@ -6,9 +6,10 @@ use wire::api::subjects::{Call, parse as parse_api};
 use wire::api::types::ResponseType;
 
 use super::JetStream;
+use super::answer::comes_by_meta;
 use super::parcel::{self, Parcel, Request};
 use crate::context::Context;
-use crate::effect::Effects;
+use crate::effect::{AfterInterest, Effects};
 
 /// For what begins like this, nats-server listens per stream or consumer, and nobody to the rest.
 const QUICK: [&[u8]; 5] = [
@@ -77,7 +78,13 @@ impl JetStream {
                 }
             }
             Way::Meta if self.tools.me == 0 => self.handle_meta(request, ctx, fx),
-            Way::Meta => self.tools.open(ctx, fx).post(0, &Parcel::Meta(*request)),
+            Way::Meta => {
+                let mut bytes = Vec::new();
+                Parcel::Meta(*request).encode(&mut bytes);
+                // With two shards the home is this one or shard 0: nothing overtakes.
+                let leads_on = self.tools.shards > 2 && comes_by_meta(request.subject);
+                fx.after_interest.push(AfterInterest::Request { bytes, leads_on });
+            }
             Way::Nowhere => {
                 if QUICK.iter().any(|prefix| request.subject.starts_with(prefix)) {
                     self.tools.open(ctx, fx).no_responders(request);

@@ -13,6 +13,12 @@ impl Stream {
         !reply.is_empty() && !self.config.no_ack
     }
 
+    /// Whether messages were acknowledged that are not safe and still may be.
+    pub(crate) fn owes_acknowledged(&self) -> bool {
+        let store = &self.store;
+        self.is_async && store.fenced().is_none() && store.durable_seq() < store.last_seq()
+    }
+
     /// Answers once everything up to `seq` is durable, or at once if the stream does not wait.
     pub(super) fn answer_stored(
         &mut self,

@@ -3,7 +3,9 @@
 //! A read is a job that goes on where it stopped: when a payload must come from the disk first,
 //! or when it has sent as much as one turn may send.
 
-use store::{ALL, FilterId, Message, Read};
+use store::disk::DiskQueue;
+use store::log::Cache;
+use store::{ALL, FilterId, Message, Read, Store};
 use wire::api::decode::decode_document;
 use wire::api::errors::{self, ApiError};
 use wire::api::info::StoredMessage;
@@ -71,6 +73,22 @@ pub enum Got {
 fn status(reply: &[u8], account: u32, line: &str, fx: &mut Effects) {
     let block = format!("NATS/1.0 {line}\r\n\r\n");
     fx.publish(account, reply, b"", block.as_bytes(), b"");
+}
+
+/// A stored message for a reader. What is not durable may be gone after a crash, and its sequence
+/// another message's: nobody sees it before, unless the stream does not wait for the disk.
+fn get_durable<'a>(
+    store: &'a mut Store,
+    is_async: bool,
+    seq: u64,
+    cache: &'a mut Cache,
+    disk: &mut DiskQueue,
+) -> Read<'a> {
+    if is_async || seq <= store.durable_seq() {
+        return store.get(seq, cache, disk);
+    }
+    // What a store that failed has not kept may be there all the same at the next start.
+    if store.fenced().is_some() { Read::Failed } else { Read::Pending }
 }
 
 /// Whether a direct request asks for what does not go together.
@@ -343,7 +361,8 @@ impl Stream {
     }
 
     fn read_for_api(&mut self, seq: u64, job: &ReadJob, cx: &mut Cx<'_, '_>) -> Step {
-        let body = match self.store.get(seq, cx.cache, &mut cx.fx.disk) {
+        let body = match get_durable(&mut self.store, self.is_async, seq, cx.cache, &mut cx.fx.disk)
+        {
             Read::Pending => return Step::Reading,
             Read::Message(message) => {
                 let headers = if job.is_bare { &[] } else { message.headers };
@@ -458,7 +477,8 @@ impl Stream {
     ) -> Sent {
         let mut block = std::mem::take(&mut self.scratch);
         block.clear();
-        let sent = match self.store.get(seq, cx.cache, &mut cx.fx.disk) {
+        let (store, disk) = (&mut self.store, &mut cx.fx.disk);
+        let sent = match get_durable(store, self.is_async, seq, cx.cache, disk) {
             Read::Pending => Sent::Reading,
             Read::Missing => Sent::Missing,
             Read::Damaged | Read::Failed => Sent::Unreadable,

@@ -10,6 +10,7 @@ use rustix::fs::{Advice, FlockOperation};
 use rustix::io::Errno;
 use store::disk::{BootDisk, DiskError};
 
+use super::faults::{Fault, FaultKind, Faults};
 use super::files::{FILE_MODE, make_dirs, rename, sync_dir, write_new};
 use super::{from_io, names, to_disk_error};
 
@@ -22,13 +23,31 @@ pub struct BootFs {
     root: PathBuf,
     /// The file read last: recovery reads one file from front to back.
     last: Option<(String, File)>,
+    faults: Option<Faults>,
 }
 
 impl BootFs {
     /// The directory; it need not exist for reading.
     #[must_use]
     pub fn new(store_dir: PathBuf) -> Self {
-        Self { root: store_dir, last: None }
+        Self::with_faults(store_dir, None)
+    }
+
+    /// The same, with errors that a test asks for.
+    pub(crate) const fn with_faults(store_dir: PathBuf, faults: Option<Faults>) -> Self {
+        Self { root: store_dir, last: None, faults }
+    }
+
+    /// Fails, or waits, where a test asks for it.
+    fn strike(&mut self, kind: FaultKind, path: &str) -> Result<(), DiskError> {
+        match self.faults.as_mut().and_then(|faults| faults.strike(kind, path)) {
+            None => Ok(()),
+            Some(Fault::Fail(error)) => Err(to_disk_error(error)),
+            Some(Fault::Stall(stall)) => stall.wait(),
+            Some(Fault::Hang) => loop {
+                std::thread::park();
+            },
+        }
     }
 
     fn resolve(&self, path: &str) -> Result<PathBuf, DiskError> {
@@ -51,6 +70,7 @@ impl BootFs {
 
 impl BootDisk for BootFs {
     fn list(&mut self, path: &str) -> Result<Vec<String>, DiskError> {
+        self.strike(FaultKind::StartRead, path)?;
         let dir = if path.is_empty() { self.root.clone() } else { self.resolve(path)? };
         let entries = match std::fs::read_dir(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -71,10 +91,12 @@ impl BootDisk for BootFs {
     }
 
     fn len(&mut self, path: &str) -> Result<u64, DiskError> {
+        self.strike(FaultKind::StartRead, path)?;
         std::fs::metadata(self.resolve(path)?).map(|meta| meta.len()).map_err(from_io)
     }
 
     fn read(&mut self, path: &str, offset: u64, len: usize) -> Result<Vec<u8>, DiskError> {
+        self.strike(FaultKind::StartRead, path)?;
         let file = self.file(path)?;
         let size = file.metadata().map_err(from_io)?.len();
         // Never more memory than there is file, whatever a damaged length says.
@@ -95,11 +117,13 @@ impl BootDisk for BootFs {
 
     fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
         self.last = None;
+        self.strike(FaultKind::StartWrite, from)?;
         rename(&self.resolve(from)?, &self.resolve(to)?)
     }
 
     fn replace(&mut self, path: &str, bytes: &[u8]) -> Result<(), DiskError> {
         self.last = None;
+        self.strike(FaultKind::StartWrite, path)?;
         let full = self.resolve(path)?;
         let dir = full.parent().ok_or(DiskError::NotFound)?;
         make_dirs(dir).map_err(from_io)?;
@@ -116,12 +140,14 @@ impl BootDisk for BootFs {
 
     fn overwrite(&mut self, path: &str, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
         self.last = None;
+        self.strike(FaultKind::StartWrite, path)?;
         let file = OpenOptions::new().write(true).open(self.resolve(path)?).map_err(from_io)?;
         file.write_all_at(bytes, offset).and_then(|()| file.sync_data()).map_err(from_io)
     }
 
     fn remove(&mut self, path: &str) -> Result<(), DiskError> {
         self.last = None;
+        self.strike(FaultKind::StartWrite, path)?;
         let full = self.resolve(path)?;
         let meta = std::fs::symlink_metadata(&full).map_err(from_io)?;
         let removed = if meta.is_dir() {

@@ -17,6 +17,12 @@ use super::helper::{Helper, NameDone};
 use super::jobs::{Job, Kind, Work};
 use super::{DirectMode, DiskFigures, DiskSettings, Faults, to_disk_error};
 use crate::uring::{Event, Ring};
+use stalls::{Held, Stalls};
+
+mod stalls;
+mod watch;
+
+use watch::Watch;
 
 /// Most requests in the ring at once. Below the ring's completion queue.
 const REQUESTS_MAX: usize = 1024;
@@ -36,6 +42,8 @@ struct OpenFile {
     waiting: VecDeque<Waiting>,
     /// Its closing is asked for.
     is_closing: bool,
+    /// Where it is, for the log and the faults of tests.
+    path: String,
 }
 
 /// An operation on data that has not begun.
@@ -47,9 +55,11 @@ struct Waiting {
 }
 
 /// An operation on names that the helper has.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Named {
     since_ns: u64,
+    /// What it is about; empty for a closing.
+    path: String,
     /// The file it opens.
     opens: Option<FileId>,
 }
@@ -69,6 +79,11 @@ pub struct Disk {
     faults: Option<Faults>,
     /// Since when operations hang that a test wants to hang.
     hung: Vec<u64>,
+    /// What waits because a test wants it to; nothing without faults.
+    stalls: Option<Stalls<Held>>,
+    watch: Watch,
+    /// Number of the shard.
+    shard: usize,
     figures: DiskFigures,
 }
 
@@ -93,6 +108,10 @@ impl Disk {
         if settings.faults.is_some() {
             tracing::warn!("store {dir}: disk errors are made on purpose, for tests");
         }
+        let stalls = match &settings.faults {
+            Some(_) => Some(Stalls::new(bell.try_clone()?)),
+            None => None,
+        };
         Ok(Self {
             files: HashMap::new(),
             jobs: Slab::new(),
@@ -103,6 +122,9 @@ impl Disk {
             requests_max: (settings.requests_max / settings.shards.max(1)).clamp(1, REQUESTS_MAX),
             faults: settings.faults,
             hung: Vec::new(),
+            stalls,
+            watch: Watch::default(),
+            shard: settings.shard,
             figures: DiskFigures::default(),
         })
     }
@@ -160,6 +182,8 @@ impl Disk {
         while let Some(done) = self.helper.next() {
             self.end_name(done, ring, now_ns)?;
         }
+        self.release_stalled(ring, now_ns)?;
+        self.watch(now_ns);
         out.append(&mut self.done);
         ring.enter()
     }
@@ -167,7 +191,8 @@ impl Disk {
     /// Whether [`Self::take_done`] has something: a shard that sleeps then would miss it.
     #[must_use]
     pub fn has_done(&self) -> bool {
-        !self.done.is_empty() || self.helper.has_results()
+        let is_released = self.stalls.as_ref().is_some_and(Stalls::has_released);
+        !self.done.is_empty() || self.helper.has_results() || is_released
     }
 
     /// Files that are open, or will be.
@@ -185,15 +210,9 @@ impl Disk {
     /// Counters, and the age of the oldest operation.
     #[must_use]
     pub fn figures(&self, now_ns: u64) -> DiskFigures {
-        let begun = self.jobs.iter().map(|(_, job)| job.since_ns);
-        let named = self.names.values().map(|named| named.since_ns);
-        let queued = self.files.values().flat_map(|file| &file.waiting).map(|w| w.since_ns);
-        let held_back = self.backlog.iter().map(|(_, waiting)| waiting.since_ns);
-        let hung = self.hung.iter().copied();
-        let oldest = begun.chain(named).chain(queued).chain(held_back).chain(hung).min();
         let mut figures = self.figures.clone();
         figures.in_flight = self.in_flight() as u64;
-        figures.oldest_ns = oldest.map_or(0, |since_ns| now_ns.saturating_sub(since_ns));
+        figures.oldest_ns = self.oldest_ns(now_ns);
         figures.spare_segments = self.helper.spare_segments() as u64;
         figures.open_files = self.files.len() as u64;
         figures
@@ -218,6 +237,8 @@ impl Disk {
             let left = limit.saturating_sub(start.elapsed());
             if ring.files_in_flight() > 0 {
                 ring.wait(if self.names.is_empty() { left } else { left.min(WAIT_SLICE) })?;
+            } else if self.stalls.is_some() {
+                std::thread::sleep(left.min(WAIT_SLICE));
             } else if let Some(done) = self.helper.wait(left) {
                 self.end_name(done, ring, 0)?;
             }
@@ -252,7 +273,8 @@ impl Disk {
 
     fn in_flight(&self) -> usize {
         let queued: usize = self.files.values().map(|file| file.waiting.len()).sum();
-        self.jobs.len() + self.names.len() + queued + self.backlog.len() + self.hung.len()
+        let begun = self.jobs.len() + self.names.len();
+        begun + queued + self.backlog.len() + self.hung.len() + self.stalled().count()
     }
 
     fn submit_one(
@@ -290,12 +312,15 @@ impl Disk {
             }
             DiskOp::RemoveTree { path } => (FaultKind::Remove, None, NameOp::RemoveTree { path }),
         };
+        let path = op.path().to_owned();
+        let struck = self.faults.as_mut().and_then(|faults| faults.strike(kind, &path));
         if let Some(file) = opens {
-            self.files.insert(file, OpenFile::default());
+            self.files.insert(file, OpenFile { path: path.clone(), ..OpenFile::default() });
         }
-        self.names.insert(ticket, Named { since_ns: now_ns, opens });
-        match self.strike(kind) {
-            None => self.helper.submit(ticket, op),
+        self.names.insert(ticket, Named { since_ns: now_ns, path, opens });
+        match struck {
+            None => self.helper.submit(ticket, op, None),
+            Some(Fault::Stall(stall)) => self.helper.submit(ticket, op, Some(stall)),
             Some(Fault::Hang) => {}
             Some(Fault::Fail(error)) => {
                 let result = Err(to_disk_error(error));
@@ -303,10 +328,6 @@ impl Disk {
             }
         }
         Ok(())
-    }
-
-    fn strike(&mut self, kind: FaultKind) -> Option<Fault> {
-        self.faults.as_mut().and_then(|faults| faults.strike(kind))
     }
 
     fn submit_work(
@@ -367,8 +388,9 @@ impl Disk {
             let fd = self.files.remove(&file).and_then(|open| open.fd);
             // Nothing of the file is under way, so nobody else holds it.
             let fd = fd.and_then(Arc::into_inner);
-            self.names.insert(waiting.ticket, Named { since_ns: waiting.since_ns, opens: None });
-            self.helper.submit(waiting.ticket, NameOp::Close { file, fd });
+            let closing = Named { since_ns: waiting.since_ns, path: String::new(), opens: None };
+            self.names.insert(waiting.ticket, closing);
+            self.helper.submit(waiting.ticket, NameOp::Close { file, fd }, None);
         }
     }
 
@@ -407,37 +429,49 @@ impl Disk {
         ring: &mut Ring,
         now_ns: u64,
     ) -> io::Result<()> {
+        let struck = waiting.work.as_ref().and_then(|work| self.strike_work(file, work));
+        if let (Some((kind, Fault::Stall(stall))), Some(stalls)) = (&struck, &mut self.stalls)
+            && *kind != FaultKind::Sync
+        {
+            return stalls.hold(stall.clone(), Held::Work(file, waiting));
+        }
+        self.start_struck(file, waiting, struck, ring, now_ns)
+    }
+
+    fn start_struck(
+        &mut self,
+        file: FileId,
+        waiting: Waiting,
+        struck: Option<(FaultKind, Fault)>,
+        ring: &mut Ring,
+        now_ns: u64,
+    ) -> io::Result<()> {
         let Waiting { ticket, since_ns, work } = waiting;
         let fd = self.files.get(&file).and_then(|open| open.fd.clone());
         let (Some(work), Some(fd)) = (work, fd) else { return Ok(()) };
         let mut job = Job::new(ticket, file, since_ns, &work);
-        match self.strike_work(&work) {
+        let mut held = None;
+        match struck {
             Some((_, Fault::Hang)) => {
                 self.hung.push(since_ns);
                 return Ok(());
             }
             Some((FaultKind::Sync, Fault::Fail(error))) => job.fail_flush(error),
             Some((_, Fault::Fail(error))) => job.fail(error),
+            Some((_, Fault::Stall(stall))) => {
+                job.hold_flush();
+                held = Some(stall);
+            }
             None => {}
         }
         let key = self.jobs.insert(job);
         if let Some(job) = self.jobs.get_mut(key) {
             job.start(key as u64, &fd, work, ring)?;
         }
-        self.end_if_done(key, ring, now_ns)
-    }
-
-    fn strike_work(&mut self, work: &Work) -> Option<(FaultKind, Fault)> {
-        self.faults.as_ref()?;
-        let mut struck = |kind| self.strike(kind).map(|fault| (kind, fault));
-        match work {
-            Work::Read { .. } => struck(FaultKind::Read),
-            Work::Sync => struck(FaultKind::Sync),
-            Work::Commit { sync, .. } => {
-                let write = struck(FaultKind::Write);
-                if *sync { write.or_else(|| struck(FaultKind::Sync)) } else { write }
-            }
+        if let (Some(stall), Some(stalls)) = (held, &mut self.stalls) {
+            stalls.hold(stall, Held::Flush(key, ticket))?;
         }
+        self.end_if_done(key, ring, now_ns)
     }
 
     fn end_if_done(&mut self, key: usize, ring: &mut Ring, now_ns: u64) -> io::Result<()> {
@@ -461,6 +495,12 @@ impl Disk {
                 self.figures.read_times.record(age_ns);
             }
         }
+        if let Err(error) = result
+            && let Some(open) = self.files.get(&job.file)
+        {
+            let what = if job.kind == Kind::Read { "read" } else { "write" };
+            self.watch.tell_error(what, &open.path, error, now_ns);
+        }
         self.note_done(job.ticket, result);
         if let Some(open) = self.files.get_mut(&job.file) {
             open.in_flight = open.in_flight.saturating_sub(1);
@@ -474,6 +514,9 @@ impl Disk {
         let Some(named) = self.names.remove(&ticket) else { return Ok(()) };
         self.figures.name_times.record(now_ns.saturating_sub(named.since_ns));
         self.figures.names += u64::from(result.is_ok());
+        if let Err(error) = result {
+            self.watch.tell_error("change", &named.path, error, now_ns);
+        }
         let Some(file) = named.opens else {
             self.note_done(ticket, result.map(|_| DiskData::None));
             return Ok(());

@@ -2,21 +2,28 @@
 //! disk. Decided at start by a variable of the environment; off without it.
 //!
 //! ```text
-//!  SHEARWATER_DISK_FAULTS=write:3=eio,sync:10+=enospc,read:1-4=hang,create:1+=enospc?/tmp/full
-//!                         kind  from[+|-to]  what                          only while that exists
+//!  SHEARWATER_DISK_FAULTS=write:3=eio,sync@/A/:10+=enospc,read:1-4=hang,create:1+=stall?/tmp/gate
+//!                         kind  [@part of the path]  from[+|-to]  what    only while that exists
 //! ```
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::io::Errno;
+use store::disk::DiskError;
 use thiserror::Error;
+
+use super::to_disk_error;
 
 /// The variable.
 pub const FAULTS_VARIABLE: &str = "SHEARWATER_DISK_FAULTS";
 
+/// Between two looks at whether a file has gone.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
 /// A text that names no faults.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{FAULTS_VARIABLE}: {0:?} is not <kind>:<n>[+|-<m>]=eio|enospc|hang[?<file>]")]
+#[error("{FAULTS_VARIABLE}: {0:?} is not <kind>[@<path>]:<n>[+|-<m>]=<what>[?<file>]")]
 pub struct FaultError(String);
 
 /// What an operation counts as.
@@ -32,19 +39,46 @@ pub(crate) enum FaultKind {
     Replace,
     Rename,
     Remove,
+    /// What recovery reads, names too.
+    StartRead,
+    /// What recovery repairs or moves.
+    StartWrite,
 }
 
 /// What happens to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Fail(Errno),
     /// It never ends.
     Hang,
+    Stall(Stall),
+}
+
+/// An operation waits for a file to go, and is then carried out, or fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stall {
+    pub(crate) gate: PathBuf,
+    pub(crate) then: Option<Errno>,
+}
+
+impl Stall {
+    /// Waits, for a thread that may.
+    ///
+    /// # Errors
+    /// What the operation fails with then.
+    pub(crate) fn wait(&self) -> Result<(), DiskError> {
+        while self.gate.exists() {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        self.then.map_or(Ok(()), |error| Err(to_disk_error(error)))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Rule {
     kind: FaultKind,
+    /// Only where the path has this in it; empty for all.
+    part: String,
     first: u64,
     last: u64,
     fault: Fault,
@@ -82,15 +116,16 @@ impl Faults {
     }
 
     /// Counts an operation, and tells what is to happen to it.
-    pub(crate) fn strike(&mut self, kind: FaultKind) -> Option<Fault> {
+    pub(crate) fn strike(&mut self, kind: FaultKind, path: &str) -> Option<Fault> {
         let mut struck = None;
-        for rule in self.rules.iter_mut().filter(|rule| rule.kind == kind) {
+        let concerns = |rule: &&mut Rule| rule.kind == kind && path.contains(&rule.part);
+        for rule in self.rules.iter_mut().filter(concerns) {
             if rule.gate.as_ref().is_some_and(|file| !file.exists()) {
                 continue;
             }
             rule.seen += 1;
             if (rule.first..=rule.last).contains(&rule.seen) {
-                struck = struck.or(Some(rule.fault));
+                struck = struck.or_else(|| Some(rule.fault.clone()));
             }
         }
         struck
@@ -99,12 +134,21 @@ impl Faults {
 
 fn parse_rule(text: &str) -> Option<Rule> {
     let (kind, rest) = text.split_once(':')?;
+    let (kind, part) = kind.split_once('@').unwrap_or((kind, ""));
     let (count, rest) = rest.split_once('=')?;
     let (fault, gate) = match rest.split_once('?') {
         Some((fault, file)) => (fault, Some(PathBuf::from(file))),
         None => (rest, None),
     };
-    let kind = match kind {
+    let (first, last) = parse_count(count)?;
+    let kind = parse_kind(kind)?;
+    let fault = parse_fault(fault, gate.as_ref())?;
+    let part = part.to_owned();
+    (first >= 1 && last >= first).then_some(Rule { kind, part, first, last, fault, gate, seen: 0 })
+}
+
+fn parse_kind(text: &str) -> Option<FaultKind> {
+    Some(match text {
         "write" => FaultKind::Write,
         "sync" => FaultKind::Sync,
         "read" => FaultKind::Read,
@@ -113,23 +157,30 @@ fn parse_rule(text: &str) -> Option<Rule> {
         "replace" => FaultKind::Replace,
         "rename" => FaultKind::Rename,
         "remove" => FaultKind::Remove,
+        "start-read" => FaultKind::StartRead,
+        "start-write" => FaultKind::StartWrite,
         _ => return None,
-    };
-    let (first, last) = if let Some(first) = count.strip_suffix('+') {
-        (first.parse().ok()?, u64::MAX)
-    } else if let Some((first, last)) = count.split_once('-') {
-        (first.parse().ok()?, last.parse().ok()?)
-    } else {
-        let only = count.parse().ok()?;
-        (only, only)
-    };
-    let fault = match fault {
-        "eio" => Fault::Fail(Errno::IO),
-        "enospc" => Fault::Fail(Errno::NOSPC),
-        "hang" => Fault::Hang,
-        _ => return None,
-    };
-    (first >= 1 && last >= first).then_some(Rule { kind, first, last, fault, gate, seen: 0 })
+    })
+}
+
+fn parse_count(text: &str) -> Option<(u64, u64)> {
+    if let Some(first) = text.strip_suffix('+') {
+        return Some((first.parse().ok()?, u64::MAX));
+    }
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    Some((first.parse().ok()?, last.parse().ok()?))
+}
+
+fn parse_fault(text: &str, gate: Option<&PathBuf>) -> Option<Fault> {
+    let stall = |then| gate.map(|gate| Fault::Stall(Stall { gate: gate.clone(), then }));
+    match text {
+        "eio" => Some(Fault::Fail(Errno::IO)),
+        "enospc" => Some(Fault::Fail(Errno::NOSPC)),
+        "hang" => Some(Fault::Hang),
+        "stall" => stall(None),
+        "stall-eio" => stall(Some(Errno::IO)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -141,11 +192,42 @@ mod tests {
         let mut faults = Faults::parse("write:2=eio, sync:3+=enospc,write:4-5=hang").unwrap();
         let eio = Some(Fault::Fail(Errno::IO));
         let hang = Some(Fault::Hang);
-        let writes: Vec<_> = (0..6).map(|_| faults.strike(FaultKind::Write)).collect();
-        assert_eq!(writes, [None, eio, None, hang, hang, None]);
-        let syncs: Vec<_> = (0..5).map(|_| faults.strike(FaultKind::Sync).is_some()).collect();
+        let writes: Vec<_> = (0..6).map(|_| faults.strike(FaultKind::Write, "a")).collect();
+        assert_eq!(writes, [None, eio, None, hang.clone(), hang, None]);
+        let syncs: Vec<_> = (0..5).map(|_| faults.strike(FaultKind::Sync, "a").is_some()).collect();
         assert_eq!(syncs, [false, false, true, true, true]);
-        assert_eq!(faults.strike(FaultKind::Read), None);
+        assert_eq!(faults.strike(FaultKind::Read, "a"), None);
+    }
+
+    #[test]
+    fn rules_strike_the_paths_they_name() {
+        let mut faults = Faults::parse("write@/A/:2+=eio,start-read@.seg:1=eio").unwrap();
+        let mut struck = |kind, path| faults.strike(kind, path).is_some();
+        assert!(!struck(FaultKind::Write, "g/streams/B/1.seg"));
+        assert!(!struck(FaultKind::Write, "g/streams/A/1.seg"));
+        assert!(!struck(FaultKind::Write, "g/streams/B/1.seg"));
+        assert!(struck(FaultKind::Write, "g/streams/A/1.seg"));
+        assert!(!struck(FaultKind::StartRead, "g/streams/A/index.chk"));
+        assert!(struck(FaultKind::StartRead, "g/streams/A/1.seg"));
+    }
+
+    #[test]
+    fn a_stalled_operation_waits_for_its_file_to_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let gate = dir.path().join("gate");
+        let text = format!("write:1=stall?{0},sync:1=stall-eio?{0}", gate.display());
+        let mut faults = Faults::parse(&text).unwrap();
+        assert_eq!(faults.strike(FaultKind::Write, ""), None);
+        std::fs::write(&gate, "").unwrap();
+        let mut stalls = [FaultKind::Write, FaultKind::Sync].into_iter().map(|kind| {
+            let Some(Fault::Stall(stall)) = faults.strike(kind, "") else { panic!("no stall") };
+            std::thread::spawn(move || stall.wait())
+        });
+        let (first, second) = (stalls.next().unwrap(), stalls.next().unwrap());
+        assert!(!first.is_finished() && !second.is_finished());
+        std::fs::remove_file(&gate).unwrap();
+        assert_eq!(first.join().unwrap(), Ok(()));
+        assert_eq!(second.join().unwrap(), Err(DiskError::Os(5)));
     }
 
     #[test]
@@ -153,17 +235,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let gate = dir.path().join("gate");
         let mut faults = Faults::parse(&format!("read:2+=eio?{}", gate.display())).unwrap();
-        assert!((0..5).all(|_| faults.strike(FaultKind::Read).is_none()));
+        assert!((0..5).all(|_| faults.strike(FaultKind::Read, "x").is_none()));
         std::fs::write(&gate, "").unwrap();
-        assert!(faults.strike(FaultKind::Read).is_none());
-        assert!(faults.strike(FaultKind::Read).is_some());
+        assert!(faults.strike(FaultKind::Read, "x").is_none());
+        assert!(faults.strike(FaultKind::Read, "x").is_some());
         std::fs::remove_file(&gate).unwrap();
-        assert!(faults.strike(FaultKind::Read).is_none());
+        assert!(faults.strike(FaultKind::Read, "x").is_none());
     }
 
     #[test]
     fn what_is_no_rule_is_refused() {
-        for bad in ["", "write", "write:1", "write:0=eio", "write:2-1=eio", "x:1=eio", "read:1=x"] {
+        let bad = ["", "write", "write:1", "write:0=eio", "write:2-1=eio", "x:1=eio", "read:1=x"];
+        for bad in bad.into_iter().chain(["read:1=stall", "@x:1=eio"]) {
             assert!(Faults::parse(bad).is_err(), "{bad:?}");
         }
     }

@@ -32,6 +32,21 @@ pub(crate) enum NameOp {
     RemoveTree { path: String },
 }
 
+impl NameOp {
+    /// The path it is about: of a renaming the old one. Empty for a closing.
+    pub(crate) fn path(&self) -> &str {
+        match self {
+            Self::Create { path, .. }
+            | Self::Open { path, .. }
+            | Self::Replace { path, .. }
+            | Self::Rename { from: path, .. }
+            | Self::Remove { path, .. }
+            | Self::RemoveTree { path } => path,
+            Self::Close { .. } => "",
+        }
+    }
+}
+
 /// The store's directory as the helper works on it.
 #[derive(Debug)]
 pub(crate) struct Files {
@@ -213,6 +228,17 @@ impl Files {
     }
 
     fn create(&mut self, path: &Path, len: u64) -> Result<(), DiskError> {
+        let created = self.create_in(path, len);
+        if created.is_err()
+            && let Some(parent) = path.parent().filter(|parent| self.fresh_dirs.contains(*parent))
+            && std::fs::remove_dir(parent).is_ok()
+        {
+            self.fresh_dirs.remove(parent);
+        }
+        created
+    }
+
+    fn create_in(&mut self, path: &Path, len: u64) -> Result<(), DiskError> {
         let parent = parent_of(path)?;
         let above = parent_of(parent)?;
         make_dirs(above).map_err(from_io)?;

@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 use store::disk::{DiskError, Ticket};
 
 use super::DirectMode;
+use super::faults::Stall;
 use super::files::{Files, NameOp};
 
 /// Operations that may wait in the channel; more wait at the shard.
@@ -26,12 +27,21 @@ pub(crate) struct NameDone {
     pub(crate) result: Result<Option<OwnedFd>, DiskError>,
 }
 
+/// An operation on names for the thread.
+#[derive(Debug)]
+struct NameJob {
+    ticket: Ticket,
+    op: NameOp,
+    /// A test wants it to be stuck for a while, and what is behind it too.
+    stall: Option<Stall>,
+}
+
 /// The shard's end.
 #[derive(Debug)]
 pub(crate) struct Helper {
-    jobs: Option<Sender<(Ticket, NameOp)>>,
+    jobs: Option<Sender<NameJob>>,
     results: Receiver<NameDone>,
-    overflow: VecDeque<(Ticket, NameOp)>,
+    overflow: VecDeque<NameJob>,
     spare_segments: Arc<AtomicUsize>,
     mode: DirectMode,
 }
@@ -56,8 +66,8 @@ impl Helper {
     }
 
     /// Hands an operation over; it waits here while the thread has too much to do.
-    pub(crate) fn submit(&mut self, ticket: Ticket, op: NameOp) {
-        self.overflow.push_back((ticket, op));
+    pub(crate) fn submit(&mut self, ticket: Ticket, op: NameOp, stall: Option<Stall>) {
+        self.overflow.push_back(NameJob { ticket, op, stall });
         self.feed();
     }
 
@@ -117,7 +127,7 @@ impl Helper {
 
 fn serve(
     mut files: Files,
-    incoming: &Receiver<(Ticket, NameOp)>,
+    incoming: &Receiver<NameJob>,
     outgoing: &Sender<NameDone>,
     bell: &OwnedFd,
     spare: &AtomicUsize,
@@ -126,7 +136,7 @@ fn serve(
     let mut has_more = true;
     loop {
         let next = if has_more { incoming.recv_timeout(pause) } else { wait(incoming) };
-        let (ticket, op) = match next {
+        let NameJob { ticket, op, stall } = match next {
             Ok(job) => job,
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
@@ -139,7 +149,7 @@ fn serve(
             }
         };
         (has_more, pause) = (true, Duration::ZERO);
-        let result = files.run(op);
+        let result = stall.map_or(Ok(()), |stall| stall.wait()).and_then(|()| files.run(op));
         spare.store(files.spare_segments(), Ordering::Relaxed);
         if outgoing.send(NameDone { ticket, result }).is_err() {
             break;
@@ -150,7 +160,7 @@ fn serve(
     files.close();
 }
 
-fn wait(incoming: &Receiver<(Ticket, NameOp)>) -> Result<(Ticket, NameOp), RecvTimeoutError> {
+fn wait(incoming: &Receiver<NameJob>) -> Result<NameJob, RecvTimeoutError> {
     incoming.recv().map_err(|_| RecvTimeoutError::Disconnected)
 }
 

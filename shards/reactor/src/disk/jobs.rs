@@ -58,6 +58,8 @@ pub(crate) struct Job {
     error: Option<DiskError>,
     /// Flushes fail with this.
     flush_error: Option<Errno>,
+    /// Its flush is not to begin yet.
+    holds_flush: bool,
     read: Option<AlignedBuffer>,
 }
 
@@ -88,6 +90,7 @@ impl Job {
             is_linked: false,
             error: None,
             flush_error: None,
+            holds_flush: false,
             read: None,
         }
     }
@@ -113,6 +116,7 @@ impl Job {
             Work::Commit { mut extents, .. } => {
                 if self.wants_flush
                     && self.flush_error.is_none()
+                    && !self.holds_flush
                     && extents.len() == 1
                     && let Some(Extent { offset, bytes }) = extents.pop()
                 {
@@ -229,7 +233,7 @@ impl Job {
 
     /// Flushes when that is wanted and everything has been written.
     fn flush_if_due(&mut self, owner: u64, fd: &Arc<OwnedFd>, ring: &mut Ring) -> io::Result<()> {
-        if self.pending > 0 || self.error.is_some() || !self.wants_flush {
+        if self.pending > 0 || self.error.is_some() || !self.wants_flush || self.holds_flush {
             return Ok(());
         }
         if let Some(error) = self.flush_error {
@@ -245,6 +249,27 @@ impl Job {
         self.flush_error = Some(error);
     }
 
+    /// Lets the flush wait for [`Self::release_flush`], for a test.
+    pub(crate) fn hold_flush(&mut self) {
+        self.holds_flush = true;
+    }
+
+    /// Begins the flush that was held, or lets it fail.
+    ///
+    /// # Errors
+    /// When the ring does not take submissions.
+    pub(crate) fn release_flush(
+        &mut self,
+        owner: u64,
+        fd: &Arc<OwnedFd>,
+        error: Option<Errno>,
+        ring: &mut Ring,
+    ) -> io::Result<()> {
+        self.holds_flush = false;
+        self.flush_error = error;
+        self.flush_if_due(owner, fd, ring)
+    }
+
     /// Lets the job fail; the first reason counts.
     pub(crate) fn fail(&mut self, error: Errno) {
         self.error.get_or_insert(to_disk_error(error));
@@ -252,7 +277,8 @@ impl Job {
 
     /// The result, once nothing of the job is under way.
     pub(crate) fn outcome(&mut self) -> Option<Result<DiskData, DiskError>> {
-        if self.pending > 0 {
+        let waits = self.holds_flush && self.error.is_none();
+        if self.pending > 0 || waits {
             return None;
         }
         Some(match (self.error, self.read.take()) {

@@ -96,6 +96,9 @@ pub enum DirectMode {
     Off,
 }
 
+/// An operation that is under way for so long is told in the log and by health probes, ns.
+pub const STUCK_NS: u64 = 5_000_000_000;
+
 /// How long the end of a shard waits for what the disk has under way.
 pub const FINISH_LIMIT: Duration = Duration::from_secs(10);
 

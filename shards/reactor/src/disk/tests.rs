@@ -515,6 +515,41 @@ fn a_hanging_operation_shows_its_age_and_ends_nothing_else() {
 }
 
 #[test]
+fn stalled_operations_go_on_when_the_file_is_gone() {
+    let gates = tempfile::tempdir().unwrap();
+    let gate = gates.path().join("gate");
+    let rules = ["write@one", "sync@two", "read@one", "remove"].map(|rule| {
+        let what = if rule == "sync@two" { "stall-eio" } else { "stall" };
+        format!("{rule}:1={what}?{}", gate.display())
+    });
+    let mut rig = faulty(&rules.join(","));
+    let (one, two, three) =
+        (rig.create("one", 65536), rig.create("two", 65536), rig.create("three", 65536));
+    std::fs::write(&gate, "").unwrap();
+    let written = rig.queue.push(commit(one, vec![extent(0, 4096, 1)], true));
+    let behind = rig.queue.push(commit(one, vec![extent(4096, 4096, 2)], true));
+    let flushed = rig.queue.push(commit(two, vec![extent(0, 4096, 3)], true));
+    let read = rig.queue.push(DiskOp::Read { file: one, offset: 0, len: 4096 });
+    let removed = rig.queue.push(DiskOp::Remove { path: "three".into(), erase: false });
+    // Behind what is stuck, and of another kind.
+    let renamed = rig.queue.push(rename("two", "four"));
+    rig.run(commit(three, vec![extent(0, 4096, 4)], true)).unwrap();
+    let figures = rig.disk().figures(5_000_000_000);
+    assert_eq!((figures.in_flight, figures.oldest_ns), (6, 5_000_000_000));
+    assert_eq!(std::fs::read(rig.path("one")).unwrap()[0], 0);
+    assert!(rig.path("three").exists() && rig.path("two").exists() && rig.done.is_empty());
+    std::fs::remove_file(&gate).unwrap();
+    for ticket in [written, behind, read, removed, renamed] {
+        rig.wait(ticket).unwrap();
+    }
+    assert_eq!(rig.wait(flushed).unwrap_err(), EIO);
+    assert_eq!(std::fs::read(rig.path("one")).unwrap()[4096], 2);
+    // The write before the flush that failed was done.
+    assert_eq!(std::fs::read(rig.path("four")).unwrap()[0], 3);
+    assert!(!rig.path("three").exists() && rig.disk().is_idle());
+}
+
+#[test]
 fn a_file_system_in_memory_serves_too() {
     // It takes or refuses direct access, depending on the kernel.
     let Ok(dir) = tempfile::tempdir_in("/dev/shm") else { return };

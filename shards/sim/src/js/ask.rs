@@ -92,7 +92,7 @@ impl World {
     /// A stream whose disk hangs holds up no other.
     fn judge_waiting(&self, ask: &Ask, waited_ns: u64) -> Result<(), String> {
         let Some(at) = ask.stream(&self.model) else { return Ok(()) };
-        let is_held = self.hung.is_empty() || self.hung.contains(&at) || self.disk.is_full;
+        let is_held = self.hung.is_empty() || self.hung.contains(&at) || self.was_full;
         let is_plain = matches!(ask, Ask::Publish(_) | Ask::Ack(..) | Ask::Delete(..));
         if is_held || !is_plain || waited_ns < WAIT_NS_MAX {
             return Ok(());
@@ -308,7 +308,7 @@ impl World {
             return Err(format!("{who}: was gone before"));
         }
         let subject = sent.subject.clone();
-        let stream = &mut self.model.streams[place];
+        let stream = &self.model.streams[place];
         if sent.era < stream.era {
             // Of the stream that had this name before.
             return Ok(());
@@ -316,6 +316,8 @@ impl World {
         let Some(which) = stream.consumers.iter().position(|c| c.name == *consumer) else {
             return Err(format!("{who}: no such consumer"));
         };
+        self.judge_tended((place, which), seq).map_err(|rule| format!("{who}: {rule}"))?;
+        let stream = &mut self.model.streams[place];
         let known = &mut stream.consumers[which];
         if !known.takes(&subject) {
             return Err(format!("{who}: {subject} does not fit its filter {:?}", known.filter));

@@ -100,6 +100,9 @@ impl BootDisk for SimDisk {
             return Err(EIO);
         }
         let is_whole = written == Written::Whole;
+        if self.trace {
+            eprintln!("[disk at start] {path} {offset}+{} {written:?}", bytes.len());
+        }
         let sector = self.sector;
         let inode = self.names.get(path).copied().ok_or(DiskError::NotFound)?;
         let random = &mut self.random;
@@ -113,6 +116,9 @@ impl BootDisk for SimDisk {
     }
 
     fn remove(&mut self, path: &str) -> Result<(), DiskError> {
+        if self.trace {
+            eprintln!("[disk at start] {path} is removed");
+        }
         self.write_whole(|disk| {
             if disk.names.remove(path).is_none() {
                 disk.remove_tree(path);

@@ -41,6 +41,10 @@ pub(crate) struct ConsumerModel {
     pub(crate) maybe_floor: u64,
     /// Delivered since the last call for everything.
     pub(crate) drained: HashSet<usize>,
+    /// It delivers nothing before that, wall clock.
+    pub(crate) paused_until_ns: i64,
+    /// It was reset to begin here.
+    pub(crate) reset_from: u64,
     /// A reading of what it delivered in order.
     pub(crate) last_new_seq: u64,
 }
@@ -107,8 +111,12 @@ impl World {
             let known = &self.model.streams[place].consumers[which];
             let (consumer, being) = (known.name.clone(), known.being);
             let subject = format!("$JS.API.CONSUMER.INFO.{name}.{consumer}");
+            let asked_wall_ns = self.now.wall_ns;
             let info = self.call_json(at, &subject, "")?;
             let exists = info.get("error").is_none();
+            if exists {
+                self.judge_pause((place, which), asked_wall_ns, &info)?;
+            }
             if !self.is_fresh && matches!(being, Being::Coming | Being::Going) {
                 continue;
             }

@@ -326,6 +326,9 @@ impl SimDisk {
         let (shard, ticket) = (job.shard, job.ticket);
         let is_write = matches!(job.op, DiskOp::Commit { .. } | DiskOp::Sync { .. });
         let result = self.carry_out(job, now_ns);
+        if let (true, Err(error)) = (self.trace, &result) {
+            eprintln!("[disk {now_ns}] {}: {error}", path.as_deref().unwrap_or_default());
+        }
         let is_error = matches!(&result, Err(DiskError::Os(_)));
         self.counts.errors += usize::from(is_error);
         self.counts.no_space += usize::from(matches!(&result, Err(DiskError::NoSpace)));

@@ -28,6 +28,7 @@ pub(crate) fn drain(world: &mut World) -> Result<(), Failure> {
         for which in 0..world.model.streams[at].consumers.len() {
             let consumer = &world.model.streams[at].consumers[which];
             if consumer.being == Being::Present && consumer.policy != Policy::None {
+                world.end_pause(at, which)?;
                 drain_consumer(world, at, which)?;
             }
         }

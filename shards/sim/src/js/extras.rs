@@ -39,6 +39,10 @@ pub(crate) struct Extras {
     pub(crate) is_async: bool,
     /// Reads may fail during a start.
     pub(crate) boot_errors: bool,
+    /// There are a mirror and a stream with sources.
+    pub(crate) copies: bool,
+    /// Consumers are paused and reset.
+    pub(crate) tended: bool,
 }
 
 impl Extras {
@@ -55,8 +59,13 @@ impl Extras {
             lazy_ns: one_in(6).then_some(500_000_000),
             is_async: one_in(8),
             boot_errors: one_in(6),
+            copies: one_in(6),
+            tended: one_in(5),
         };
         extras.is_async &= extras.lazy_ns.is_none();
+        // What a lazy origin may lose its copy may have.
+        extras.copies &= extras.lazy_ns.is_none();
+        extras.tended &= extras.lazy_ns.is_none() && !extras.is_async;
         (extras, dice)
     }
 

@@ -15,8 +15,8 @@ use crate::oracle::Failure;
 /// A message as a stream shows it.
 #[derive(Debug)]
 pub(super) struct Found {
-    subject: String,
-    headers: String,
+    pub(super) subject: String,
+    pub(super) headers: String,
     pub(super) payload: Vec<u8>,
     pub(super) wall_ns: i64,
 }
@@ -41,7 +41,7 @@ fn published_headers(block: &str) -> String {
 }
 
 /// `NATS/1.0` alone is no header.
-fn normal(block: &str) -> String {
+pub(super) fn normal(block: &str) -> String {
     let block = without_batch(block);
     let block = block.trim();
     if block == "NATS/1.0" { String::new() } else { block.to_owned() }
@@ -219,13 +219,28 @@ impl World {
         info: &Value,
     ) -> Result<BTreeMap<u64, Found>, Failure> {
         let name = self.model.streams[place].name.clone();
+        let one_by_one = self.model.streams[place].is_damaged || self.one_in(4);
+        let mut errors = 0;
+        let found = self.read_named(at, &name, info, one_by_one, &mut errors)?;
+        self.model.streams[place].get_errors += errors;
+        Ok(found)
+    }
+
+    /// Reads the messages of a stream, and counts those that cannot be read.
+    pub(super) fn read_named(
+        &mut self,
+        at: usize,
+        name: &str,
+        info: &Value,
+        one_by_one: bool,
+        errors: &mut usize,
+    ) -> Result<BTreeMap<u64, Found>, Failure> {
         let mut found = BTreeMap::new();
         let state = &info["state"];
         let (first, last) = (state["first_seq"].as_u64(), state["last_seq"].as_u64());
         let (Some(first), Some(last)) = (first, last) else {
             return self.fail(format!("{name}: no state: {info}"));
         };
-        let one_by_one = self.model.streams[place].is_damaged || self.one_in(4);
         let subject = format!("$JS.API.DIRECT.GET.{name}");
         let mut seq = first.max(1);
         while seq <= last {
@@ -245,7 +260,7 @@ impl World {
                 if !block.starts_with("NATS/1.0\r\n") {
                     let is_plain = ["NATS/1.0 404", "NATS/1.0 204"];
                     if !is_plain.iter().any(|status| block.starts_with(status)) {
-                        self.model.streams[place].get_errors += 1;
+                        *errors += 1;
                     }
                     continue;
                 }
@@ -451,7 +466,9 @@ impl World {
             let Some(msg_id) = &self.model.sent[id].msg_id else { continue };
             let before = ids.insert(msg_id, (*seq, one.wall_ns));
             let Some((other, wall_ns)) = before else { continue };
-            if self.model.jumps == 0 && one.wall_ns - wall_ns < stream.config.window_ns {
+            // What had taken the first one out may have been in the damaged place.
+            let is_undone = stream.is_damaged || stream.lost_tail || self.model.jumps > 0;
+            if !is_undone && one.wall_ns - wall_ns < stream.config.window_ns {
                 return self.fail(format!(
                     "{}: message id {msg_id} is stored twice, at {other} and {seq}",
                     stream.name
@@ -508,6 +525,9 @@ impl World {
 
     /// What was found is what is known.
     fn adopt(&mut self, place: usize, found: &BTreeMap<u64, Found>) {
+        if self.extras.copies {
+            self.model.note_taken_out(place);
+        }
         // What a full disk refused may be written yet, and may be shown before it is.
         let is_settled = self.is_fresh || !self.was_full;
         let tick = self.model.next_tick();

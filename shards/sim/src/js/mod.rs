@@ -8,14 +8,16 @@
 mod ask;
 mod boot;
 mod consumer;
+mod copies;
 mod crash;
-mod disk;
+pub(crate) mod disk;
 mod drain;
 mod extras;
 mod inspect;
 mod model;
 mod play;
 mod play_consumers;
+mod tend;
 mod turns;
 mod world;
 
@@ -53,6 +55,10 @@ pub struct Summary {
     pub redelivered: usize,
     /// Acknowledgements confirmed.
     pub confirmed: usize,
+    /// Messages that mirrors and streams with sources had in the end.
+    pub copied: usize,
+    /// Consumers that were reset.
+    pub resets: usize,
     /// Readings of everything.
     pub inspections: usize,
     /// Streams whose disk failed.
@@ -97,6 +103,8 @@ impl Summary {
             delivered: model.delivered,
             redelivered: model.redelivered,
             confirmed: model.confirmed,
+            copied: world.copied,
+            resets: world.resets,
             inspections: world.inspections,
             fenced: model.fenced,
             hangs: world.hangs,
@@ -118,8 +126,8 @@ impl Summary {
             ($($field:ident)*) => { $(self.$field += other.$field;)* };
         }
         add!(kills power_cuts stops cut_boots new_shard_counts published acked refused duplicates);
-        add!(batches streams delivered redelivered confirmed inspections fenced hangs no_space);
-        add!(flips lost_to_damage set_aside lost_sectors torn_writes reads commits steps);
+        add!(batches streams delivered redelivered confirmed copied inspections fenced hangs);
+        add!(resets no_space flips lost_to_damage set_aside lost_sectors torn_writes reads commits steps);
     }
 }
 
@@ -165,6 +173,8 @@ mod tests {
             ("deliveries", total.delivered, 15_000),
             ("repeated deliveries", total.redelivered, 1500),
             ("confirmed acknowledgements", total.confirmed, 8000),
+            ("copied messages", total.copied, 1000),
+            ("consumers that were reset", total.resets, 20),
             ("streams whose disk failed", total.fenced, 40),
             ("disks that hung", total.hangs, 30),
             ("refusals for want of space", total.no_space, 200),

@@ -183,6 +183,8 @@ pub(crate) struct Model {
     pub(crate) last_end: Option<End>,
     pub(crate) is_lazy: bool,
     pub(crate) batches: usize,
+    /// Messages that a purge or a delete may have taken out for a while, before an end undid it.
+    pub(crate) taken_out: BTreeSet<usize>,
     /// The latest wall clock so far, and whether it ever jumped.
     pub(crate) wall_max_ns: i64,
     pub(crate) jumps: usize,
@@ -237,6 +239,18 @@ impl Model {
 
     pub(crate) fn count_start(&mut self) {
         self.starts += 1;
+    }
+
+    /// Notes what may have been out of a stream since the last reading, though nobody was promised
+    /// that it stays out.
+    pub(crate) fn note_taken_out(&mut self, place: usize) {
+        let stream = &self.streams[place];
+        let unsure = stream.maybe_deleted.difference(&stream.deleted);
+        self.taken_out.extend(unsure.filter_map(|seq| stream.by_seq.get(seq)));
+        let sent = self.sent.iter().enumerate().filter(|(_, sent)| sent.stream == place);
+        let unsure = |purge: &Purge, sent: &Sent| !purge.is_sure && purge.may_take(sent);
+        let may_take = |sent: &Sent| stream.purges.iter().any(|purge| unsure(purge, sent));
+        self.taken_out.extend(sent.filter(|(_, sent)| may_take(sent)).map(|(id, _)| id));
     }
 
     /// The stream whose files lie at a path.

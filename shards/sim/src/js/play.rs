@@ -62,6 +62,7 @@ pub(crate) fn play(world: &mut World) -> Result<(), Failure> {
     world.inspect()?;
     super::drain::drain(world)?;
     world.inspect()?;
+    world.judge_copies()?;
     world.judge_secrecy()
 }
 
@@ -71,6 +72,8 @@ fn work(world: &mut World, mood: Mood) -> Result<(), Failure> {
     for _ in 0..1 + world.below(3) {
         world.connect();
     }
+    world.make_copies()?;
+    world.tend_consumers()?;
     for _ in 0..20 + world.below(140) {
         act(world, mood);
         if world.skip_ns > 0 {
@@ -421,6 +424,9 @@ fn delete_stream(world: &mut World, client: usize, at: usize) {
     if world.model.streams[at].being != Being::Present || world.has_open(at) || world.one_in(2) {
         return;
     }
+    if world.has_copy(at) {
+        return;
+    }
     let name = world.model.streams[at].name.clone();
     world.note(format!("client {client} deletes {name}"));
     world.model.streams[at].being = Being::Going;
@@ -457,10 +463,12 @@ fn break_disk(world: &mut World, at: usize) {
         2 => FaultKind::Read,
         _ => FaultKind::Hang,
     };
-    let name = world.model.streams[at].name.clone();
+    let copy = world.draw_copy();
+    let is_copy = copy.is_some();
+    let name = copy.unwrap_or_else(|| world.model.streams[at].name.clone());
     let until_ns = world.now.mono_ns + (1 + world.below(9) as u64) * SECOND_NS;
     world.note(format!("the disk of {name} has a fault: {kind:?}"));
-    if kind == FaultKind::Hang {
+    if kind == FaultKind::Hang && !is_copy {
         world.hung.insert(at);
         world.hangs += 1;
     }

@@ -164,6 +164,13 @@ impl World {
             }
             self.resume_all(shard);
         }
+        self.take_logs(shard);
+        let ops = self.shards[shard].take_disk_ops();
+        self.disk.submit(shard, ops, self.now.mono_ns);
+    }
+
+    /// Reads what a shard says in the log.
+    pub(super) fn take_logs(&mut self, shard: usize) {
         let logs = std::mem::take(&mut self.effects[shard].logs);
         for (level, text) in logs {
             if matches!(level, shard::Level::Error | shard::Level::Warn) {
@@ -174,8 +181,6 @@ impl World {
                 self.errors.push(text);
             }
         }
-        let ops = self.shards[shard].take_disk_ops();
-        self.disk.submit(shard, ops, self.now.mono_ns);
     }
 
     pub(super) fn resume_all(&mut self, shard: usize) {

@@ -18,6 +18,7 @@ use jetstream::settings as js;
 use shard::{Accepted, Effects, Now, Shard};
 
 use super::ask::Ask;
+use super::copies::Replica;
 use super::disk::SimDisk;
 use super::extras::Extras;
 use super::model::{Being, Fate, Model};
@@ -70,6 +71,10 @@ pub(crate) struct World {
     pub(crate) extras: Extras,
     pub(crate) dice: Random,
     pub(super) has_new_key: bool,
+    /// Streams that copy others.
+    pub(super) copies: Vec<Replica>,
+    pub(super) copied: usize,
+    pub(super) resets: usize,
     pub(crate) now: Now,
     settings: Arc<Settings>,
     js_settings: Arc<js::Settings>,
@@ -157,6 +162,9 @@ impl World {
             extras,
             dice,
             has_new_key: false,
+            copies: Vec::new(),
+            copied: 0,
+            resets: 0,
             now: Now { mono_ns: 1, wall_ns: 1_700_000_000_000_000_000 },
             settings,
             js_settings,
@@ -221,6 +229,10 @@ impl World {
             }
             self.counts.cut_boots += 1;
             self.note("the power goes during the start".to_owned());
+            for me in 0..self.effects.len() {
+                self.take_logs(me);
+            }
+            self.kept_errors.append(&mut self.errors);
             self.disk.boot_writes_left = None;
             self.disk.boot_is_cut = false;
             self.disk.kill();
@@ -287,7 +299,7 @@ impl World {
         for (at, stream) in self.model.streams.iter_mut().enumerate() {
             // A log that has failed does not write its end again.
             let has_failed = stream.fenced.is_some();
-            stream.has_open_end |= self.hung.contains(&at) || self.disk.is_full || has_failed;
+            stream.has_open_end |= self.hung.contains(&at) || self.was_full || has_failed;
         }
         self.hung.clear();
         self.asks.clear();
@@ -299,7 +311,8 @@ impl World {
         for _ in 0..REST_STEPS_MAX {
             let mut done = true;
             for me in 0..self.shards.len() {
-                done &= self.shards[me].stop_jetstream(self.now);
+                done &= self.shards[me].stop_jetstream(self.now, &mut self.effects[me]);
+                self.take_logs(me);
                 let ops = self.shards[me].take_disk_ops();
                 self.disk.submit(me, ops, self.now.mono_ns);
             }

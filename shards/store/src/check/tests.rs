@@ -42,7 +42,7 @@ fn stopped() -> Disk {
             }
         }
     }
-    while !store.stop(9999, &mut driver.queue) {
+    while !store.stop(9999, &mut driver.queue, &mut cache) {
         let done = driver.complete(&mut rng).unwrap();
         store.handle_disk_done(done, 9999, &mut driver.queue, &mut cache);
     }

@@ -122,6 +122,11 @@ impl Cache {
         self.evict(NONE);
     }
 
+    /// Extents that one reader may have read ahead: a quarter of what fits.
+    pub(super) const fn ahead_max(&self) -> u32 {
+        (self.bytes_max / EXTENT_BYTES as usize / 4) as u32
+    }
+
     /// The first extent of `[offset, offset + len)` that is not here as far as needed.
     pub(super) fn missing(&self, identity: Identity, offset: u32, len: u32) -> Option<u32> {
         let end = u64::from(offset) + u64::from(len);

@@ -226,6 +226,10 @@ impl Log {
             Err(DiskError::NoSpace) => {
                 self.commit_refused = true;
                 self.retry_at_ns = now_ns + self.options.retry_ns;
+                if job.settles {
+                    // No commit is left that would plan it again.
+                    self.settle_at(self.retry_at_ns);
+                }
                 return;
             }
             Err(error) => return self.fence(*error, progress),
@@ -278,10 +282,16 @@ impl Log {
     /// Has the next slot written soon.
     fn hurry(&mut self) {
         self.commit.settled = false;
-        match self.options.durability {
-            Durability::Flushed => self.commit.settle_at_ns = Some(0),
-            Durability::Lazy { .. } => self.commit.sync_at_ns = Some(0),
-        }
+        self.settle_at(0);
+    }
+
+    /// Has a slot written at a time, or before it.
+    fn settle_at(&mut self, at_ns: u64) {
+        let planned_ns = match self.options.durability {
+            Durability::Flushed => &mut self.commit.settle_at_ns,
+            Durability::Lazy { .. } => &mut self.commit.sync_at_ns,
+        };
+        *planned_ns = Some(planned_ns.map_or(at_ns, |planned| planned.min(at_ns)));
     }
 
     /// Decides when the tail is written again, or flushed.
@@ -334,14 +344,19 @@ impl Log {
         }
         self.drive_drops(cache, queue);
         self.drive_compaction(queue);
-        self.retry_erasing(now_ns);
-        self.drive_erasing(cache, queue);
+        self.go_on_erasing(now_ns, cache, queue);
     }
 
     /// Makes everything as safe as it can be: for the timers and for a clean stop. To be called
     /// again after completions until [`Self::is_settled`] says so.
     pub fn settle(&mut self, now_ns: u64, queue: &mut DiskQueue) {
-        if self.commit(now_ns, queue) || self.lane == Lane::Busy || self.fenced.is_some() {
+        let began = self.commit(now_ns, queue);
+        if began || self.lane == Lane::Busy || self.fenced.is_some() {
+            return;
+        }
+        if self.commit_refused && now_ns < self.retry_at_ns {
+            let retry_at_ns = self.retry_at_ns;
+            self.commit.settle_at_ns = self.commit.settle_at_ns.map(|at| at.max(retry_at_ns));
             return;
         }
         self.commit.settle_at_ns = None;
@@ -366,6 +381,25 @@ impl Log {
             Durability::Flushed => self.commit.done,
             Durability::Lazy { .. } => self.commit.flushed_to,
         }
+    }
+
+    /// Before a clean stop: what found no space is tried once more.
+    pub fn begin_stop(&mut self) {
+        self.retry_at_ns = 0;
+        self.erase_at_ns = self.erase_at_ns.map(|_| 0);
+    }
+
+    /// True when nothing is under way and nothing goes on without space. Nobody was told that what
+    /// is not durable then is kept.
+    #[must_use]
+    pub fn waits_for_space(&self) -> bool {
+        self.lacks_space() && self.jobs.is_empty()
+    }
+
+    /// True when no message is being erased, or none can be without space.
+    #[must_use]
+    pub fn rests_erasing(&self) -> bool {
+        self.erasing.is_empty() || self.jobs.is_empty()
     }
 
     /// True when everything that was appended is flushed and the disk says so.

@@ -16,7 +16,7 @@ use super::header::DATA_START;
 use super::pack::{self, Packing};
 use super::record::{self, Kind, OVERHEAD_BYTES, RawRecord, Record, RecordError};
 use super::segment::{FileState, Segment, compacted_path, segment_path};
-use super::{Location, Log, Message, Position};
+use super::{Location, Log, Message, Position, Progress};
 use crate::disk::{
     AlignedBuffer, BLOCK_BYTES, DiskData, DiskError, DiskOp, DiskQueue, Extent, FileId,
 };
@@ -218,6 +218,7 @@ impl Log {
         result: Result<DiskData, DiskError>,
         cache: &mut Cache,
         queue: &mut DiskQueue,
+        progress: &mut Progress,
     ) {
         let Some(number) = self.compacting() else { return };
         if matches!(step, Step::Read(_))
@@ -246,11 +247,11 @@ impl Log {
                     cache.forget_segment(segment.identity, segment.file_len);
                 }
             }
-            // The old segment stays as it is.
             (Step::Rename, Err(error)) => {
-                // Which of the two files has the name is not known.
-                let mut progress = super::Progress::default();
-                self.fence(error, &mut progress);
+                // Which of the two files has the name is not known. The next start removes what
+                // is left over; until then the old one is read.
+                self.fence(error, progress);
+                self.forsake(queue);
             }
             (step, _) => {
                 self.set_stage(Stage::Waiting);
@@ -280,14 +281,21 @@ impl Log {
 
     /// Nothing of a compaction is under way any more: its file goes.
     fn abandon(&mut self, queue: &mut DiskQueue) {
-        let Some(compaction) = self.compaction.take() else { return };
-        if compaction.file_len > 0 {
-            if compaction.is_made {
-                push(self, queue, DiskOp::Close { file: compaction.file }, Job::Other);
-            }
-            let path = compacted_path(&self.options.dir, compaction.segment);
+        let Some(compaction) = &self.compaction else { return };
+        let (number, has_file) = (compaction.segment, compaction.file_len > 0);
+        self.forsake(queue);
+        if has_file {
+            let path = compacted_path(&self.options.dir, number);
             let erase = self.is_erasing();
             push(self, queue, DiskOp::Remove { path, erase }, Job::Other);
+        }
+    }
+
+    /// As [`Self::abandon`], but its file stays.
+    fn forsake(&mut self, queue: &mut DiskQueue) {
+        let Some(compaction) = self.compaction.take() else { return };
+        if compaction.is_made {
+            push(self, queue, DiskOp::Close { file: compaction.file }, Job::Other);
         }
         self.moved = Some(Moved { segment: compaction.segment, messages: Vec::new() });
     }

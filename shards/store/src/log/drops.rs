@@ -3,9 +3,9 @@
 
 use super::files::{Job, push};
 use super::notes::{Note, NoteParts};
-use super::segment::{FileState, segment_checkpoint_path, segment_path};
+use super::segment::{FileState, doomed_path, segment_checkpoint_path, segment_path};
 use super::{AppendError, Cache, Log, Position, Read, Record};
-use crate::disk::{DiskData, DiskError, DiskOp, DiskQueue};
+use crate::disk::{DiskData, DiskError, DiskOp, DiskQueue, Ticket};
 
 /// How far the removal of a segment is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,7 +233,13 @@ impl Log {
     fn remove_files(&mut self, number: u32, erase: bool, queue: &mut DiskQueue) {
         let path = segment_checkpoint_path(&self.options.dir, number);
         push(self, queue, DiskOp::Remove { path, erase: false }, Job::Other);
-        let path = segment_path(&self.options.dir, number);
+        let mut path = segment_path(&self.options.dir, number);
+        if erase {
+            // Overwritten in part it would look like a damaged segment.
+            let to = doomed_path(&self.options.dir, number);
+            let from = std::mem::replace(&mut path, to.clone());
+            push(self, queue, DiskOp::Rename { from, to }, Job::Other);
+        }
         push(self, queue, DiskOp::Remove { path, erase }, Job::Remove(number));
     }
 
@@ -254,8 +260,10 @@ impl Log {
         self.forget_erasing_in(number);
     }
 
-    /// Removes the log with everything in its directory; no call makes sense after it.
-    pub fn remove_all(mut self, cache: &mut Cache, queue: &mut DiskQueue) {
+    /// Removes the log with everything in its directory; no call makes sense after it. The
+    /// operation that does it; none when no file could ever be made, for what lies there then is
+    /// not of this log.
+    pub fn remove_all(mut self, cache: &mut Cache, queue: &mut DiskQueue) -> Option<Ticket> {
         let files: Vec<_> = self.segments.iter().chain(&self.prepared).collect();
         let mut open: Vec<_> = self.compacted_file().into_iter().collect();
         for segment in files {
@@ -267,6 +275,10 @@ impl Log {
         for file in open {
             push(&mut self, queue, DiskOp::Close { file }, Job::Other);
         }
-        queue.push(DiskOp::RemoveTree { path: self.options.dir });
+        let is_being_made = self.jobs.iter().any(|(_, job)| matches!(job, Job::Create(_)));
+        if !self.has_files && !is_being_made {
+            return None;
+        }
+        Some(queue.push(DiskOp::RemoveTree { path: self.options.dir }))
     }
 }

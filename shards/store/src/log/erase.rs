@@ -33,6 +33,8 @@ enum Stage {
     Overwriting,
     /// There was no space for that; it is done again later.
     Refused,
+    /// There was no space for the Journal; the blocks are read again later.
+    Deferred,
     /// The tail slots may have a copy; they are written anew.
     Slots,
     /// Nothing is left of it.
@@ -124,15 +126,22 @@ impl Log {
         !self.erasing.is_empty()
     }
 
-    /// True while that goes on by itself. What found no space is left to the next start, if there
-    /// is one before there is space.
+    /// How many messages are being erased.
     #[must_use]
-    pub fn is_busy_erasing(&self) -> bool {
-        self.erasing.iter().any(|erasing| erasing.stage != Stage::Refused)
+    pub fn erasing_count(&self) -> usize {
+        self.erasing.len()
+    }
+
+    /// Erases a message whose removal was found by a start, unless it turns out to be done.
+    pub fn resume_erasing(&mut self, place: Location, seq: u64, ts_ns: i64) {
+        if self.segment(place.segment).is_some() {
+            self.erase(place, seq, ts_ns);
+            self.erase_at_ns = Some(0);
+        }
     }
 
     /// True when a message of the segment is being erased.
-    pub(super) fn has_erasing_in(&self, segment: u32) -> bool {
+    pub(crate) fn has_erasing_in(&self, segment: u32) -> bool {
         self.erasing.iter().any(|erasing| erasing.place.segment == segment)
     }
 
@@ -154,6 +163,12 @@ impl Log {
         }
         self.erasing.retain(|erasing| erasing.place.offset > 0);
         old_places
+    }
+
+    /// Takes every erasure as far as it can go, what found no space too when it is time.
+    pub fn go_on_erasing(&mut self, now_ns: u64, cache: &mut Cache, queue: &mut DiskQueue) {
+        self.retry_erasing(now_ns);
+        self.drive_erasing(cache, queue);
     }
 
     /// Takes every erasure as far as it can go.
@@ -267,7 +282,12 @@ impl Log {
         push(self, queue, op, Job::EraseRead(number, one.seq));
     }
 
-    pub(super) fn handle_erase_read(&mut self, seq: u64, result: &Result<DiskData, DiskError>) {
+    pub(super) fn handle_erase_read(
+        &mut self,
+        seq: u64,
+        result: &Result<DiskData, DiskError>,
+        now_ns: u64,
+    ) {
         let Some(at) = self.erasing.iter().position(|erasing| erasing.seq == seq) else { return };
         let mut one = self.erasing.swap_remove(at);
         if let Some(segment) = self.segment_mut(one.place.segment) {
@@ -288,9 +308,12 @@ impl Log {
                 }
             }
             Ok(DiskData::Bytes(bytes)) if bytes.len() >= (to - from) as usize => {
-                if self.journal(&mut one, bytes.as_slice(), from).is_ok() {
-                    one.stage = Stage::Journaling(self.end());
-                }
+                one.stage = if self.journal(&mut one, bytes.as_slice(), from).is_ok() {
+                    Stage::Journaling(self.end())
+                } else {
+                    self.erase_at_ns = Some(now_ns + self.options.retry_ns);
+                    Stage::Deferred
+                };
             }
             // What cannot be read cannot be put beside what is erased.
             _ => return,
@@ -343,14 +366,18 @@ impl Log {
         push(self, queue, op, Job::EraseWrite(number, one.seq));
     }
 
-    /// Does again what found no space. Nothing but the Journal has to be durable for that.
+    /// Does again what found no space. To overwrite, nothing but the Journal has to be durable.
     pub(super) fn retry_erasing(&mut self, now_ns: u64) {
         if self.erase_at_ns.is_none_or(|at| at > now_ns) {
             return;
         }
         self.erase_at_ns = None;
-        for one in self.erasing.iter_mut().filter(|one| one.stage == Stage::Refused) {
-            one.stage = Stage::Journaling(Position::default());
+        for one in &mut self.erasing {
+            one.stage = match one.stage {
+                Stage::Refused => Stage::Journaling(Position::default()),
+                Stage::Deferred => Stage::Reading(false),
+                stage => stage,
+            };
         }
     }
 

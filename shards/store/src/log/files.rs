@@ -234,8 +234,10 @@ impl Log {
             Job::CloseDropped(number) => self.handle_closed(number, queue),
             Job::Remove(number) => self.handle_removed(number, &done.result),
             Job::Scrub(read) => self.handle_scrub_read(read, done.result, queue),
-            Job::Compact(step) => self.handle_compaction(step, done.result, cache, queue),
-            Job::EraseRead(_, seq) => self.handle_erase_read(seq, &done.result),
+            Job::Compact(step) => {
+                self.handle_compaction(step, done.result, cache, queue, &mut progress);
+            }
+            Job::EraseRead(_, seq) => self.handle_erase_read(seq, &done.result, now_ns),
             Job::EraseWrite(_, seq) => {
                 self.handle_erase_write(seq, &done.result, (now_ns, cache), &mut progress);
             }
@@ -269,6 +271,7 @@ impl Log {
             Ok(_) => {
                 segment.state = FileState::Bare(file);
                 self.is_tight &= segment.made_len <= least;
+                self.has_files = true;
                 progress.space = self.segment_refused;
                 self.segment_refused = false;
             }

@@ -10,14 +10,25 @@ use super::header::{SLOT_BYTES, SLOT_OFFSETS, SlotHead, SlotState};
 use super::recover::{BLOCK, RecoverError, Recoverer};
 use super::report::Damage;
 use super::scan::{CLEARED_BYTES, Extent, Scanner};
-use super::segment::{Segment, segment_path};
+use super::segment::{Segment, doomed_path, number_of, segment_checkpoint_path, segment_path};
 use super::{COMMIT_BYTES_MAX, Durability};
-use crate::disk::BLOCK_BYTES;
+use crate::disk::{BLOCK_BYTES, BootDisk, DiskError};
 
 /// Written at once behind the end.
 const CLEAR_BYTES: u32 = 256 << 10;
 /// Most bytes of one damaged place that are copied.
 const COPY_BYTES_MAX: usize = 64 << 20;
+
+/// Overwrites a file, and then removes it.
+fn erase(boot: &mut dyn BootDisk, path: &str) -> Result<(), DiskError> {
+    let (mut at, len) = (0, boot.len(path)?);
+    while at < len {
+        let zeroes = vec![0; (len - at).min(u64::from(CLEAR_BYTES)) as usize];
+        boot.overwrite(path, at, &zeroes)?;
+        at += zeroes.len() as u64;
+    }
+    boot.remove(path)
+}
 
 impl Recoverer<'_> {
     /// Writes what only slots have to its place, where the slots will not have it any more.
@@ -115,6 +126,35 @@ impl Recoverer<'_> {
             at += clear.len() as u32;
         }
         Ok(torn)
+    }
+
+    /// What is damaged in a segment that was dropped is needed by nobody.
+    pub(super) fn forget_dropped(&mut self) {
+        let dropped = &self.follower.dropped;
+        self.follower.damage.retain(|damage| !dropped.contains(&damage.segment));
+        self.report.damaged_headers.retain(|number| !dropped.contains(number));
+    }
+
+    /// Removes the files that Drop records name. What cannot be removed now is tried again at the
+    /// next start.
+    pub(super) fn finish_drops(&mut self) {
+        for number in &self.follower.dropped {
+            let _ = self.boot.remove(&segment_checkpoint_path(&self.options.dir, *number));
+            let path = segment_path(&self.options.dir, *number);
+            if self.follower.owner.is_to_be_erased(*number) {
+                let doomed = doomed_path(&self.options.dir, *number);
+                let _ = self.boot.rename(&path, &doomed).and_then(|()| erase(self.boot, &doomed));
+            } else {
+                let _ = self.boot.remove(&path);
+            }
+        }
+    }
+
+    /// Goes on with dropped segments that were being overwritten.
+    pub(super) fn finish_erasing(&mut self) {
+        for number in self.names.iter().filter_map(|name| number_of(name, ".del")) {
+            let _ = erase(self.boot, &doomed_path(&self.options.dir, number));
+        }
     }
 
     /// Moves a file out of the way, never away.

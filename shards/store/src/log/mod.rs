@@ -208,6 +208,8 @@ pub struct Log {
     scrubbed: Option<Scrubbed>,
     reads: read::ReadState,
     fenced: Option<DiskError>,
+    /// A file of the log was found or made: what is in its directory is the log's.
+    has_files: bool,
     /// The next segment could not be made.
     segment_refused: bool,
     /// The last segment could not be made as long as it should be: a message goes only where a
@@ -276,6 +278,7 @@ impl Log {
             scrubbed: None,
             reads: read::ReadState::default(),
             fenced: None,
+            has_files: false,
             segment_refused: false,
             is_tight: false,
             commit_refused: false,

@@ -8,8 +8,11 @@ use super::segment::Segment;
 use super::{Location, Log, Progress, Record};
 use crate::disk::{BLOCK_BYTES, DiskData, DiskError, DiskOp, DiskQueue};
 
-/// Extents that are read ahead of a reader who goes forward.
-const AHEAD_EXTENTS: u32 = 4;
+/// Extents that are read ahead of a reader who begins to go forward; twice as many with each one
+/// that it comes to.
+const AHEAD_EXTENTS_MIN: u32 = 4;
+/// Extents that are read ahead at most; fewer where the cache is small.
+const AHEAD_EXTENTS_MAX: u32 = 16;
 /// Readers that are told apart.
 const CURSORS: usize = 4;
 
@@ -42,6 +45,8 @@ pub(super) struct ReadJob {
 struct Cursor {
     segment: u32,
     extent: u32,
+    /// Extents that are read ahead of it.
+    ahead: u32,
 }
 
 /// What the log knows about its readers.
@@ -196,31 +201,63 @@ impl Log {
     /// Notices a reader who goes forward, and reads ahead of it.
     fn follow(&mut self, location: Location, cache: &Cache, queue: &mut DiskQueue) {
         let (number, extent) = (location.segment, location.offset / EXTENT_BYTES);
+        let is_known = |cursor: &Cursor| cursor.segment == number && cursor.extent == extent;
+        if self.reads.cursors.iter().any(is_known) {
+            return;
+        }
+        let at = self.segment_at(number);
+        let before = at.and_then(|at| at.checked_sub(1)).and_then(|at| self.segments.get(at));
+        let before = before.filter(|_| extent == 0).map(Segment::number);
         let reads = &mut self.reads;
         let here = |cursor: &&mut Cursor| {
-            cursor.segment == number
+            let is_here = cursor.segment == number
                 && extent >= cursor.extent
-                && extent - cursor.extent <= AHEAD_EXTENTS
+                && extent - cursor.extent <= cursor.ahead;
+            is_here || Some(cursor.segment) == before
         };
-        match reads.cursors.iter_mut().find(here) {
-            Some(cursor) if cursor.extent == extent => return,
-            Some(cursor) => cursor.extent = extent,
+        let ahead = match reads.cursors.iter_mut().find(here) {
+            Some(cursor) => {
+                let ahead = (cursor.ahead * 2).min(AHEAD_EXTENTS_MAX);
+                *cursor = Cursor { segment: number, extent, ahead };
+                ahead
+            }
             None => {
                 let at = reads.next_cursor % CURSORS;
-                reads.cursors[at] = Cursor { segment: number, extent };
+                reads.cursors[at] = Cursor { segment: number, extent, ahead: AHEAD_EXTENTS_MIN };
                 reads.next_cursor = at + 1;
-                // The first extent of a segment is where a reader of the one before goes on.
+                // Whoever begins at the first extent of a segment is likely to go on.
                 if extent > 0 {
                     return;
                 }
+                AHEAD_EXTENTS_MIN
             }
-        }
-        let Some(identity) = self.segment(number).map(|segment| segment.identity) else { return };
-        for ahead in extent..=extent.saturating_add(AHEAD_EXTENTS) {
-            let start = ahead.saturating_mul(EXTENT_BYTES);
+        };
+        self.read_ahead(at, extent, ahead, cache, queue);
+    }
+
+    /// Asks for an extent of the segment at a place and for those behind it, also in the segment
+    /// that follows.
+    fn read_ahead(
+        &mut self,
+        at: Option<usize>,
+        extent: u32,
+        count: u32,
+        cache: &Cache,
+        queue: &mut DiskQueue,
+    ) {
+        let (mut at, mut extent) = (at.unwrap_or(usize::MAX), extent);
+        for _ in 0..=count.min(cache.ahead_max()) {
+            let Some(segment) = self.segments.get(at) else { return };
+            let (number, identity) = (segment.number(), segment.identity);
+            let start = extent.saturating_mul(EXTENT_BYTES);
+            if start >= segment.end {
+                (at, extent) = (at + 1, 0);
+                continue;
+            }
             if cache.missing(identity, start, 1).is_some() {
-                self.request(number, ahead, queue);
+                self.request(number, extent, queue);
             }
+            extent += 1;
         }
     }
 

@@ -53,6 +53,10 @@ pub trait Recovery {
     /// place of a message is new, but what deletes did is not.
     fn handle_record(&mut self, location: Location, record: &Record<'_>, is_covered: bool);
 
+    /// Whether a message lies in a segment that was removed and that is to be overwritten, if that
+    /// was not done. Asked when all records were given.
+    fn is_to_be_erased(&self, segment: u32) -> bool;
+
     /// The segment was written anew after the checkpoint of the whole, and all its records were
     /// given: what the checkpoint has in it beside them had been removed by then.
     fn handle_rewritten(&mut self, segment: u32);
@@ -75,7 +79,7 @@ pub(super) struct Recoverer<'a> {
     pub(super) boot: &'a mut dyn BootDisk,
     pub(super) report: Report,
     pub(super) follower: Follower<'a>,
-    names: Vec<String>,
+    pub(super) names: Vec<String>,
     /// Of the segments, when the checkpoint was written.
     incarnations: BTreeMap<u32, u32>,
 }
@@ -176,6 +180,7 @@ impl Recoverer<'_> {
             }
         }
         segments.retain(|segment| !self.follower.dropped.contains(&segment.number()));
+        self.forget_dropped();
         self.finish_drops();
         self.redo_journals(&segments)?;
         for damage in std::mem::take(&mut self.follower.damage) {
@@ -191,6 +196,7 @@ impl Recoverer<'_> {
         let is_bare = segments.back().is_some_and(|segment| segment.end == DATA_START);
         let mut log =
             Log::assemble(self.options, segments, self.follower.next_seq, self.follower.notes);
+        log.has_files = true;
         if ends_sealed {
             log.begin_after(last_number);
         } else {
@@ -238,6 +244,7 @@ impl Recoverer<'_> {
             // A segment that was being written anew; the old one is there.
             self.boot.remove(&format!("{}/{name}", self.options.dir))?;
         }
+        self.finish_erasing();
         let mut found = Vec::new();
         let mut unused = Vec::new();
         let mut failed = None;
@@ -530,14 +537,5 @@ impl Recoverer<'_> {
         }
         self.write_slots(&path, &mut segment, &partial)?;
         Ok((segment, start, tail))
-    }
-
-    /// Removes the files that Drop records name.
-    fn finish_drops(&mut self) {
-        for number in &self.follower.dropped {
-            // What cannot be removed now is tried again at the next start.
-            let _ = self.boot.remove(&segment_checkpoint_path(&self.options.dir, *number));
-            let _ = self.boot.remove(&segment_path(&self.options.dir, *number));
-        }
     }
 }

@@ -173,6 +173,11 @@ pub(super) fn compacted_path(dir: &str, number: u32) -> String {
     format!("{dir}/{number:020}.cmp")
 }
 
+/// The path of a dropped segment that is being overwritten.
+pub(super) fn doomed_path(dir: &str, number: u32) -> String {
+    format!("{dir}/{number:020}.del")
+}
+
 /// The number in the name of a segment, or of its checkpoint with the other `suffix`.
 pub(super) fn number_of(name: &str, suffix: &str) -> Option<u32> {
     let digits = name.strip_suffix(suffix)?;

@@ -54,7 +54,7 @@ impl Rig {
     fn stop(&mut self) {
         for _ in 0..1000 {
             self.now_ns += 1_000_000;
-            let is_settled = self.store.stop(self.now_ns, &mut self.driver.queue);
+            let is_settled = self.store.stop(self.now_ns, &mut self.driver.queue, &mut self.cache);
             let Some(done) = self.driver.complete(&mut self.rng) else {
                 return assert!(is_settled);
             };
@@ -248,6 +248,26 @@ fn a_failed_flush_fences_the_store() {
     assert_eq!(rig.payload_of(3).unwrap(), b"payload 00002 ".repeat(40));
     let (mut disk, durable) = rig.crash();
     assert!(recover(&mut disk).store.state().last_seq >= durable);
+}
+
+/// Its first file could not be made, be it that another log is there: removing it removes none.
+#[test]
+fn a_store_without_files_removes_nothing() {
+    let mut rig = filled();
+    rig.stop();
+    let (disk, _) = rig.crash();
+    for error in [DiskError::Os(5), DiskError::Os(17), DiskError::NoSpace] {
+        let mut driver = Driver::on(disk.clone());
+        driver.disk.faults.push((Fault::Create, error));
+        let store = Store::file(options(), 0, &mut driver.queue);
+        let cache = Cache::new(256 << 10);
+        let mut rig = Rig { store, driver, cache, rng: Rng(9), now_ns: 0 };
+        rig.run();
+        let Rig { store, mut driver, mut cache, mut rng, .. } = rig;
+        assert_eq!(store.delete(&mut driver.queue, &mut cache), None);
+        while driver.complete(&mut rng).is_some() {}
+        assert_eq!(recover(&mut driver.disk).store.state().last_seq, 400);
+    }
 }
 
 #[test]

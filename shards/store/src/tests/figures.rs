@@ -157,7 +157,7 @@ fn figures_of_a_restart() {
     let mut now_ns = 0;
     let mut work = |store: &mut Store, queue: &mut DiskQueue, is_end: bool| loop {
         now_ns += 1_000_000;
-        let is_settled = is_end && store.stop(now_ns, queue);
+        let is_settled = is_end && store.stop(now_ns, queue, &mut cache);
         store.commit(now_ns, queue);
         let done = files.carry_out(queue);
         if done.is_empty() && (is_settled || !is_end) {

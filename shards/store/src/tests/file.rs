@@ -209,7 +209,8 @@ impl Rig {
     fn settle(&mut self) {
         for _ in 0..10_000 {
             self.now_ns += 10;
-            let is_settled = self.pair.store.stop(self.now_ns, &mut self.driver.queue);
+            let is_settled =
+                self.pair.store.stop(self.now_ns, &mut self.driver.queue, &mut self.cache);
             let Some(done) = self.driver.complete(&mut self.rng) else {
                 assert!(is_settled, "nothing is under way and not all is safe");
                 return;

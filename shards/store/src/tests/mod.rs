@@ -4,6 +4,7 @@ mod compaction;
 #[path = "../log/tests/disk.rs"]
 #[allow(clippy::duplicate_mod, dead_code, reason = "the tests of the log have it for themselves")]
 pub(crate) mod disk;
+mod erase;
 mod faults;
 mod figures;
 mod file;

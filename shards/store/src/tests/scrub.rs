@@ -379,7 +379,7 @@ fn a_stop_does_not_wait_for_the_scrub() {
         rig.now_ns = rig.store.next_deadline_ns().unwrap();
         rig.store.handle_timers(rig.now_ns, &mut rig.driver.queue, &mut cache);
     }
-    assert!(rig.store.stop(rig.now_ns, &mut rig.driver.queue));
+    assert!(rig.store.stop(rig.now_ns, &mut rig.driver.queue, &mut cache));
     rig.reads.clear();
     rig.run(&mut cache);
     assert_eq!((rig.reads.len(), rig.store.next_deadline_ns()), (1, None));

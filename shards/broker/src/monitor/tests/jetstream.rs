@@ -245,8 +245,9 @@ fn a_stuck_disk_or_a_failed_stream_is_unwell() {
     assert_eq!(health("", &stuck).0, 200);
 
     let mut failed = shards();
+    let problem = String::from("has failed: no space");
     failed[0].jetstream.as_mut().unwrap().failed =
-        vec![FailedStream { account: "A".into(), stream: "T".into(), error: "no space".into() }];
+        vec![FailedStream { account: "A".into(), stream: "T".into(), problem }];
     let text =
         r#"{"status":"unavailable","error":"JetStream stream 'A \u003e T' has failed: no space"}"#;
     assert_eq!(health("", &failed), (503, text.to_owned()));

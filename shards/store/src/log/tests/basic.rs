@@ -278,6 +278,30 @@ fn a_full_disk_refuses_messages_and_goes_on_by_itself() {
 }
 
 #[test]
+fn an_end_that_finds_no_space_is_written_again_in_time() {
+    for options in [options(), lazy()] {
+        let mut rig = Rig::new(options, 1);
+        rig.message(1000).unwrap();
+        rig.quiesce();
+        // The commits are through; what follows is the second copy of the end.
+        for _ in 0..3 {
+            rig.fail(Fault::Commit, DiskError::NoSpace);
+        }
+        let mut turns = 0;
+        while !rig.log.is_settled() {
+            let deadline = rig.log.next_deadline().expect("it is to be written");
+            rig.pass(deadline.saturating_sub(rig.now_ns));
+            rig.quiesce();
+            turns += 1;
+            assert!(turns < 20, "refused again and again: {}", rig.log.lacks_space());
+        }
+        assert!(turns > 3 && !rig.log.lacks_space());
+        assert!(rig.message(1000).is_ok());
+        assert!(rig.log.next_deadline().is_none_or(|deadline| deadline > rig.now_ns));
+    }
+}
+
+#[test]
 fn a_commit_without_space_is_tried_again() {
     let mut rig = settled(10, 100);
     rig.message(5000).unwrap();

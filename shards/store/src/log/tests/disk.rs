@@ -82,6 +82,8 @@ pub(crate) struct Disk {
     pub(crate) changes: usize,
     pub(crate) torn: Option<u64>,
     orphans: usize,
+    /// What was in files that a start removed, if somebody wants to know.
+    pub(crate) freed: Option<Vec<Vec<u8>>>,
 }
 
 /// A disk with operations that are under way.
@@ -249,8 +251,11 @@ impl Disk {
                 }
                 self.reopen(from, to);
             }
-            DiskOp::Remove { path, .. } => {
-                let removed = self.files.remove(path).ok_or(DiskError::NotFound)?;
+            DiskOp::Remove { path, erase } => {
+                let mut removed = self.files.remove(path).ok_or(DiskError::NotFound)?;
+                if *erase {
+                    removed = File::whole(vec![0; removed.bytes.len()]);
+                }
                 self.orphan(path, removed);
             }
             DiskOp::RemoveTree { path } => {
@@ -274,6 +279,10 @@ impl Disk {
             DiskOp::Create { path, len, .. } if rng.chance() => {
                 let len = if rng.chance() { *len } else { len / 2 };
                 self.files.insert(path.clone(), File::whole(vec![0; len as usize]));
+            }
+            DiskOp::Remove { path, erase: true } if rng.chance() => {
+                let Some(len) = self.files.get(path).map(|file| file.bytes.len()) else { return };
+                self.tear_write(path, 0, &vec![0; len], rng);
             }
             _ if rng.chance() => {
                 let _ = self.carry_out(op);
@@ -367,6 +376,10 @@ impl BootDisk for Disk {
 
     fn remove(&mut self, path: &str) -> Result<(), DiskError> {
         self.may_change()?;
-        self.files.remove(path).map(drop).ok_or(DiskError::NotFound)
+        let file = self.files.remove(path).ok_or(DiskError::NotFound)?;
+        if let Some(freed) = &mut self.freed {
+            freed.push(file.bytes);
+        }
+        Ok(())
     }
 }

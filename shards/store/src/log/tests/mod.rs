@@ -1,5 +1,6 @@
 //! Tests of the log over a disk that loses, tears, flips, fills up and fails.
 
+mod ahead;
 mod basic;
 mod crash;
 mod damage;

@@ -151,6 +151,10 @@ impl Recovery for Owner {
         records.push((location, entry));
     }
 
+    fn is_to_be_erased(&self, _: u32) -> bool {
+        false
+    }
+
     fn handle_rewritten(&mut self, _: u32) {}
 
     fn handle_note(&mut self, key: &[u8], value: Option<&[u8]>, deltas: &[Vec<u8>]) {
