@@ -35,6 +35,8 @@ pub(super) fn rest(request: &Request) -> Left {
 const GRACE_NS: u64 = 20_000_000;
 /// Time between two looks for such a subscription, ns.
 const LOOK_NS: u64 = 1_000_000;
+/// Shortest distance of heartbeats, ns: a client that asks for less costs no more than this.
+const HEARTBEAT_MIN_NS: u64 = 1_000_000;
 
 /// What a request is chosen by.
 pub(super) struct Choice<'a, 'c> {
@@ -189,7 +191,10 @@ impl Consumer {
         if !group::take_pin(self, reply, request, cx) {
             return;
         }
-        let heartbeat_ns = request.idle_heartbeat_ns.max(0) as u64;
+        let heartbeat_ns = match request.idle_heartbeat_ns {
+            ..=0 => 0,
+            wanted => (wanted as u64).max(HEARTBEAT_MIN_NS),
+        };
         let bytes = usize::try_from(request.max_bytes).unwrap_or(0);
         if self.waiting.is_empty() {
             self.note_progress(now_ns);

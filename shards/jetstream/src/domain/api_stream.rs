@@ -9,7 +9,7 @@ use wire::api::config::StreamConfig;
 use wire::api::decode::decode_document;
 use wire::api::errors::{self, ApiError};
 use wire::api::info::ClusterInfo;
-use wire::api::policy::{Action, Storage};
+use wire::api::policy::{AckPolicy, Action, Storage};
 use wire::api::pull::{Ack, PullRequest};
 use wire::api::requests::{MsgDeleteRequest, MsgGetRequest, PurgeRequest, StreamInfoRequest};
 use wire::api::responses::{Purged, StreamCreated, Success};
@@ -136,7 +136,12 @@ impl Home {
         request: &Request<'_>,
         shop: &mut Shop<'_, '_>,
     ) {
-        let Some(slot) = self.slot_of_bytes(consumer) else {
+        // A consumer that wants no acknowledgements does not listen to them.
+        let takes = |slot: &u32| {
+            let known = self.consumers.get(*slot as usize);
+            known.is_some_and(|one| one.config.ack_policy != AckPolicy::None)
+        };
+        let Some(slot) = self.slot_of_bytes(consumer).filter(takes) else {
             return shop.no_responders(request);
         };
         let Some(body) = Ack::parse(request.body) else { return };

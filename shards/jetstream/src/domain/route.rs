@@ -2,7 +2,7 @@
 
 use wire::api::ack::{parse_ack_subject, parse_flow_control_subject, parse_snapshot_ack_subject};
 use wire::api::errors;
-use wire::api::subjects::{Call, parse as parse_api};
+use wire::api::subjects::{API_PREFIX, Call, parse as parse_api, split_prefix};
 use wire::api::types::ResponseType;
 
 use super::JetStream;
@@ -180,7 +180,14 @@ impl super::Shop<'_, '_> {
             return;
         }
         let mut headers = b"NATS/1.0 503\r\nNats-Subject: ".to_vec();
-        headers.extend_from_slice(request.subject);
+        // A request by way of the domain is one without it from there on.
+        match split_prefix(request.subject) {
+            Some((Some(_), rest)) => {
+                headers.extend_from_slice(API_PREFIX);
+                headers.extend_from_slice(rest);
+            }
+            _ => headers.extend_from_slice(request.subject),
+        }
         headers.extend_from_slice(b"\r\n\r\n");
         self.fx.publish(request.account, request.reply, b"", &headers, b"");
     }

@@ -114,13 +114,14 @@ pub fn check_create(
     catalog: &dyn Catalog,
     reserve: impl FnOnce(&StreamConfig) -> Result<(), ApiError>,
 ) -> Result<Creation, ApiError> {
+    // nats-server looks for room first, if the request names the storage, as clients do.
+    reserve(config)?;
     let mut config = config.clone();
     level::set_required(&mut config);
     let config = check_config(&config, is_pedantic, limits, catalog)?;
     if config.num_replicas > 1 {
         return Err(errors::STREAM_REPLICAS_NOT_SUPPORTED);
     }
-    reserve(&config)?;
     if let Some(present) = catalog.config(&config.name) {
         return if is_same(&config, present) {
             Ok(Creation::Same)
