@@ -332,7 +332,6 @@ impl World {
         if known.deliver_max > 0 && times > known.deliver_max {
             return Err(format!("{who}: it gives up after {}", known.deliver_max));
         }
-        let line = format!("{who} to {at}");
         *known.delivered.entry(id).or_default() += 1;
         known.drained.insert(id);
         if known.policy != Policy::None {
@@ -341,7 +340,7 @@ impl World {
         }
         self.model.delivered += 1;
         if self.trace {
-            self.note(line);
+            self.note(format!("{who} to {at}"));
         }
         if times != 1 {
             self.model.redelivered += 1;
