@@ -293,6 +293,15 @@ impl Broker {
         self.has_interest_elsewhere(account, subject)
     }
 
+    /// Whether anybody has subscribed to this very subject, without a queue or as a member of it.
+    pub fn has_own_interest(&mut self, account: u32, subject: &[u8], queue: Option<&[u8]>) -> bool {
+        let Some(known) = self.accounts.get(account as usize) else { return false };
+        if known.index.has_own_interest(subject, queue) {
+            return true;
+        }
+        self.has_own_interest_elsewhere(account, subject, queue)
+    }
+
     /// Publishes a message of a service. True when somebody gets it.
     pub fn publish_service(&mut self, m: &ServicePublish<'_>, now: Now, fx: &mut Effects) -> bool {
         let mut body = std::mem::take(&mut self.service_body);

@@ -4,6 +4,12 @@
 pub trait Interest {
     /// Whether any client, here or on another shard, would get a message to this subject.
     fn has_interest(&self, account: u32, subject: &[u8]) -> bool;
+
+    /// Whether any client has subscribed to this very subject, without a queue or as a member of
+    /// `queue`.
+    fn has_own_interest(&self, account: u32, subject: &[u8], _queue: Option<&[u8]>) -> bool {
+        self.has_interest(account, subject)
+    }
 }
 
 /// The moment and the surroundings of a decision.

@@ -33,6 +33,10 @@ impl Listeners for View<'_> {
     fn has_interest(&self, account: u32, subject: &[u8]) -> bool {
         self.0.borrow_mut().has_interest(account, subject)
     }
+
+    fn has_own_interest(&self, account: u32, subject: &[u8], queue: Option<&[u8]>) -> bool {
+        self.0.borrow_mut().has_own_interest(account, subject, queue)
+    }
 }
 
 /// The subscriptions of JetStream in the broker.

@@ -231,6 +231,30 @@ impl Broker {
     /// Whether somebody in another account would get a message.
     #[cold]
     pub(crate) fn has_interest_elsewhere(&mut self, account: u32, subject: &[u8]) -> bool {
+        self.is_wanted_elsewhere(account, subject, |importer, mapped| {
+            importer.index.has_interest(mapped)
+        })
+    }
+
+    /// The same for subscriptions to the very subject.
+    #[cold]
+    pub(crate) fn has_own_interest_elsewhere(
+        &mut self,
+        account: u32,
+        subject: &[u8],
+        queue: Option<&[u8]>,
+    ) -> bool {
+        self.is_wanted_elsewhere(account, subject, |importer, mapped| {
+            importer.index.has_own_interest(mapped, queue)
+        })
+    }
+
+    fn is_wanted_elsewhere(
+        &mut self,
+        account: u32,
+        subject: &[u8],
+        is_wanted: impl Fn(&mut super::Account, &[u8]) -> bool,
+    ) -> bool {
         if subject.starts_with(ANSWER_PREFIX) {
             return self.is_answer_wanted(account, subject);
         }
@@ -243,7 +267,7 @@ impl Broker {
                 && self
                     .accounts
                     .get_mut(import.importer as usize)
-                    .is_some_and(|account| account.index.has_interest(&mapped))
+                    .is_some_and(|account| is_wanted(account, &mapped))
         });
         taken || shares.has_service(subject)
     }

@@ -298,6 +298,22 @@ impl Index {
         found
     }
 
+    /// True when anybody, here or on another shard, has subscribed to this very subject: without a
+    /// queue, or as a member of `queue`. Patterns that match it do not count.
+    pub fn has_own_interest(&self, subject: &[u8], queue: Option<&[u8]>) -> bool {
+        let group = match self.table.find(self.seed.of(subject), |key| key == subject) {
+            Some(Slot::Group(id)) => self.groups.get(id).filter(|group| !group.is_wildcard),
+            Some(_) => return queue.is_none(),
+            None => None,
+        };
+        let Some(group) = group else { return false };
+        let Some(queue) = queue else {
+            return !group.plain.is_empty() || !group.remote.is_empty();
+        };
+        let wanted = self.queues.find(queue, &self.seed);
+        wanted.is_some_and(|wanted| group.queues.iter().any(|members| members.queue == wanted))
+    }
+
     /// Calls `f` with every local subscription: subject, queue, number; in no particular order.
     pub fn for_each_local(&self, mut f: impl FnMut(&[u8], Option<&[u8]>, SubId)) {
         for (subject, slot) in self.table.iter() {

@@ -110,6 +110,21 @@ impl Consumer {
         self.advise(&event, cx);
     }
 
+    /// A message has left the stream. If it was on its way, it is told of as given up.
+    pub(super) fn advise_deleted(&self, seq: u64, cx: &mut Cx<'_, '_>) {
+        let Some(pending) = self.state.pending.get(&seq) else { return };
+        let event = MsgTerminated {
+            stream: self.stream.to_string(),
+            consumer: self.name.to_string(),
+            consumer_seq: pending.consumer,
+            stream_seq: seq,
+            deliveries: u64::from(self.state.deliveries(seq)),
+            reason: "Unacknowledged message was deleted".to_owned(),
+            domain: cx.domain.to_owned(),
+        };
+        self.advise(&event, cx);
+    }
+
     fn handle_nak(&mut self, named: Named, delay_ns: Option<i64>, cx: &mut Cx<'_, '_>) {
         let count = self.state.deliveries(named.stream);
         if !self.state.pending.contains_key(&named.stream) {

@@ -1,5 +1,7 @@
 //! The configuration of a consumer: defaults, checks in the server's order, and what may change.
 
+use std::num::IntErrorKind;
+
 use wire::api::config::StreamConfig;
 use wire::api::consumer_config::ConsumerConfig;
 use wire::api::errors::{self, ApiError};
@@ -50,20 +52,29 @@ pub fn check(
     ceilings: &Ceilings,
 ) -> Result<(), ApiError> {
     check_copies(config)?;
-    check_texts(config)?;
     check_waits(config)?;
-    if config.deliver_subject.is_empty() {
-        check_pull(config, stream, ceilings)?;
-    } else {
-        check_push(config, stream)?;
+    let is_push = !config.deliver_subject.is_empty();
+    if !is_push && config.ack_policy == AckPolicy::FlowControl {
+        return refuse(&errors::CONSUMER_ACK_FC_REQUIRES_PUSH);
     }
-    check_flow_ack(config)?;
-    check_groups(config)?;
-    check_start(config)?;
+    check_description(config)?;
+    if is_push {
+        check_push(config, stream)?;
+    } else {
+        check_pull(config, stream, ceilings)?;
+    }
+    check_pending(config, stream, ceilings)?;
     check_filters(config)?;
+    check_start(config)?;
     check_sampling(config)?;
+    if config.flow_control && config.idle_heartbeat_ns == 0 {
+        return refuse(&errors::CONSUMER_WITH_FLOW_CONTROL_NEEDS_HEARTBEATS);
+    }
+    check_metadata(config)?;
+    check_groups(config)?;
+    check_flow_ack(config)?;
     check_dead_letter(config, stream)?;
-    check_retention(config, stream, ceilings)
+    check_retention(config, stream)
 }
 
 fn check_sampling(config: &ConsumerConfig) -> Result<(), ApiError> {
@@ -101,7 +112,13 @@ fn sample_text(config: &ConsumerConfig) -> &str {
 }
 
 fn parse_percent(text: &str) -> Result<i64, String> {
-    text.parse::<i64>().map_err(|_| format!("strconv.Atoi: parsing \"{text}\": invalid syntax"))
+    text.parse::<i64>().map_err(|error| {
+        let what = match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        format!("strconv.Atoi: parsing \"{text}\": {what}")
+    })
 }
 
 fn check_copies(config: &ConsumerConfig) -> Result<(), ApiError> {
@@ -114,10 +131,14 @@ fn check_copies(config: &ConsumerConfig) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn check_texts(config: &ConsumerConfig) -> Result<(), ApiError> {
+fn check_description(config: &ConsumerConfig) -> Result<(), ApiError> {
     if config.description.len() > DESCRIPTION_MAX {
         return Err(errors::CONSUMER_DESCRIPTION_TOO_LONG.with(DESCRIPTION_MAX));
     }
+    Ok(())
+}
+
+fn check_metadata(config: &ConsumerConfig) -> Result<(), ApiError> {
     let metadata: usize = config.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
     if metadata > METADATA_MAX {
         return Err(errors::CONSUMER_METADATA_LENGTH.with("128KB"));
@@ -129,12 +150,12 @@ fn check_waits(config: &ConsumerConfig) -> Result<(), ApiError> {
     if config.backoff_ns.iter().any(|wait| *wait < 0) {
         return refuse(&errors::CONSUMER_BACK_OFF_NEGATIVE);
     }
-    if config.ack_wait_ns < 0 {
-        return refuse(&errors::CONSUMER_ACK_WAIT_NEGATIVE);
-    }
     let steps = config.backoff_ns.len() as i64;
     if steps > 0 && config.max_deliver != -1 && config.max_deliver < steps {
         return refuse(&errors::CONSUMER_MAX_DELIVER_BACKOFF);
+    }
+    if config.ack_wait_ns < 0 {
+        return refuse(&errors::CONSUMER_ACK_WAIT_NEGATIVE);
     }
     Ok(())
 }
@@ -160,9 +181,6 @@ fn check_push(config: &ConsumerConfig, stream: &StreamConfig) -> Result<(), ApiE
     if config.idle_heartbeat_ns > 0 && config.idle_heartbeat_ns < HEARTBEAT_MIN_NS {
         return refuse(&errors::CONSUMER_SMALL_HEARTBEAT);
     }
-    if config.flow_control && config.idle_heartbeat_ns == 0 {
-        return refuse(&errors::CONSUMER_WITH_FLOW_CONTROL_NEEDS_HEARTBEATS);
-    }
     if config.direct && !config.durable_name.is_empty() {
         return refuse(&errors::CONSUMER_DIRECT_REQUIRES_EPHEMERAL);
     }
@@ -174,6 +192,9 @@ fn check_pull(
     stream: &StreamConfig,
     ceilings: &Ceilings,
 ) -> Result<(), ApiError> {
+    if config.ack_policy == AckPolicy::None && stream.retention == Retention::WorkQueue {
+        return refuse(&errors::CONSUMER_PULL_REQUIRES_ACK);
+    }
     if config.rate_limit_bps > 0 {
         return refuse(&errors::CONSUMER_PULL_WITH_RATE_LIMIT);
     }
@@ -190,9 +211,6 @@ fn check_pull(
     if batch_max > 0 && config.max_batch > batch_max {
         return Err(errors::CONSUMER_MAX_REQUEST_BATCH_EXCEEDED.with(batch_max));
     }
-    if config.ack_policy == AckPolicy::None && stream.retention == Retention::WorkQueue {
-        return refuse(&errors::CONSUMER_PULL_REQUIRES_ACK);
-    }
     if config.direct {
         return refuse(&errors::CONSUMER_DIRECT_REQUIRES_PUSH);
     }
@@ -202,9 +220,6 @@ fn check_pull(
 fn check_flow_ack(config: &ConsumerConfig) -> Result<(), ApiError> {
     if config.ack_policy != AckPolicy::FlowControl {
         return Ok(());
-    }
-    if config.deliver_subject.is_empty() {
-        return refuse(&errors::CONSUMER_ACK_FC_REQUIRES_PUSH);
     }
     if !config.flow_control {
         return refuse(&errors::CONSUMER_ACK_FC_REQUIRES_FC);
@@ -241,12 +256,18 @@ fn check_groups(config: &ConsumerConfig) -> Result<(), ApiError> {
         if group.is_empty() {
             return refuse(&errors::CONSUMER_EMPTY_GROUP_NAME);
         }
-        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_/=)+".contains(&byte);
-        if group.len() > GROUP_NAME_MAX || !group.bytes().all(known) {
+        if !is_valid_group(group) {
             return refuse(&errors::CONSUMER_INVALID_GROUP_NAME);
         }
     }
     Ok(())
+}
+
+/// Whether a priority group may have this name.
+#[must_use]
+pub fn is_valid_group(name: &str) -> bool {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_/=)+".contains(&byte);
+    name.len() <= GROUP_NAME_MAX && name.bytes().all(known)
 }
 
 fn check_start(config: &ConsumerConfig) -> Result<(), ApiError> {
@@ -312,7 +333,7 @@ fn check_start(config: &ConsumerConfig) -> Result<(), ApiError> {
             }
             if by_seq {
                 return invalid(
-                    "consumer delivery policy is deliver by start time, but optional start sequence is also set",
+                    "consumer delivery policy is deliver by start time, but optional start start sequence is also set",
                 );
             }
             Ok(())
@@ -324,14 +345,15 @@ fn check_filters(config: &ConsumerConfig) -> Result<(), ApiError> {
     if !config.filter_subject.is_empty() && !config.filter_subjects.is_empty() {
         return refuse(&errors::CONSUMER_DUPLICATE_FILTER_SUBJECTS);
     }
-    let several = config.filter_subjects.len() > 1;
-    if several && config.filter_subjects.iter().any(String::is_empty) {
+    if config.filter_subjects.iter().any(String::is_empty) {
         return refuse(&errors::CONSUMER_EMPTY_FILTER);
     }
     let filters: Vec<&[u8]> = filters_of(config).map(str::as_bytes).collect();
     for (at, filter) in filters.iter().enumerate() {
         let others = filters.get(at + 1..).unwrap_or_default();
-        if others.iter().any(|other| subject::overlaps(filter, other)) {
+        // Patterns that meet and do not contain each other may stand side by side.
+        let contains = |one: &[u8], other: &[u8]| subject::matches(one, other);
+        if others.iter().any(|other| contains(filter, other) || contains(other, filter)) {
             return refuse(&errors::CONSUMER_OVERLAPPING_SUBJECT_FILTERS);
         }
     }
@@ -351,35 +373,34 @@ pub fn filters_of(config: &ConsumerConfig) -> impl Iterator<Item = &str> {
     one.into_iter().chain(several.filter(|filter| !filter.is_empty()))
 }
 
-fn check_retention(
-    config: &ConsumerConfig,
-    stream: &StreamConfig,
-    ceilings: &Ceilings,
-) -> Result<(), ApiError> {
+fn check_retention(config: &ConsumerConfig, stream: &StreamConfig) -> Result<(), ApiError> {
     if stream.retention == Retention::WorkQueue {
-        if config.ack_policy != AckPolicy::Explicit {
+        if !matches!(config.ack_policy, AckPolicy::Explicit | AckPolicy::FlowControl) {
             return refuse(&errors::CONSUMER_WQ_REQUIRES_EXPLICIT_ACK);
         }
         if !matches!(config.deliver_policy, DeliverPolicy::All) {
             return refuse(&errors::CONSUMER_WQ_CONSUMER_NOT_DELIVER_ALL);
         }
     }
-    check_ceilings(config, stream, ceilings)
+    check_idle(config, stream)
 }
 
 /// What stream, account and server allow.
-fn check_ceilings(
+fn check_pending(
     config: &ConsumerConfig,
     stream: &StreamConfig,
     ceilings: &Ceilings,
 ) -> Result<(), ApiError> {
-    let limits = &stream.consumer_limits;
-    for max in [limits.max_ack_pending, ceilings.ack_pending_max] {
+    for max in [stream.consumer_limits.max_ack_pending, ceilings.ack_pending_max] {
         if max > 0 && config.max_ack_pending > max {
             return Err(errors::CONSUMER_MAX_PENDING_ACK_EXCESS.with(max));
         }
     }
-    let idle_ns = limits.inactive_threshold_ns;
+    Ok(())
+}
+
+fn check_idle(config: &ConsumerConfig, stream: &StreamConfig) -> Result<(), ApiError> {
+    let idle_ns = stream.consumer_limits.inactive_threshold_ns;
     if idle_ns > 0 && config.inactive_threshold_ns > idle_ns {
         let text = wire::time::format_go_duration(idle_ns);
         return Err(errors::CONSUMER_INACTIVE_THRESHOLD_EXCESS.with(text));
@@ -436,6 +457,12 @@ pub fn check_update(old: &ConsumerConfig, new: &ConsumerConfig) -> Result<(), Ap
     if old.opt_start_time != new.opt_start_time {
         return create("start time can not be updated");
     }
+    if old.mem_storage != new.mem_storage {
+        return create("storage type can not be updated");
+    }
+    if old.sourcing != new.sourcing {
+        return create("sourcing can not be updated");
+    }
     if old.ack_policy != new.ack_policy {
         return create("ack policy can not be updated");
     }
@@ -447,9 +474,6 @@ pub fn check_update(old: &ConsumerConfig, new: &ConsumerConfig) -> Result<(), Ap
     }
     if old.flow_control != new.flow_control {
         return create("flow control can not be updated");
-    }
-    if old.mem_storage != new.mem_storage {
-        return create("storage type can not be updated");
     }
     if old.deliver_subject != new.deliver_subject {
         if old.deliver_subject.is_empty() {

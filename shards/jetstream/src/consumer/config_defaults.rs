@@ -53,6 +53,8 @@ pub fn set_defaults(
             config.max_waiting = WAITING_MAX;
         }
         if config.max_batch == 0 && ceilings.request_batch_max > 0 {
+            let text = "max_request_batch must be set if it's JetStream limits are set";
+            replace(pedantic, text)?;
             config.max_batch = ceilings.request_batch_max;
         }
     }
@@ -91,14 +93,11 @@ fn raise_negatives(config: &mut ConsumerConfig, pedantic: bool) -> Result<(), Ap
 }
 
 fn set_waits(config: &mut ConsumerConfig, pedantic: bool) -> Result<(), ApiError> {
-    if config.ack_wait_ns == 0
-        && config.backoff_ns.is_empty()
-        && matches!(config.ack_policy, AckPolicy::Explicit | AckPolicy::All)
+    if config.ack_wait_ns == 0 && matches!(config.ack_policy, AckPolicy::Explicit | AckPolicy::All)
     {
         config.ack_wait_ns = ACK_WAIT_NS;
     }
     if let Some(first) = config.backoff_ns.first().copied()
-        && first >= 0
         && config.ack_wait_ns != first
     {
         replace(pedantic, "first backoff value has to equal batch AckWait")?;
@@ -136,7 +135,7 @@ fn set_ack_pending(
         return Ok(());
     }
     let stream_max = stream.consumer_limits.max_ack_pending;
-    if stream_max > 0 {
+    if stream_max != 0 {
         replace(pedantic, "max_ack_pending must be set if it's configured in stream limits")?;
         config.max_ack_pending = stream_max;
     } else if config.ack_policy != AckPolicy::None {
@@ -162,10 +161,18 @@ fn set_inactive(
     if stream_max_ns > 0 {
         replace(pedantic, "inactive_threshold must be set if it's configured in stream limits")?;
         config.inactive_threshold_ns = stream_max_ns;
-    } else if config.durable_name.is_empty() {
-        config.inactive_threshold_ns = INACTIVE_NS;
     }
     Ok(())
+}
+
+/// Gives a consumer without a durable name an idle time. Apart from the other defaults, because
+/// nats-server compares a request with the consumer that is there before this. `durable_name` is
+/// the one it has so far: an update that makes it durable leaves it the idle time of the others
+/// until the next one.
+pub fn set_inactive_default(durable_name: &str, config: &mut ConsumerConfig) {
+    if durable_name.is_empty() && config.inactive_threshold_ns == 0 {
+        config.inactive_threshold_ns = INACTIVE_NS;
+    }
 }
 
 #[cfg(test)]
@@ -180,13 +187,15 @@ mod tests {
         let mut config = ConsumerConfig::default();
         change(&mut config);
         let ceilings = Ceilings { ack_pending_max: 500, request_batch_max: 7 };
-        set_defaults(&mut config, stream, &ceilings, pedantic).map(|()| config)
+        set_defaults(&mut config, stream, &ceilings, pedantic)?;
+        set_inactive_default(&config.durable_name.clone(), &mut config);
+        Ok(config)
     }
 
     #[test]
     fn what_is_left_out_depends_on_the_policy() {
         let stream = StreamConfig::default();
-        let config = filled(|c| c.ack_policy = AckPolicy::None, &stream, true).unwrap();
+        let config = filled(|c| c.ack_policy = AckPolicy::None, &stream, false).unwrap();
         assert_eq!((config.ack_wait_ns, config.max_ack_pending), (0, 0));
         assert_eq!((config.max_waiting, config.max_batch), (WAITING_MAX, 7));
         assert_eq!(config.inactive_threshold_ns, INACTIVE_NS);
@@ -196,7 +205,7 @@ mod tests {
                 c.durable_name = "d".to_owned();
             },
             &stream,
-            true,
+            false,
         )
         .unwrap();
         assert_eq!((config.ack_wait_ns, config.max_ack_pending), (ACK_WAIT_NS, 500));
@@ -207,6 +216,8 @@ mod tests {
     fn pedantic_refuses_what_would_be_replaced() {
         let mut stream = StreamConfig::default();
         type Change = fn(&mut ConsumerConfig);
+        let text = "max_request_batch must be set if it's JetStream limits are set";
+        assert_eq!(filled(|_| {}, &stream, true), Err(errors::PEDANTIC.with(text)));
         let changes: [(Change, &str); 4] = [
             (|c| c.max_deliver = -5, "max_deliver must be set to -1"),
             (|c| c.max_waiting = -1, "max_waiting must not be negative"),

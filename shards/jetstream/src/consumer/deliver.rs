@@ -62,6 +62,7 @@ impl Consumer {
         }
         self.sync(cx);
         if self.is_paused(cx.ctx) {
+            self.end_no_waits(cx);
             return Progress::Idle;
         }
         self.pin_somebody(cx);
@@ -85,7 +86,10 @@ impl Consumer {
                 Sent::Gone => self.skip(&pick),
                 Sent::NoTaker if self.waiting.is_empty() => {}
                 // Requests wait that this message is not for.
-                Sent::NoTaker => return Progress::Hungry,
+                Sent::NoTaker => {
+                    self.end_no_waits(cx);
+                    return Progress::Hungry;
+                }
                 Sent::Reading => {
                     self.reading = true;
                     return Progress::Reading;

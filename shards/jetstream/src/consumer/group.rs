@@ -56,9 +56,6 @@ pub(super) fn may_take(
 /// Why the consumer does not take a request with these fields.
 pub(super) fn refusal(request: &PullRequest, settings: &Settings) -> Option<&'static str> {
     let group = &request.group;
-    if !(0..=9).contains(&group.priority) {
-        return Some(detail::PRIORITY_RANGE);
-    }
     if settings.priority != Priority::Overflow
         && (group.min_pending != 0 || group.min_ack_pending != 0)
     {
@@ -66,6 +63,9 @@ pub(super) fn refusal(request: &PullRequest, settings: &Settings) -> Option<&'st
     }
     if settings.priority != Priority::Pinned && !group.id.is_empty() {
         return Some(detail::NOT_PINNED_CLIENT);
+    }
+    if !(0..=9).contains(&group.priority) {
+        return Some(detail::PRIORITY_RANGE);
     }
     if settings.priority == Priority::None || settings.groups.is_empty() {
         return None;

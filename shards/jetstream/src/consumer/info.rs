@@ -27,7 +27,7 @@ impl Consumer {
             name: self.name.to_string(),
             created: Timestamp(self.created_unix_ns),
             config: Some(self.config.clone()),
-            delivered: sequence(self.state.delivered, self.last_delivered_unix_ns),
+            delivered: sequence(self.passed(), self.last_delivered_unix_ns),
             ack_floor: sequence(self.state.floor, self.last_acked_unix_ns),
             num_ack_pending: self.state.pending.len() as i64,
             num_redelivered: self.state.redelivered.values().filter(|more| **more > 0).count()
@@ -41,6 +41,15 @@ impl Consumer {
             priority_groups: self.group_states(),
             ..ConsumerInfo::default()
         }
+    }
+
+    /// How far it has come in the stream, messages that are not for it included.
+    pub(super) fn passed(&self) -> Place {
+        let mut passed = self.state.delivered;
+        if self.state.ahead.is_empty() {
+            passed.stream = passed.stream.max(self.state.looked_at);
+        }
+        passed
     }
 
     fn group_states(&self) -> Vec<PriorityGroupState> {
@@ -81,16 +90,31 @@ impl Consumer {
     /// Pauses until a time, or goes on when that is in the past. True when it is paused now.
     pub fn pause(&mut self, until: Timestamp, cx: &mut Cx<'_, '_>) -> bool {
         let paused = !until.is_zero() && until.0 > cx.ctx.unix_ns;
-        self.config.pause_until = paused.then_some(until);
+        let until_or_none = Some(until).filter(|until| !until.is_zero());
+        let before = std::mem::replace(&mut self.config.pause_until, until_or_none);
         self.apply_pause();
+        if before.filter(|until| !until.is_zero()) == until_or_none {
+            return paused;
+        }
+        self.advise_pause(paused, until, cx);
+        paused
+    }
+
+    /// Tells of the pause of a consumer that was made or changed.
+    pub(crate) fn advise_if_paused(&self, cx: &mut Cx<'_, '_>) {
+        if let Some(until) = self.config.pause_until.filter(|_| self.is_paused(cx.ctx)) {
+            self.advise_pause(true, until, cx);
+        }
+    }
+
+    fn advise_pause(&self, paused: bool, pause_until: Timestamp, cx: &mut Cx<'_, '_>) {
         let event = ConsumerPaused {
             stream: self.stream.to_string(),
             consumer: self.name.to_string(),
             paused,
-            pause_until: until,
+            pause_until,
             domain: cx.domain.to_owned(),
         };
         self.advise(&event, cx);
-        paused
     }
 }

@@ -184,6 +184,12 @@ pub struct Consumer {
 }
 
 impl Consumer {
+    /// A message was delivered and waits for its acknowledgement.
+    #[must_use]
+    pub fn has_pending(&self, seq: u64) -> bool {
+        self.state.pending.contains_key(&seq)
+    }
+
     /// Brings the counts up to date with what came into the stream and left it.
     fn sync(&mut self, cx: &mut Cx<'_, '_>) {
         // It may have been configured anew.
@@ -194,9 +200,11 @@ impl Consumer {
         if self.seen_removed != total {
             let floor = self.state.floor;
             let waiting = self.state.pending.len();
-            match cx.removed.since(self.seen_removed) {
+            let removed = cx.removed;
+            match removed.since(self.seen_removed) {
                 Some(seqs) => {
                     for seq in seqs {
+                        self.advise_deleted(seq, cx);
                         recount |= (next..=self.counted.up_to).contains(&seq);
                         self.state.forget(seq);
                     }
@@ -208,8 +216,11 @@ impl Consumer {
                 }
             }
             self.seen_removed = total;
-            if floor != self.state.floor || waiting != self.state.pending.len() {
+            let is_settled = waiting != self.state.pending.len();
+            if is_settled {
                 self.last_acked_unix_ns = cx.ctx.unix_ns;
+            }
+            if is_settled || floor != self.state.floor {
                 self.note_progress(cx.ctx.mono_ns);
                 self.journal.note_whole(cx.ctx.mono_ns);
             }

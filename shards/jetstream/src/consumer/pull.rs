@@ -35,6 +35,8 @@ pub(super) fn rest(request: &Request) -> Left {
 const GRACE_NS: u64 = 20_000_000;
 /// Time between two looks for such a subscription, ns.
 const LOOK_NS: u64 = 1_000_000;
+/// Shortest distance of heartbeats, ns: a client that asks for less costs no more than this.
+const HEARTBEAT_MIN_NS: u64 = 1_000_000;
 
 /// What a request is chosen by.
 pub(super) struct Choice<'a, 'c> {
@@ -144,9 +146,6 @@ impl Consumer {
 
     fn refusal(&self, request: &PullRequest) -> Option<Refusal> {
         let settings = &self.settings;
-        if let Some(text) = group::refusal(request, settings) {
-            return Some(Refusal::Bad(text.to_owned()));
-        }
         if settings.batch_max > 0 && batch_of(request) > settings.batch_max {
             return Some(Refusal::Batch(settings.batch_max));
         }
@@ -158,7 +157,7 @@ impl Consumer {
         if settings.request_bytes_max > 0 && bytes > settings.request_bytes_max {
             return Some(Refusal::Bytes(settings.request_bytes_max));
         }
-        None
+        group::refusal(request, settings).map(|text| Refusal::Bad(text.to_owned()))
     }
 
     fn take_pull(&mut self, reply: &[u8], request: &PullRequest, cx: &mut Cx<'_, '_>) {
@@ -192,7 +191,10 @@ impl Consumer {
         if !group::take_pin(self, reply, request, cx) {
             return;
         }
-        let heartbeat_ns = request.idle_heartbeat_ns.max(0) as u64;
+        let heartbeat_ns = match request.idle_heartbeat_ns {
+            ..=0 => 0,
+            wanted => (wanted as u64).max(HEARTBEAT_MIN_NS),
+        };
         let bytes = usize::try_from(request.max_bytes).unwrap_or(0);
         if self.waiting.is_empty() {
             self.note_progress(now_ns);
@@ -267,7 +269,7 @@ impl Consumer {
         }
     }
 
-    /// The stream has nothing more: requests that do not wait end.
+    /// There is nothing for anybody now: requests that do not wait end.
     pub(super) fn end_no_waits(&mut self, cx: &mut Cx<'_, '_>) {
         let mut at = 0;
         while let Some(request) = self.waiting.get(at) {
@@ -315,7 +317,7 @@ impl Consumer {
     /// Heartbeats of requests that have been idle for long enough. One that does not wait and has
     /// got something ends instead.
     pub(super) fn beat_requests(&mut self, cx: &mut Cx<'_, '_>) {
-        let (now_ns, delivered) = (cx.ctx.mono_ns, self.state.delivered);
+        let (now_ns, delivered) = (cx.ctx.mono_ns, self.passed());
         let mut at = 0;
         while let Some(request) = self.waiting.get_mut(at) {
             if request.heartbeat_ns == 0 || request.heartbeat_at_ns > now_ns {

@@ -50,10 +50,13 @@ impl Push {
 }
 
 impl Consumer {
-    /// Looks whether somebody listens to the delivery subject. True when that changed.
+    /// Looks whether somebody listens to the delivery subject. True when that changed. Who listens
+    /// to a pattern that matches it, as for watching, does not count.
     pub fn check_interest(&mut self, cx: &mut Cx<'_, '_>) -> bool {
         let Some(push) = &mut self.push else { return false };
-        let active = cx.ctx.interest.has_interest(self.account, &self.settings.deliver_subject);
+        let queue = Some(self.config.deliver_group.as_bytes()).filter(|queue| !queue.is_empty());
+        let to = &self.settings.deliver_subject;
+        let active = cx.ctx.interest.has_own_interest(self.account, to, queue);
         if active == push.active {
             return false;
         }
@@ -141,7 +144,7 @@ impl Consumer {
 
     /// Sends the heartbeat that is due.
     pub(super) fn beat_push(&mut self, cx: &mut Cx<'_, '_>) {
-        let delivered = self.state.delivered;
+        let delivered = self.passed();
         let Some(push) = &mut self.push else { return };
         if push.next_deadline_ns() > cx.ctx.mono_ns {
             return;

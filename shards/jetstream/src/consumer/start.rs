@@ -191,8 +191,7 @@ impl Consumer {
                 _ => return refuse("not allowed"),
             }
         }
-        let first = cx.store.state().first_seq;
-        let next = if seq == 0 { self.state.floor.stream + 1 } else { seq }.max(first).max(1);
+        let next = if seq == 0 { self.state.floor.stream + 1 } else { seq };
         let at = next - 1;
         self.state = State {
             delivered: Place { consumer: 0, stream: at },

@@ -8,15 +8,17 @@ use wire::api::info::ConsumerInfo;
 use wire::api::policy::{AckPolicy, Action, ConsumerAction, PriorityPolicy, Storage};
 use wire::api::requests::{ConsumersRequest, expect_empty};
 use wire::api::responses::{ConsumerList, ConsumerNames, LIST_PAGE, NAMES_PAGE, Page, Success};
-use wire::api::subjects::{Call, has_path_separator, is_valid_name};
+use wire::api::subjects::Call;
+use wire::api::timestamp::Timestamp;
 use wire::api::types::{ResponseType, encode_response};
 use wire::headers;
 use wire::json::to_go_string;
 
 use super::Shop;
+use super::early::{Asked, check_file_name, check_name_form, check_names};
 use super::home::{Home, config_key, state_key};
 use super::parcel::Request;
-use crate::consumer::config::{self as rules, Ceilings, NAME_MAX};
+use crate::consumer::config::{self as rules, Ceilings};
 use crate::consumer::config_defaults;
 use crate::consumer::pull::Ending;
 use crate::consumer::{self, Consumer};
@@ -29,15 +31,21 @@ const IDENTITY: &[u8] = b"Nats-Stream-Identity";
 const GIVEN_NAME_LEN: usize = 8;
 
 /// The API level that a consumer needs.
-fn level_of(config: &ConsumerConfig) -> i64 {
+fn level_of(config: &ConsumerConfig, pause_until: Option<Timestamp>) -> i64 {
     if config.ack_policy == AckPolicy::FlowControl {
         return 4;
     }
-    let first = config.pause_until.is_some_and(|until| !until.is_zero())
+    let first = pause_until.is_some_and(|until| !until.is_zero())
         || config.priority_policy != PriorityPolicy::None
         || !config.priority_groups.is_empty()
         || config.priority_timeout_ns != 0;
     i64::from(first)
+}
+
+/// Notes the API level that a consumer needs, as it is now.
+pub(super) fn set_level(config: &mut ConsumerConfig) {
+    let needed = level_of(config, config.pause_until).to_string();
+    config.metadata.insert("_nats.req.level".to_owned(), needed);
 }
 
 /// A name that the server gives.
@@ -59,16 +67,6 @@ pub(super) fn show_levels(metadata: &mut BTreeMap<String, String>, version: &str
     level::show(metadata, version);
 }
 
-/// What the subject of a request to make a consumer says.
-#[derive(Clone, Copy, Debug)]
-struct Asked<'a> {
-    stream: &'a str,
-    consumer: Option<&'a str>,
-    filter: Option<&'a [u8]>,
-    /// The old form for consumers with a durable name.
-    durable: bool,
-}
-
 impl Home {
     /// Consumers that push.
     pub(crate) fn push_consumers(&self) -> usize {
@@ -82,16 +80,10 @@ impl Home {
         request: &Request<'_>,
         shop: &mut Shop<'_, '_>,
     ) -> Option<Result<(), ApiError>> {
+        if let Some(asked) = Asked::of(call) {
+            return Some(self.create_consumer(&asked, request, shop));
+        }
         Some(match *call {
-            Call::ConsumerCreate { stream, consumer, filter } => {
-                let asked = Asked { stream, consumer, filter, durable: false };
-                self.create_consumer(&asked, request, shop)
-            }
-            Call::ConsumerDurableCreate { stream, consumer } => {
-                let consumer = Some(consumer);
-                let asked = Asked { stream, consumer, filter: None, durable: true };
-                self.create_consumer(&asked, request, shop)
-            }
             Call::ConsumerNames { .. } => self.answer_consumer_names(request, shop),
             Call::ConsumerList { .. } => self.answer_consumer_list(request, shop),
             Call::ConsumerInfo { consumer, .. } => {
@@ -110,82 +102,18 @@ impl Home {
         })
     }
 
+    /// The API level that the consumer of a request needs. An update leaves its pause as it is.
+    fn level_of(&self, config: &ConsumerConfig) -> i64 {
+        let name = if config.name.is_empty() { &config.durable_name } else { &config.name };
+        let known = self.by_name.get(name.as_str());
+        match known.and_then(|slot| self.consumers.get(*slot as usize)) {
+            Some(known) => level_of(config, known.config.pause_until),
+            None => level_of(config, config.pause_until),
+        }
+    }
+
     pub(super) fn slot_of(&self, consumer: &str) -> Result<u32, ApiError> {
         self.by_name.get(consumer).copied().ok_or(errors::CONSUMER_NOT_FOUND)
-    }
-
-    /// What is wrong with the names in a request, in the server's order.
-    fn check_names(&self, asked: &Asked<'_>, body: &CreateConsumerRequest) -> Result<(), ApiError> {
-        let config = &body.config;
-        if body.stream_name != asked.stream {
-            return Err(errors::STREAM_MISMATCH);
-        }
-        if asked.durable {
-            if config.durable_name.is_empty() {
-                return Err(errors::CONSUMER_DURABLE_NAME_NOT_SET);
-            }
-            if Some(config.durable_name.as_str()) != asked.consumer {
-                return Err(errors::CONSUMER_DURABLE_NAME_NOT_MATCH_SUBJECT);
-            }
-        } else if asked.consumer.is_none() && !config.durable_name.is_empty() {
-            return Err(errors::CONSUMER_EPHEMERAL_WITH_DURABLE_NAME);
-        }
-        let name = match asked.consumer {
-            Some(name) => name,
-            None if config.name.is_empty() => &config.durable_name,
-            None => &config.name,
-        };
-        if let Some(wanted) = asked.consumer
-            && !asked.durable
-        {
-            if !config.durable_name.is_empty() && wanted != config.durable_name {
-                return Err(errors::CONSUMER_DURABLE_NAME_NOT_MATCH_SUBJECT);
-            }
-            self.check_asked_filter(asked, config)?;
-        } else if !config.durable_name.is_empty()
-            && !config.name.is_empty()
-            && config.durable_name != config.name
-        {
-            return Err(errors::CONSUMER_CREATE_DURABLE_AND_NAME_MISMATCH);
-        }
-        if !name.is_empty() {
-            if has_path_separator(name) {
-                return Err(errors::CONSUMER_NAME_CONTAINS_PATH_SEPARATORS);
-            }
-            // nats-server finds that a name without durable is too long when its file does.
-            if name.len() > NAME_MAX && config.durable_name.is_empty() {
-                return Err(errors::CONSUMER_CREATE.with("error creating store for consumer"));
-            }
-            if name.len() > NAME_MAX {
-                return Err(errors::CONSUMER_NAME_TOO_LONG.with(NAME_MAX));
-            }
-            if !is_valid_name(name) {
-                return Err(errors::CONSUMER_BAD_DURABLE_NAME);
-            }
-        }
-        Ok(())
-    }
-
-    fn check_asked_filter(
-        &self,
-        asked: &Asked<'_>,
-        config: &ConsumerConfig,
-    ) -> Result<(), ApiError> {
-        let Some(filter) = asked.filter else {
-            return Ok(());
-        };
-        if config.filter_subjects.len() > 1 {
-            return Err(errors::CONSUMER_MULTIPLE_FILTERS_NOT_ALLOWED);
-        }
-        let own = match config.filter_subjects.first() {
-            Some(only) => only,
-            None => &config.filter_subject,
-        };
-        if own.as_bytes() == filter {
-            Ok(())
-        } else {
-            Err(errors::CONSUMER_CREATE_FILTER_SUBJECT_MISMATCH)
-        }
     }
 
     fn create_consumer(
@@ -195,7 +123,8 @@ impl Home {
         shop: &mut Shop<'_, '_>,
     ) -> Result<(), ApiError> {
         let body: CreateConsumerRequest = shop.read(request)?;
-        self.check_names(asked, &body)?;
+        check_names(asked, &body)?;
+        check_name_form(asked, &body.config)?;
         let CreateConsumerRequest { mut config, action, pedantic, .. } = body;
         if let Some(name) = asked.consumer {
             name.clone_into(&mut config.name);
@@ -211,9 +140,10 @@ impl Home {
         let ceilings = ceilings_of(shop, request.account);
         let stream = self.stream.config().clone();
         level::strip(&mut config.metadata);
+        let needed = self.level_of(&config).to_string();
         config_defaults::set_defaults(&mut config, &stream, &ceilings, pedantic)?;
         rules::check(&config, &stream, &ceilings)?;
-        let needed = level_of(&config).to_string();
+        check_file_name(&config)?;
         config.metadata.insert("_nats.req.level".to_owned(), needed);
         let known = self.by_name.get(config.name.as_str()).copied();
         match known {
@@ -241,10 +171,11 @@ impl Home {
 
     fn add_consumer(
         &mut self,
-        config: ConsumerConfig,
+        mut config: ConsumerConfig,
         request: &Request<'_>,
         shop: &mut Shop<'_, '_>,
     ) -> Result<(), ApiError> {
+        config_defaults::set_inactive_default(&config.durable_name.clone(), &mut config);
         let stream = self.stream.config();
         rules::check_siblings(&config, stream, self.siblings())?;
         if (self.consumers.len() - self.feeding) as i64 >= self.consumers_max(shop) {
@@ -262,7 +193,10 @@ impl Home {
         if let Some(consumer) = self.consumers.get_mut(slot as usize) {
             consumer.write_at_once();
         }
-        self.with(slot, shop, |consumer, cx| consumer.advise_action(Action::Create, cx));
+        self.with(slot, shop, |consumer, cx| {
+            consumer.advise_action(Action::Create, cx);
+            consumer.advise_if_paused(cx);
+        });
         self.answer_made(slot, request, shop);
         self.start_later(slot);
         Ok(())
@@ -350,6 +284,7 @@ impl Home {
         };
         let same = without_levels(&consumer.config) == without_levels(&config);
         if same {
+            self.with(slot, shop, |consumer, cx| consumer.advise_if_paused(cx));
             self.answer_made(slot, request, shop);
             return Ok(());
         }
@@ -357,6 +292,7 @@ impl Home {
             return Err(errors::CONSUMER_ALREADY_EXISTS);
         }
         rules::check_update(&consumer.config, &config)?;
+        config_defaults::set_inactive_default(&consumer.config.durable_name, &mut config);
         if consumer.config.deliver_subject != config.deliver_subject && consumer.is_active() {
             return Err(errors::CONSUMER_NAME_EXIST);
         }
@@ -372,7 +308,10 @@ impl Home {
         let filter = self.stream.store.add_filter(&patterns);
         self.stream.store.remove_filter(old_filter);
         self.stream.set_consumer_filters(slot, &patterns);
-        self.with(slot, shop, |consumer, cx| consumer.reconfigure(config, filter, cx));
+        self.with(slot, shop, |consumer, cx| {
+            consumer.reconfigure(config, filter, cx);
+            consumer.advise_if_paused(cx);
+        });
         self.write_consumer(slot);
         self.answer_made(slot, request, shop);
         self.start_later(slot);

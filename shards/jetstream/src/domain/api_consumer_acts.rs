@@ -1,13 +1,14 @@
 //! Requests that act on a consumer and leave its definition: pause, unpin, reset.
 
 use wire::api::errors::{self, ApiError};
-use wire::api::requests::{PauseRequest, ResetRequest, UnpinRequest, decode_body};
+use wire::api::requests::{PauseRequest, ResetRequest};
 use wire::api::responses::{ConsumerReset, Empty, Paused};
 use wire::api::types::{ResponseType, encode_response};
 use wire::json::to_go_string;
 
 use super::Shop;
-use super::api_consumer::show_levels;
+use super::api_consumer::{set_level, show_levels};
+use super::early::read_unpin;
 use super::home::Home;
 use super::parcel::Request;
 use crate::consumer::group::Unpinned;
@@ -24,6 +25,9 @@ impl Home {
         let config = self.consumers.get(slot as usize).map(|consumer| &*consumer.config);
         self.admit(to_go_string(&config).len())?;
         let paused = self.with(slot, shop, |consumer, cx| consumer.pause(body.pause_until, cx));
+        if let Some(consumer) = self.consumers.get_mut(slot as usize) {
+            set_level(&mut consumer.config);
+        }
         self.write_consumer(slot);
         self.enqueue(slot);
         let left_ns = body.pause_until.0.saturating_sub(shop.ctx.unix_ns);
@@ -43,10 +47,7 @@ impl Home {
         request: &Request<'_>,
         shop: &mut Shop<'_, '_>,
     ) -> Result<(), ApiError> {
-        let body: UnpinRequest = decode_body(request.body, wire::api::decode::Mode::Lax)?;
-        if body.group.is_empty() {
-            return Err(errors::INVALID_JSON.with("consumer group not specified"));
-        }
+        let body = read_unpin(request)?;
         let slot = self.slot_of(name)?;
         let Some(consumer) = self.consumers.get(slot as usize) else {
             return Err(errors::CONSUMER_NOT_FOUND);
@@ -66,9 +67,9 @@ impl Home {
         request: &Request<'_>,
         shop: &mut Shop<'_, '_>,
     ) -> Result<(), ApiError> {
-        let body: ResetRequest = shop.read(request)?;
         // nats-server listens for this request per consumer: without one nobody answers.
         let Ok(slot) = self.slot_of(name) else { return Ok(()) };
+        let body: ResetRequest = shop.read(request)?;
         self.admit(0)?;
         let reset = self.with(slot, shop, |consumer, cx| consumer.reset(body.seq, cx));
         let reset_seq = reset.unwrap_or(Err(errors::CONSUMER_NOT_FOUND))?;

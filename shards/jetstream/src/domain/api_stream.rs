@@ -9,7 +9,7 @@ use wire::api::config::StreamConfig;
 use wire::api::decode::decode_document;
 use wire::api::errors::{self, ApiError};
 use wire::api::info::ClusterInfo;
-use wire::api::policy::{Action, Storage};
+use wire::api::policy::{AckPolicy, Action, Storage};
 use wire::api::pull::{Ack, PullRequest};
 use wire::api::requests::{MsgDeleteRequest, MsgGetRequest, PurgeRequest, StreamInfoRequest};
 use wire::api::responses::{Purged, StreamCreated, Success};
@@ -84,7 +84,8 @@ impl Home {
             // that was delivered had been flushed.
             let stored = self.stream.store.time_of(ack.delivery.stream_seq);
             let named = ack.delivery.timestamp_ns;
-            if named != 0 && stored.is_some_and(|stored| stored != named) {
+            let is_other = named != 0 && stored.is_some_and(|stored| stored != named);
+            if is_other && self.slot_of_bytes(ack.consumer).is_some() {
                 return;
             }
             let named = Named {
@@ -95,14 +96,13 @@ impl Home {
             return self.handle_ack(ack.consumer, named, request, shop);
         }
         if let Some(flow) = parse_flow_control_subject(request.subject) {
-            let slot = self.slot_of_bytes(flow.consumer);
-            if let Some(slot) = slot {
-                self.with(slot, shop, |consumer, cx| {
-                    consumer.handle_flow_answer(flow.id, request.headers, cx);
-                });
-                self.enqueue(slot);
-            }
-            return;
+            let Some(slot) = self.slot_of_bytes(flow.consumer) else {
+                return shop.no_responders(request);
+            };
+            self.with(slot, shop, |consumer, cx| {
+                consumer.handle_flow_answer(flow.id, request.headers, cx);
+            });
+            return self.enqueue(slot);
         }
         let Some((_, call)) = parse_api(request.subject) else { return };
         match call {
@@ -136,10 +136,15 @@ impl Home {
         request: &Request<'_>,
         shop: &mut Shop<'_, '_>,
     ) {
-        let (Some(slot), Some(body)) = (self.slot_of_bytes(consumer), Ack::parse(request.body))
-        else {
-            return;
+        // A consumer that wants no acknowledgements does not listen to them.
+        let takes = |slot: &u32| {
+            let known = self.consumers.get(*slot as usize);
+            known.is_some_and(|one| one.config.ack_policy != AckPolicy::None)
         };
+        let Some(slot) = self.slot_of_bytes(consumer).filter(takes) else {
+            return shop.no_responders(request);
+        };
+        let Some(body) = Ack::parse(request.body) else { return };
         self.with(slot, shop, |consumer, cx| {
             consumer.handle_ack(named, &body, request.reply, cx);
         });
@@ -199,6 +204,7 @@ impl Home {
             Call::MsgDelete { .. } => {
                 let body: MsgDeleteRequest = shop.read(request)?;
                 self.stream.handle_delete(body.seq, body.no_erase)?;
+                self.handle_deleted(body.seq);
                 let body = Success { success: true };
                 self.answer_later(request, encode_response(ResponseType::MsgDelete, &body));
                 Ok(())
@@ -213,6 +219,15 @@ impl Home {
                 }
             }
             _ => Err(errors::CLUSTER_REQUIRED),
+        }
+    }
+
+    /// Consumers that had delivered a deleted message tell of it now.
+    fn handle_deleted(&mut self, seq: u64) {
+        let concerned = self.consumers.iter().filter(|(_, one)| one.has_pending(seq));
+        let slots: Vec<u32> = concerned.map(|(slot, _)| slot as u32).collect();
+        for slot in slots {
+            self.enqueue(slot);
         }
     }
 
@@ -307,6 +322,9 @@ impl Home {
         }
         let room = room_of(&self.stream, shop);
         self.stream.handle_update(config.clone(), &mut shop.stream_cx(room));
+        if config.retention != present.retention {
+            self.release();
+        }
         self.write_config();
         self.advise_action(Action::Modify, shop);
         let info = self.stream.info(&self.facts(), shop.ctx);

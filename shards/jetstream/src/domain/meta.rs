@@ -24,7 +24,7 @@ use crate::context::Context;
 use crate::effect::Effects;
 use crate::settings::Usage;
 use crate::stream::config::{ConfigLimits, Creation, check_create, check_create_request};
-use crate::stream::config_update::check_update_request;
+use crate::stream::config_update::{check_fixed, check_update_request};
 
 /// A list that waits for what other shards tell.
 #[derive(Debug)]
@@ -174,8 +174,9 @@ impl JetStream {
         check_create_request(name, &body.config)?;
         let limits = limits_of(&shop, request.account, body.config.storage);
         let streams = meta.catalog.account(request.account);
+        let present = crate::stream::config::Catalog::config(streams, name);
         let created = check_create(&body.config, body.pedantic, &limits, streams, |config| {
-            check_reservation(&shop, request.account, streams.len(), config, None)
+            check_reservation(&shop, request.account, streams.len(), config, present)
         })?;
         let config = match created {
             Creation::New(config) => *config,
@@ -207,6 +208,7 @@ impl JetStream {
         let config = check_update_request(name, &body.config, body.pedantic, &limits, streams)?;
         let present = crate::stream::config::Catalog::config(streams, name);
         let Some(present) = present else { return Err(errors::STREAM_NOT_FOUND) };
+        check_fixed(present, &config)?;
         check_reservation(&shop, request.account, streams.len(), &config, Some(present))?;
         if crate::stream::config::Catalog::overlaps(streams, &config.subjects, Some(name)) {
             return Err(errors::STREAM_SUBJECT_OVERLAP);

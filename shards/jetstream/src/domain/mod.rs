@@ -21,6 +21,7 @@ pub mod clock;
 mod configs;
 mod damage;
 mod dead_letters;
+mod early;
 mod facts;
 #[cfg(test)]
 mod flush_tests;

@@ -2,7 +2,7 @@
 
 use wire::api::ack::{parse_ack_subject, parse_flow_control_subject, parse_snapshot_ack_subject};
 use wire::api::errors;
-use wire::api::subjects::{Call, parse as parse_api};
+use wire::api::subjects::{API_PREFIX, Call, parse as parse_api, split_prefix};
 use wire::api::types::ResponseType;
 
 use super::JetStream;
@@ -10,6 +10,15 @@ use super::answer::comes_by_meta;
 use super::parcel::{self, Parcel, Request};
 use crate::context::Context;
 use crate::effect::{AfterInterest, Effects};
+
+/// For what begins like this, nats-server listens per stream or consumer, and nobody to the rest.
+const QUICK: [&[u8]; 5] = [
+    b"$JS.ACK.",
+    b"$JS.FC.",
+    b"$JS.SNAPSHOT.ACK.",
+    b"$JS.API.CONSUMER.MSG.NEXT.",
+    b"$JS.API.DIRECT.GET",
+];
 
 /// Who answers a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +85,11 @@ impl JetStream {
                 let leads_on = self.tools.shards > 2 && comes_by_meta(request.subject);
                 fx.after_interest.push(AfterInterest::Request { bytes, leads_on });
             }
-            Way::Nowhere => {}
+            Way::Nowhere => {
+                if QUICK.iter().any(|prefix| request.subject.starts_with(prefix)) {
+                    self.tools.open(ctx, fx).no_responders(request);
+                }
+            }
         }
     }
 
@@ -141,7 +154,10 @@ impl JetStream {
 impl super::Shop<'_, '_> {
     /// Answers a request about a stream that does not exist.
     fn refuse_unknown(&mut self, request: &Request<'_>) {
-        let Some((_, call)) = parse_api(request.subject) else { return };
+        // An acknowledgement, or a pull or read of what does not exist.
+        let Some((_, call)) = parse_api(request.subject) else {
+            return self.no_responders(request);
+        };
         if matches!(call, Call::ConsumerNext { .. } | Call::DirectGet { .. })
             || matches!(call, Call::DirectGetLast { .. })
         {
@@ -152,16 +168,26 @@ impl super::Shop<'_, '_> {
         if matches!(call, Call::ConsumerReset { .. }) || !self.is_enabled(request, kind) {
             return;
         }
-        self.refuse(request, kind, &errors::STREAM_NOT_FOUND);
+        let error = self.check_early(&call, request).err().unwrap_or(errors::STREAM_NOT_FOUND);
+        self.refuse(request, kind, &error);
     }
 
-    /// Tells the requester that nobody is there, as the broker would.
+    /// Tells the requester that nobody is there, as the broker would. Another account that serves
+    /// the subject, or a client that listens, is somebody.
     pub(super) fn no_responders(&mut self, request: &Request<'_>) {
-        if request.reply.is_empty() {
+        let listens = |subject| self.ctx.interest.has_interest(request.account, subject);
+        if request.reply.is_empty() || listens(request.subject) {
             return;
         }
         let mut headers = b"NATS/1.0 503\r\nNats-Subject: ".to_vec();
-        headers.extend_from_slice(request.subject);
+        // A request by way of the domain is one without it from there on.
+        match split_prefix(request.subject) {
+            Some((Some(_), rest)) => {
+                headers.extend_from_slice(API_PREFIX);
+                headers.extend_from_slice(rest);
+            }
+            _ => headers.extend_from_slice(request.subject),
+        }
         headers.extend_from_slice(b"\r\n\r\n");
         self.fx.publish(request.account, request.reply, b"", &headers, b"");
     }

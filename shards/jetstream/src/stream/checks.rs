@@ -24,6 +24,7 @@ impl Stream {
         if self.config.sealed {
             return Err(errors::STREAM_SEALED.into());
         }
+        self.check_message_size(draft)?;
         if draft.found.any {
             self.check_increment(draft)?;
             self.check_expected_stream(draft)?;

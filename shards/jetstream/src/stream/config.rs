@@ -114,6 +114,8 @@ pub fn check_create(
     catalog: &dyn Catalog,
     reserve: impl FnOnce(&StreamConfig) -> Result<(), ApiError>,
 ) -> Result<Creation, ApiError> {
+    // nats-server looks for room first, if the request names the storage, as clients do.
+    reserve(config)?;
     let mut config = config.clone();
     level::set_required(&mut config);
     let config = check_config(&config, is_pedantic, limits, catalog)?;
@@ -127,7 +129,6 @@ pub fn check_create(
             Err(errors::STREAM_NAME_EXIST)
         };
     }
-    reserve(&config)?;
     check_source_filters(&config)?;
     if catalog.overlaps(&config.subjects, None) {
         return Err(errors::STREAM_SUBJECT_OVERLAP);

@@ -71,7 +71,11 @@ pub fn check_update(
 }
 
 /// What can never change, or only in one direction.
-fn check_fixed(old: &StreamConfig, new: &StreamConfig) -> Result<(), ApiError> {
+///
+/// # Errors
+///
+/// The error for the client.
+pub fn check_fixed(old: &StreamConfig, new: &StreamConfig) -> Result<(), ApiError> {
     if new.name != old.name {
         return Err(invalid("stream configuration name must match original"));
     }

@@ -37,8 +37,8 @@ mod ingest;
 pub mod level;
 mod lifecycle;
 mod limits;
-mod purge;
-mod reads;
+pub mod purge;
+pub mod reads;
 #[cfg(test)]
 mod replay_tests;
 pub mod restore;

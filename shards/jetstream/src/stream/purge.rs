@@ -19,6 +19,14 @@ pub struct Purged {
     pub position: Position,
 }
 
+/// Whether a purge says in one way how far it goes.
+///
+/// # Errors
+/// `bad request`.
+pub fn check_purge(request: &PurgeRequest) -> Result<(), ApiError> {
+    if request.seq > 0 && request.keep > 0 { Err(errors::BAD_REQUEST) } else { Ok(()) }
+}
+
 impl Stream {
     /// `STREAM.PURGE`
     ///
@@ -26,9 +34,7 @@ impl Stream {
     ///
     /// The error for the client.
     pub fn handle_purge(&mut self, request: &PurgeRequest) -> Result<Purged, ApiError> {
-        if request.seq > 0 && request.keep > 0 {
-            return Err(errors::BAD_REQUEST);
-        }
+        check_purge(request)?;
         if self.config.sealed {
             return Err(errors::STREAM_SEALED);
         }

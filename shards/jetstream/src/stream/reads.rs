@@ -119,6 +119,26 @@ fn selects_nothing(request: &MsgGetRequest) -> bool {
         && request.start_time.is_none()
 }
 
+/// Whether a `STREAM.MSG.GET` asks for one message in one way.
+///
+/// # Errors
+/// `bad request`.
+pub fn check_get(request: &MsgGetRequest) -> Result<(), ApiError> {
+    let has_last = !request.last_by_subj.is_empty();
+    let has_next = !request.next_by_subj.is_empty();
+    let is_bad = request.batch > 0
+        || request.max_bytes > 0
+        || (request.seq > 0 && has_last)
+        || (request.seq == 0 && !has_last && !has_next && request.start_time.is_none())
+        || (request.seq > 0 && request.start_time.is_some())
+        || (request.start_time.is_some() && has_last)
+        || (has_last && has_next);
+    if is_bad {
+        return Err(errors::BAD_REQUEST);
+    }
+    Ok(())
+}
+
 impl Stream {
     /// `STREAM.MSG.GET`, whose body has been decoded and is not empty.
     pub fn handle_get(
@@ -127,17 +147,8 @@ impl Stream {
         reply: &[u8],
         cx: &mut Cx<'_, '_>,
     ) -> Got {
-        let has_last = !request.last_by_subj.is_empty();
-        let has_next = !request.next_by_subj.is_empty();
-        let is_bad = request.batch > 0
-            || request.max_bytes > 0
-            || (request.seq > 0 && has_last)
-            || (request.seq == 0 && !has_last && !has_next && request.start_time.is_none())
-            || (request.seq > 0 && request.start_time.is_some())
-            || (request.start_time.is_some() && has_last)
-            || (has_last && has_next);
-        if is_bad {
-            return Got::Refused(errors::BAD_REQUEST);
+        if let Err(error) = check_get(request) {
+            return Got::Refused(error);
         }
         let Some(seq) = self.find(request) else {
             return Got::Refused(errors::NO_MESSAGE_FOUND);

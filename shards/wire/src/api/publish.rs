@@ -39,8 +39,11 @@ const KEYS: &[&[u8]] = &[
     b"Trace-Only",
 ];
 
+/// Those of `KEYS` that say something without a value: nats-server refuses them then.
+const COUNT_WHEN_EMPTY: [&[u8]; 2] = [b"Batch-Commit", b"Schedule-Time-Zone"];
+
 /// The headers of a publish that a stream understands. Of several lines with one key the first
-/// counts; an empty value counts as absent, as it does for nats-server.
+/// counts; an empty value counts as absent, but for two of them, as it does for nats-server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PublishHeaders<'a> {
     /// `Nats-Msg-Id`
@@ -135,13 +138,13 @@ impl<'a> PublishHeaders<'a> {
         }
         let value = value_of(value);
         *place = Some(value);
-        self.any |= !value.is_empty();
+        self.any |= !value.is_empty() || COUNT_WHEN_EMPTY.contains(&key);
         value.is_empty()
     }
 
     /// Makes empty values absent.
     fn drop_empty(&mut self) {
-        for key in KEYS {
+        for key in KEYS.iter().filter(|key| !COUNT_WHEN_EMPTY.contains(key)) {
             if let Some(place) = self.place(key)
                 && place.is_some_and(<[u8]>::is_empty)
             {
@@ -360,7 +363,9 @@ mod tests {
             let shown = format!("{found:?}");
             assert!(!seen.contains(&shown), "{key}");
             let empty = format!("NATS/1.0\r\n{key}:\r\n\r\n");
-            assert_eq!(PublishHeaders::parse(empty.as_bytes()), PublishHeaders::default());
+            let is_absent = PublishHeaders::parse(empty.as_bytes()) == PublishHeaders::default();
+            let counts = ["Nats-Batch-Commit", "Nats-Schedule-Time-Zone"].contains(&key);
+            assert_eq!(is_absent, !counts, "{key}");
             seen.push(shown);
         }
     }

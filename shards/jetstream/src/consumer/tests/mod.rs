@@ -20,7 +20,7 @@ use wire::nuid::Nuid;
 
 use super::ack::Named;
 use super::config::{Ceilings, check};
-use super::config_defaults::set_defaults;
+use super::config_defaults::{set_defaults, set_inactive_default};
 use super::journal::Entry;
 use super::{Budget, Consumer, Cx, Progress, Verdict, start};
 use crate::context::{Context, Interest};
@@ -142,6 +142,7 @@ impl Bench {
     fn create(&mut self, mut config: ConsumerConfig) {
         let stream = stream_config();
         set_defaults(&mut config, &stream, &Ceilings::default(), false).unwrap();
+        set_inactive_default(&config.durable_name.clone(), &mut config);
         check(&config, &stream, &Ceilings::default()).unwrap();
         self.config = config.clone();
         self.created_unix_ns = self.unix_ns;
